@@ -1,0 +1,94 @@
+"""abreast: run Python functions side by side, and see what each of them did.
+
+The map of the house; imports go down only (docs/design/README.md has the whole of it)::
+
+    L4  __init__  pools        what users import
+    L2  executors/             the machinery of each kind of worker
+    L0  core/                  futures, errors, statistics, checks of arguments
+
+A name is imported when it is first used, so ``import abreast`` stays cheap.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+__version__ = "0.1.0"
+
+__all__ = [  # noqa: RUF022  # grouped by what they are for
+    # executors
+    "ThreadPoolExecutor",
+    "SerialExecutor",
+    "Future",
+    "PoolStatistics",
+    # errors
+    "AbreastError",
+    "DeadlockDetected",
+    "TaskTimeout",
+    # the standard library's, so that one import line is enough
+    "ALL_COMPLETED",
+    "FIRST_COMPLETED",
+    "FIRST_EXCEPTION",
+    "BrokenExecutor",
+    "CancelledError",
+    "Executor",
+    "InvalidStateError",
+    "TimeoutError",
+    "as_completed",
+    "wait",
+    "__version__",
+]
+
+if TYPE_CHECKING:
+    from concurrent.futures import (
+        ALL_COMPLETED,
+        FIRST_COMPLETED,
+        FIRST_EXCEPTION,
+        BrokenExecutor,
+        CancelledError,
+        Executor,
+        InvalidStateError,
+        TimeoutError,  # noqa: A004  # the builtin itself, from 3.11 on
+        as_completed,
+        wait,
+    )
+
+    from abreast.core.errors import AbreastError, DeadlockDetected, TaskTimeout
+    from abreast.core.future import Future
+    from abreast.core.statistics import PoolStatistics
+    from abreast.pools import SerialExecutor, ThreadPoolExecutor
+
+# Where each name lives. The one place where a module is named by a string; a test holds it against the imports above.
+_HOMES = {
+    "abreast.pools": ("SerialExecutor", "ThreadPoolExecutor"),
+    "abreast.core.errors": ("AbreastError", "DeadlockDetected", "TaskTimeout"),
+    "abreast.core.future": ("Future",),
+    "abreast.core.statistics": ("PoolStatistics",),
+    "concurrent.futures": (
+        "ALL_COMPLETED",
+        "FIRST_COMPLETED",
+        "FIRST_EXCEPTION",
+        "BrokenExecutor",
+        "CancelledError",
+        "Executor",
+        "InvalidStateError",
+        "TimeoutError",
+        "as_completed",
+        "wait",
+    ),
+}
+
+
+def __getattr__(name: str) -> object:
+    for home, names in _HOMES.items():
+        if name in names:
+            from importlib import import_module
+
+            value = getattr(import_module(home), name)
+            globals()[name] = value  # next time without this function
+            return value
+    raise AttributeError(f"module 'abreast' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

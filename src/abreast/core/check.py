@@ -1,0 +1,62 @@
+"""Checks of arguments: a wrong one fails at the call, with an error that names the argument and the value."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable, Iterable
+from reprlib import repr as short
+
+__all__ = ["callable_or_none", "count", "count_or_none", "function", "initargs_tuple", "seconds_or_none"]
+
+
+def count(name: str, value: object, *, default: str = "") -> int:
+    """Return `value` as an integer of at least 1, or raise TypeError or ValueError.
+
+    A bool is refused although it is an int: ``max_workers=True`` is a mistake. So is 2.0; what has ``__index__`` (numpy's
+    integers) is taken. `default` is the text of what else the argument may be.
+    """
+    if isinstance(value, bool):
+        raise TypeError(f"{name} must be an integer{default}, not {value!r}")
+    try:
+        number = operator.index(value)  # type: ignore[arg-type]  # that it may lack __index__ is what is asked here
+    except TypeError:
+        raise TypeError(f"{name} must be an integer{default}, not {short(value)} ({type(value).__name__})") from None
+    if number <= 0:
+        raise ValueError(f"{name} must be greater than 0, not {number}")
+    return number
+
+
+def count_or_none(name: str, value: object) -> int | None:
+    """As `count`, but None is allowed and returned."""
+    return None if value is None else count(name, value, default=" or None")
+
+
+def seconds_or_none(name: str, value: object) -> float | None:
+    """Return `value` as a float above 0 (seconds), or None; else raise TypeError or ValueError."""
+    if value is None:
+        return None
+    if isinstance(value, (bool, str, bytes)) or not hasattr(value, "__float__"):
+        raise TypeError(f"{name} must be a number of seconds or None, not {short(value)} ({type(value).__name__})")
+    seconds = float(value)
+    if not seconds > 0:  # also refuses nan
+        raise ValueError(f"{name} must be greater than 0 seconds, not {seconds:g}")
+    return seconds
+
+
+def function(name: str, value: object) -> None:
+    """Raise TypeError unless `value` can be called."""
+    if not callable(value):
+        raise TypeError(f"{name} must be callable, not {short(value)} ({type(value).__name__})")
+
+
+def callable_or_none(name: str, value: Callable[..., object] | None) -> None:
+    """Raise TypeError unless `value` can be called or is None."""
+    if value is not None:
+        function(name, value)
+
+
+def initargs_tuple(name: str, value: Iterable[object]) -> tuple[object, ...]:
+    """Return `value` as a tuple of arguments; a string, the classic slip for ``("text",)``, is a TypeError."""
+    if isinstance(value, (str, bytes)) or not isinstance(value, Iterable):
+        raise TypeError(f"{name} must be a tuple of arguments, not {short(value)} ({type(value).__name__})")
+    return tuple(value)

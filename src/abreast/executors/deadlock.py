@@ -1,0 +1,158 @@
+"""Who waits for whom: finds the moment when every worker of an executor waits for a task that only one of them could run.
+
+::
+
+    worker x_0 runs outer(1) ──waits for──▶ future of inner(1) ──pending in──▶ executor x ──its workers──▶ x_0, x_1
+    worker x_1 runs outer(2) ──waits for──▶ future of inner(2) ──pending in──▶ executor x ──its workers──▶ x_0, x_1
+
+A worker that is about to block without a time limit, in ``result()``, ``exception()`` or a ``submit`` held up by
+``max_pending``, enters its wait here, and asks: of all waits known, which can still end? A wait for a *pending* future can
+end if a worker of its executor is not waiting, or one more may be started; for a *running* one, if the worker that runs it
+is not waiting. What remains when nothing more can be crossed out is stuck for good (the greatest fixed point of the wait-for
+graph, as in Coffman, Elphick and Shoshani, 'System Deadlocks', 1971; waits for *any* worker of a pool make it an AND-OR
+graph, so a search for cycles alone would not do). If the newcomer remains, its wait closed the circle: it gets the error, the others go on.
+
+So nothing polls, no thread is needed, and who does not block pays nothing.
+
+`_lock` guards `_waits`. It is taken by a worker that blocks or wakes, never while it holds another lock, and nothing is
+called under it but `done`, `may_start_one` and `has_room`, which take no lock.
+
+Not covered: `concurrent.futures.wait` and ``as_completed`` (the standard library's code), waits with a time limit (they end
+by themselves), and what a thread outside could still do, such as cancelling a pending task.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from reprlib import repr as short
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from abreast.core.errors import DeadlockDetected
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection
+    from typing import Protocol
+
+    from abreast.core.future import Future
+
+    class Group(Protocol):
+        """The workers of one executor."""
+
+        name: str
+
+        @property
+        def members(self) -> Collection[Party]: ...
+        def may_start_one(self) -> bool:
+            """Whether another worker may be started."""
+
+        def has_room(self) -> bool:
+            """Whether a submit that waits for room could go on now."""
+
+    class Party(Protocol):
+        """One worker."""
+
+        name: str
+        group: Group
+        item: tuple[Any, ...] | None
+        """What it runs: (future, function, args, kwargs, ...), or None."""
+
+
+__all__ = ["describe_call", "wait_or_raise"]
+
+
+class _Wait(NamedTuple):
+    group: Group
+    """Whose worker or room is waited for."""
+    future: Future[Any] | None
+    """The future waited for; None is a submit that waits for room."""
+
+
+_lock = threading.Lock()
+_waits: dict[Party, _Wait] = {}
+
+
+def wait_or_raise(party: Party, group: Group, future: Future[Any] | None, wait: Callable[[], None]) -> None:
+    """Call `wait`, which blocks the worker `party` until `future` (of `group`) is done, or until `group` has room if None.
+
+    Raises:
+        DeadlockDetected: that would be for good.
+    """
+    mine = _Wait(group, future)
+    with _lock:
+        _waits[party] = mine
+        stuck = _stuck(party, mine)
+        if stuck:
+            del _waits[party]
+    if stuck:
+        raise DeadlockDetected(_chain(party, stuck))
+    try:
+        wait()
+    finally:
+        with _lock:
+            _waits.pop(party, None)
+
+
+def _stuck(party: Party, mine: _Wait) -> dict[Party, _Wait]:
+    """Return the waits that can never end, if the one of `party` is among them; else nothing."""
+    if _can_end(mine, _waits):  # the usual case, without looking at all the others
+        return {}
+    stuck = dict(_waits)
+    while crossed_out := [other for other, wait in stuck.items() if _can_end(wait, stuck)]:
+        for other in crossed_out:
+            del stuck[other]
+    return stuck if party in stuck else {}
+
+
+def _can_end(wait: _Wait, waiting: dict[Party, _Wait]) -> bool:
+    """Whether `wait` can end although all of `waiting` go on waiting."""
+    group, future = wait
+    if future is None:
+        if group.has_room():
+            return True
+    elif future.done():
+        return True
+    elif future.running():
+        return not any(other.item is not None and other.item[0] is future for other in waiting)
+    return group.may_start_one() or any(other not in waiting for other in group.members)
+
+
+def _chain(party: Party, stuck: dict[Party, _Wait]) -> tuple[str, ...]:
+    others = sorted((other for other in stuck if other is not party), key=lambda other: other.name)
+    lines = [_line(other, stuck[other]) for other in (party, *others)]
+    if len(lines) > 12:
+        lines[12:] = [f"… and {len(lines) - 12} more"]
+    return tuple(lines)
+
+
+def _line(party: Party, wait: _Wait) -> str:
+    item = party.item
+    runs = "runs no task" if item is None else f"runs {describe_call(item[1], item[2], item[3])}"
+    group, future = wait
+    if future is None:
+        return f"{party.name} {runs} and waits in submit for room in {group.name} (max_pending)"
+    what = "a task that another of these runs" if future.running() else f"a task that is pending in {group.name}"
+    return f"{party.name} {runs} and waits for {what}"
+
+
+def describe_call(fn: Callable[..., object], args: tuple[Any, ...], kwargs: dict[str, Any] | None) -> str:
+    """Return a call as text, its arguments shortened: ``fetch('https://…', retries=3)``."""
+    name = getattr(fn, "__qualname__", None) or type(fn).__qualname__
+    return f"{name}({', '.join([_short(arg) for arg in args] + [f'{key}={_short(arg)}' for key, arg in (kwargs or {}).items()])})"
+
+
+def _short(value: object) -> str:
+    try:
+        return short(value)
+    except Exception:  # a __repr__ of the user's that fails must not hide the error that this text is for
+        return f"<{type(value).__name__}>"
+
+
+def _forget() -> None:
+    global _lock
+    _lock = threading.Lock()  # another thread may have held it at the fork
+    _waits.clear()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget)

@@ -1,0 +1,84 @@
+"""The serial executor's machinery: `submit` runs the call at once, in the caller's thread. For debugging."""
+
+from __future__ import annotations
+
+import concurrent.futures
+from contextvars import copy_context
+from typing import TYPE_CHECKING, NoReturn, ParamSpec, TypeVar
+
+from abreast.core.check import callable_or_none, count, function, initargs_tuple
+from abreast.core.future import Future
+from abreast.core.statistics import PoolStatistics
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+__all__ = ["Serial"]
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+class Serial(concurrent.futures.Executor):
+    """`submit`; the public class adds what runs over many inputs."""
+
+    def __init__(
+        self,
+        max_workers: int | None = None,
+        initializer: Callable[..., object] | None = None,
+        initargs: Iterable[object] = (),
+    ) -> None:
+        if max_workers is not None:
+            count("max_workers", max_workers, default=" or None")
+        callable_or_none("initializer", initializer)
+        self._initializer = initializer
+        self._initargs = initargs_tuple("initargs", initargs)
+        self._closed = False
+        self._running = self._finished = self._failed = 0
+
+    def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
+        """Call ``fn(*args, **kwargs)`` here and now, in a copy of the context, and return its `Future`, which is done.
+
+        What `fn` raises is the future's, as with other executors; only KeyboardInterrupt is raised, since it was meant for
+        this thread.
+
+        Raises:
+            TypeError: `fn` cannot be called.
+            RuntimeError: after `shutdown`.
+            KeyboardInterrupt: Ctrl-C while `fn` ran.
+            BaseException: what the initializer raised; it is called at the first submit, and again until it returns.
+        """
+        function("fn", fn)
+        if self._closed:
+            raise RuntimeError("cannot schedule new futures after shutdown")
+        if self._initializer is not None:
+            self._initializer(*self._initargs)
+            self._initializer = None
+        future: Future[T] = Future()
+        self._running += 1
+        try:
+            future._run(fn, args, kwargs or None, copy_context())
+        finally:
+            self._running -= 1
+        if future._exception is None:
+            self._finished += 1
+        else:
+            self._failed += 1
+            if isinstance(future._exception, KeyboardInterrupt):
+                raise future._exception
+        return future
+
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:  # noqa: ARG002  # as Executor has it
+        """Accept no more tasks. Nothing is waiting or running, so `wait` and `cancel_futures` have nothing to do."""
+        self._closed = True
+
+    def statistics(self) -> PoolStatistics:
+        """Return what the executor is doing and has done, as counts (`PoolStatistics`)."""
+        return PoolStatistics(1, 1, int(not self._running), self._running, 0, self._finished, self._failed, 0, 0)
+
+    def __repr__(self) -> str:
+        state = "shut down" if self._closed else "open"
+        return f"<{type(self).__name__} {state}: {self._finished} finished, {self._failed} failed>"
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("an executor cannot be pickled: make one where it is used")

@@ -1,0 +1,204 @@
+"""Time limits of thread tasks: one thread, one heap, for all executors of the program.
+
+::
+
+    worker ──start()──▶ clock.since = now          (no lock: one store)
+           ──rest()───▶ resting                    (only when it is about to wait for work)
+                           │
+    timer thread: heap of (due, clock) ── due ──▶ resting: dropped, start() enters it again
+                                              ├─▶ since + limit not reached: pushed again, at the time it will be
+                                              └─▶ reached: future._publish(TaskTimeout) decides who settles it
+                                                    won:  the worker is given up and replaced, callbacks run
+                                                    lost: the worker has just finished; nothing happens
+
+A thread cannot be killed. So a limit gives the *task* up: its future fails on time, the thread is left behind, does not
+count any more, is replaced, and ends when its function returns. One entry in the heap per worker, not per task: a short
+task costs a look at the clock (70 ns), nothing is pushed or cancelled.
+
+`_condition` guards the heap, `_thread` and each clock's `resting` and `armed` (whether it is in the heap). `since` and the
+worker's item are written by the worker without a lock and only read here; a stale look costs one more wake-up, since the
+decision is the future's. A callback of the user's never runs in the timer thread: it could block.
+"""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+import os
+import sys
+import threading
+import traceback
+from time import monotonic
+from typing import TYPE_CHECKING, Any
+
+from abreast.core.errors import TaskTimeout
+from abreast.core.future import Future
+from abreast.executors.deadlock import describe_call
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Protocol
+
+    class Worker(Protocol):
+        name: str
+        group: Any
+        item: tuple[Any, ...] | None
+
+        @property
+        def ident(self) -> int | None: ...
+
+
+__all__ = ["Clock", "aside", "stop_all"]
+
+_condition = threading.Condition(threading.Lock())
+_heap: list[tuple[float, int, Clock]] = []
+_numbers = itertools.count()  # so that the heap never compares clocks
+_thread: threading.Thread | None = None
+
+
+class Clock:
+    """When the task of one worker began, and how long it may run."""
+
+    def __init__(self, worker: Worker, limit: float) -> None:
+        self.worker = worker
+        self.limit = limit
+        self.since = 0.0
+        self.resting = True
+        self.armed = False
+
+    def start(self) -> None:
+        """The worker begins a task. To be called before it shows the task as its item: the timer reads them the other way."""
+        self.since = monotonic()
+        if self.resting:
+            with _condition:
+                self.resting = False
+                if not self.armed:
+                    _push(self, self.since + self.limit)
+
+    def rest(self) -> None:
+        """The worker is about to wait for work: its entry is dropped when it comes up, so an idle program sleeps."""
+        with _condition:
+            self.resting = True
+
+    def stop(self) -> None:
+        """The worker ends, or is left behind."""
+        with _condition:
+            self.resting = True
+            if self.armed:
+                self.armed = False
+                _heap[:] = [entry for entry in _heap if entry[2] is not self]
+                heapq.heapify(_heap)
+                _condition.notify()  # nothing left: the timer thread ends
+
+
+def _push(clock: Clock, due: float) -> None:
+    """Enter a clock, with `_condition` held; wake the timer if it is the next one due."""
+    global _thread
+    clock.armed = True
+    heapq.heappush(_heap, (due, next(_numbers), clock))
+    if _thread is None:
+        _thread = start_thread(_watch, "abreast-timer")
+    elif _heap[0][2] is clock:
+        _condition.notify()
+
+
+def start_thread(target: Callable[[], object], name: str) -> threading.Thread:
+    """Start a daemon thread, or an ordinary one in a sub-interpreter, which has no daemons."""
+    try:
+        thread = threading.Thread(target=target, name=name, daemon=True)
+    except RuntimeError:
+        thread = threading.Thread(target=target, name=name, daemon=False)
+    thread.start()
+    return thread
+
+
+def _watch() -> None:
+    """The timer thread: ends when there is nothing to watch."""
+    global _thread
+    while True:
+        with _condition:
+            clock = _next_due()
+            if clock is None:
+                _thread = None
+                return
+        item = clock.worker.item  # first the item, then since when: a task seen has its own time, not the one before's
+        since = clock.since
+        now = monotonic()
+        if item is not None and since + clock.limit <= now:
+            if _expire(clock, item):
+                continue
+            item = None  # it has just finished
+        with _condition:
+            if not clock.resting:
+                _push(clock, (now if item is None else since) + clock.limit)
+
+
+def _next_due() -> Clock | None:
+    """Wait, with `_condition` held, until the clock of a worker is due; None if there is none left."""
+    while _heap:
+        due, _, clock = _heap[0]
+        wait = due - monotonic()
+        if wait > 0:
+            _condition.wait(min(wait, threading.TIMEOUT_MAX))
+            continue
+        heapq.heappop(_heap)
+        clock.armed = False
+        if not clock.resting:
+            return clock
+    return None
+
+
+def _expire(clock: Clock, item: tuple[Any, ...]) -> bool:
+    """Settle a task that is over its limit; False if its worker was quicker."""
+    worker = clock.worker
+    future, fn, args, kwargs = item[:4]
+    error = TaskTimeout(describe_call(fn, args, kwargs), clock.limit, worker.name, _stack(worker))
+    if not future._publish(None, error):
+        return False
+    future._owner = None
+    clock.stop()
+    worker.group.give_up(worker)
+    if future._cbs is None:
+        future._invoke_callbacks(BaseException)
+    else:
+        aside(lambda: future._invoke_callbacks(BaseException))
+    return True
+
+
+def aside(action: Callable[[], object]) -> None:
+    """Run what may call the user's code in a thread of its own: a callback that blocks must not stop the timer."""
+    try:
+        start_thread(action, "abreast-callbacks")
+    except RuntimeError:  # at the end of the program no thread can be started
+        action()
+
+
+def _stack(worker: Worker) -> str:
+    """Return where the worker's thread is now, from the user's function on."""
+    frame = sys._current_frames().get(worker.ident or 0)
+    if frame is None:
+        return ""
+    frames = traceback.extract_stack(frame)
+    ours = [i for i, entry in enumerate(frames) if entry.filename == _RUN.co_filename and entry.name == _RUN.co_name]
+    return "".join(traceback.format_list(frames[ours[0] + 1 :] if ours else frames))
+
+
+_RUN = Future._run.__code__
+
+
+def stop_all() -> None:
+    """End the timer thread: at the end of the program, after everything has been waited for."""
+    with _condition:
+        _heap.clear()
+        _condition.notify()
+
+
+def _forget() -> None:
+    global _condition, _thread
+    _condition = threading.Condition(threading.Lock())  # another thread may have held it at the fork
+    _heap.clear()
+    _thread = None
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget)
