@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import concurrent.futures
 import inspect
 from collections import deque
 from itertools import islice
@@ -13,7 +14,6 @@ from abreast.executors.serial import Serial
 from abreast.executors.threads import ThreadPool
 
 if TYPE_CHECKING:
-    import concurrent.futures
     from collections.abc import Callable, Iterable, Iterator
 
 __all__ = ["SerialExecutor", "ThreadPoolExecutor"]
@@ -21,7 +21,7 @@ __all__ = ["SerialExecutor", "ThreadPoolExecutor"]
 T = TypeVar("T")
 
 
-class _Runs:
+class _Runs(concurrent.futures.Executor):
     """Methods over many inputs, built on `submit` alone."""
 
     def map(
@@ -61,7 +61,7 @@ class _Runs:
         if inspect.iscoroutinefunction(fn):
             raise TypeError(f"fn must not be a coroutine function ({fn!r}): this executor cannot await what it returns")
         count("chunksize", chunksize)
-        count_or_none("buffersize", buffersize)
+        count_or_none("buffersize", buffersize, text="buffersize must be None or > 0")
         if timeout is not None and (isinstance(timeout, (bool, str)) or not hasattr(timeout, "__float__")):
             raise TypeError(f"timeout must be a number of seconds or None, not {timeout!r}")
         end = None if timeout is None else monotonic() + timeout
@@ -76,10 +76,6 @@ class _Runs:
         # With no buffer the iterator must not keep the executor alive: dropping it ends its threads, as in the standard library.
         more = None if buffersize is None else self
         return _results(futures, end, more, fn, inputs)
-
-    if TYPE_CHECKING:
-
-        def submit(self, fn: Callable[..., T], /, *args: Any, **kwargs: Any) -> concurrent.futures.Future[T]: ...
 
 
 def _results(

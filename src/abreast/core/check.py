@@ -6,14 +6,15 @@ import operator
 from collections.abc import Callable, Iterable
 from reprlib import repr as short
 
-__all__ = ["callable_or_none", "count", "count_or_none", "function", "initargs_tuple", "seconds_or_none"]
+__all__ = ["callable_or_none", "count", "count_or_none", "function", "initargs_tuple", "seconds_or_none", "text_or_none"]
 
 
-def count(name: str, value: object, *, default: str = "") -> int:
+def count(name: str, value: object, *, default: str = "", text: str = "") -> int:
     """Return `value` as an integer of at least 1, or raise TypeError or ValueError.
 
     A bool is refused although it is an int: ``max_workers=True`` is a mistake. So is 2.0; what has ``__index__`` (numpy's
-    integers) is taken. `default` is the text of what else the argument may be.
+    integers) is taken. `default` is the text of what else the argument may be; `text` opens the error of a number below 1
+    where the standard library has a text of its own.
     """
     if isinstance(value, bool):
         raise TypeError(f"{name} must be an integer{default}, not {value!r}")
@@ -22,13 +23,13 @@ def count(name: str, value: object, *, default: str = "") -> int:
     except TypeError:
         raise TypeError(f"{name} must be an integer{default}, not {short(value)} ({type(value).__name__})") from None
     if number <= 0:
-        raise ValueError(f"{name} must be greater than 0, not {number}")
+        raise ValueError(f"{text or f'{name} must be greater than 0'}, not {number}")
     return number
 
 
-def count_or_none(name: str, value: object) -> int | None:
+def count_or_none(name: str, value: object, *, text: str = "") -> int | None:
     """As `count`, but None is allowed and returned."""
-    return None if value is None else count(name, value, default=" or None")
+    return None if value is None else count(name, value, default=" or None", text=text)
 
 
 def seconds_or_none(name: str, value: object) -> float | None:
@@ -53,6 +54,12 @@ def callable_or_none(name: str, value: Callable[..., object] | None) -> None:
     """Raise TypeError unless `value` can be called or is None."""
     if value is not None:
         function(name, value)
+
+
+def text_or_none(name: str, value: object) -> None:
+    """Raise TypeError unless `value` is a string or None."""
+    if value is not None and not isinstance(value, str):
+        raise TypeError(f"{name} must be a string, not {short(value)} ({type(value).__name__})")
 
 
 def initargs_tuple(name: str, value: Iterable[object]) -> tuple[object, ...]:

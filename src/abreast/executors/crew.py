@@ -2,14 +2,14 @@
 
 ::
 
-    submit ──▶ put ──▶ [ SimpleQueue of items ] ──▶ get ──▶ Worker: future._run(...)   (a thread each)
+    submit ──▶ put ──▶ [ SimpleQueue of futures ] ─▶ get ──▶ Worker: future._run(...)   (a thread each)
       │                                               ▲               │
       │ while the crew may grow:                      │               │ enters `idle` before its outcome can be seen,
       └──▶ idle.pop(): promised to an idle worker ────┘               │ if the queue is empty
            nobody idle: grow() starts one more                        ▼
                                                             waiter wakes, callbacks run (in the worker)
 
-    item = (future, fn, args, kwargs or None, context, promised)        None = EXIT, passed on from worker to worker
+    A future carries its own call (core/future.py). None in the queue is EXIT, passed on from worker to worker.
 
 Who holds whom
     executor → crew ← workers. Workers do not hold the executor: when it is collected, its weak reference's callback posts
@@ -48,7 +48,7 @@ import sys
 import threading
 import weakref
 from concurrent.futures.thread import BrokenThreadPool
-from contextvars import Context, copy_context
+from contextvars import Context
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -71,9 +71,13 @@ _program_ends = False
 class Counts(NamedTuple):
     """How many tasks of a worker have ended, and how."""
 
-    finished: int
+    ended: int
     failed: int
     cancelled: int
+
+
+_FAILED = Counts(1, 1, 0)
+_CANCELLED = Counts(1, 0, 1)
 
 
 class Worker(threading.Thread):
@@ -88,8 +92,8 @@ class Worker(threading.Thread):
         except RuntimeError:  # 'daemon threads are disabled in this (sub)interpreter'
             super().__init__(name=name, daemon=False, **context)
         self.group = crew
-        self.item: tuple[Any, ...] | None = None
-        self.finished = self.failed = self.cancelled = 0  # written by this thread only
+        self.task: Future[Any] | None = None
+        self.ended = self.failed = self.cancelled = 0  # written by this thread only
         self.clock: timers.Clock | None = None if crew.task_timeout is None else timers.Clock(self, crew.task_timeout)
         self.released = threading.Event()
         """Set once nobody needs to wait for this worker: it has ended, or was abandoned."""
@@ -111,9 +115,9 @@ class Worker(threading.Thread):
             self._serve()
         except BaseException as error:  # an exception thrown into this thread from outside may strike between two tasks
             LOGGER.critical("Exception in worker", exc_info=True)
-            item, self.item = self.item, None
-            if item is not None and item[0]._publish(None, error):
-                item[0]._invoke_callbacks(BaseException)
+            task, self.task = self.task, None
+            if task is not None and task._publish(None, error):
+                task._invoke_callbacks(BaseException)
             return False
         return True
 
@@ -128,31 +132,27 @@ class Worker(threading.Thread):
             if idle is not None and not registered and empty():
                 idle.append(None)
                 registered = True
-            item = get() if clock is None else self._get_by(clock)
-            if item is None:
+            future = get() if clock is None else self._get_by(clock)
+            if future is None:
                 crew.queue.put(None)  # the next worker's EXIT
                 return
-            if registered and not item[5]:
+            if registered and crew.idle is not None and not future._promised:
                 crew._unpromised()
-            future, fn, args, kwargs, context, _ = item
             if room is not None:
                 room.leave(future)
             if clock is not None:
                 clock.start()
-            self.item = item
+            self.task = future
             idle = crew.idle
-            registered = future._run(fn, args, kwargs, context, None if idle is None or not empty() else idle)
-            self.item = None
+            registered = future._run(self, None if idle is None or not empty() else idle)
+            self.task = None
+            self.ended += 1
             if registered is None:
                 if not future.cancelled():
                     return  # its limit had passed: this worker is given up, and has been replaced
                 self.cancelled += 1
                 registered = False
-            elif future._exception is None:
-                self.finished += 1
-            else:
-                self.failed += 1
-            item = future = fn = args = kwargs = context = None  # keep nothing of the user's while waiting
+            future = None  # keep nothing of the user's while waiting
 
     def _get_by(self, clock: timers.Clock) -> Any:
         """Take the next item; before waiting for one, tell the clock."""
@@ -259,7 +259,7 @@ class Crew:
 
     # ---- a submit that is not direct
 
-    def admit(self, future: Future[Any], fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+    def admit(self, future: Future[Any]) -> None:
         """Queue a task, starting a worker for it if none is idle and there may be more.
 
         Raises:
@@ -269,18 +269,18 @@ class Crew:
             raise self.refusal()
         if self.room is not None:
             self.room.enter(future, self)
-        promised = True
         idle = self.idle
+        future._promised = True
         if idle is not None:
             try:
                 idle.pop()
             except IndexError:
-                promised = False
-        self.put((future, fn, args, kwargs or None, copy_context(), promised))
-        if not promised:
+                future._promised = False
+        self.put(future)
+        if not future._promised:
             self.grow(future)
         if self.closed:
-            self.withdraw(future)
+            self.withdraw(future)  # type: ignore[unreachable]  # another thread may have closed it since
 
     def withdraw(self, future: Future[Any]) -> None:
         """The crew was closed while `future` was put: take it back and refuse it, unless a worker has it."""
@@ -398,7 +398,7 @@ class Crew:
             if future.cancel():
                 future._claim()
                 with self.lock:
-                    self.gone = self.gone._replace(cancelled=self.gone.cancelled + 1)
+                    self.gone = _sum((self.gone, _CANCELLED))
 
     def break_down(self, why: str, cause: BaseException | None = None) -> None:
         """Close for good: what is queued fails with BrokenThreadPool, saying `why`."""
@@ -409,7 +409,7 @@ class Crew:
         for future in self._drain():
             if future._claim() and future._publish(None, self.refusal()):
                 with self.lock:
-                    self.gone = self.gone._replace(failed=self.gone.failed + 1)
+                    self.gone = _sum((self.gone, _FAILED))
                 future._invoke_callbacks(BaseException)
 
     def abandon(self) -> None:
@@ -427,7 +427,7 @@ class Crew:
             for other in [other for other in self.abandoned if not other.is_alive()]:
                 self.abandoned.discard(other)
                 self.gone = _sum((self.gone, other))
-            self.gone = self.gone._replace(failed=self.gone.failed + 1)
+            self.gone = _sum((self.gone, _FAILED))
             stuck = len(self.abandoned)
             too_many = stuck > 2 * self.max_workers
             if not too_many and not self.broken:
@@ -460,7 +460,7 @@ class Crew:
             if item is None:
                 exits += 1
             else:
-                futures.append(item[0])
+                futures.append(item)
         for _ in range(exits):
             self.put(None)
         return futures
@@ -481,7 +481,7 @@ class Crew:
     def _after_fork(self) -> None:
         """In the child: no worker is left. Tasks of before fail here; a new submit starts new workers."""
         self.lock = threading.Lock()
-        lost = [worker.item[0] for worker in self.members if worker.item is not None and worker is not current_worker()]
+        lost = [worker.task for worker in self.members if worker.task is not None and worker is not current_worker()]
         old = self.queue
         while True:
             try:
@@ -489,7 +489,7 @@ class Crew:
             except Empty:
                 break
             if item is not None:
-                lost.append(item[0])
+                lost.append(item)
         old.put(None)  # should the forking thread be a worker: it ends after its task
         for future in lost:
             future._lose(BrokenThreadPool(f"this task was left in the parent when process {os.getpid()} was forked from it"))
@@ -505,7 +505,7 @@ class Crew:
 
 def _sum(parts: Iterable[Counts | Worker]) -> Counts:
     parts = tuple(parts)
-    return Counts(sum(part.finished for part in parts), sum(part.failed for part in parts), sum(part.cancelled for part in parts))
+    return Counts(sum(part.ended for part in parts), sum(part.failed for part in parts), sum(part.cancelled for part in parts))
 
 
 def current_worker() -> Worker | None:

@@ -53,9 +53,12 @@ if TYPE_CHECKING:
         """One worker."""
 
         name: str
-        group: Group
-        item: tuple[Any, ...] | None
-        """What it runs: (future, function, args, kwargs, ...), or None."""
+
+        @property
+        def group(self) -> Group: ...
+
+        task: Future[Any] | None
+        """What it runs, or None."""
 
 
 __all__ = ["describe_call", "wait_or_raise"]
@@ -113,7 +116,7 @@ def _can_end(wait: _Wait, waiting: dict[Party, _Wait]) -> bool:
     elif future.done():
         return True
     elif future.running():
-        return not any(other.item is not None and other.item[0] is future for other in waiting)
+        return not any(other.task is future for other in waiting)
     return group.may_start_one() or any(other not in waiting for other in group.members)
 
 
@@ -126,8 +129,7 @@ def _chain(party: Party, stuck: dict[Party, _Wait]) -> tuple[str, ...]:
 
 
 def _line(party: Party, wait: _Wait) -> str:
-    item = party.item
-    runs = "runs no task" if item is None else f"runs {describe_call(item[1], item[2], item[3])}"
+    runs = "runs no task" if party.task is None else f"runs {describe_call(party.task)}"
     group, future = wait
     if future is None:
         return f"{party.name} {runs} and waits in submit for room in {group.name} (max_pending)"
@@ -135,10 +137,14 @@ def _line(party: Party, wait: _Wait) -> str:
     return f"{party.name} {runs} and waits for {what}"
 
 
-def describe_call(fn: Callable[..., object], args: tuple[Any, ...], kwargs: dict[str, Any] | None) -> str:
-    """Return a call as text, its arguments shortened: ``fetch('https://…', retries=3)``."""
+def describe_call(task: Future[Any]) -> str:
+    """Return the call that a future carries as text, its arguments shortened: ``fetch('https://…', retries=3)``."""
+    fn, args, kwargs = task._fn, task._args, task._kwargs or {}
+    if fn is None or args is None:
+        return "a task that has just ended"
     name = getattr(fn, "__qualname__", None) or type(fn).__qualname__
-    return f"{name}({', '.join([_short(arg) for arg in args] + [f'{key}={_short(arg)}' for key, arg in (kwargs or {}).items()])})"
+    arguments = [_short(arg) for arg in args] + [f"{key}={_short(arg)}" for key, arg in kwargs.items()]
+    return f"{name}({', '.join(arguments)})"
 
 
 def _short(value: object) -> str:

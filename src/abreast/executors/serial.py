@@ -34,7 +34,8 @@ class Serial(concurrent.futures.Executor):
         self._initializer = initializer
         self._initargs = initargs_tuple("initargs", initargs)
         self._closed = False
-        self._running = self._finished = self._failed = 0
+        self._running = self._ended = 0
+        self.failed = 0
 
     def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
         """Call ``fn(*args, **kwargs)`` here and now, in a copy of the context, and return its `Future`, which is done.
@@ -55,17 +56,15 @@ class Serial(concurrent.futures.Executor):
             self._initializer(*self._initargs)
             self._initializer = None
         future: Future[T] = Future()
+        future._fn, future._args, future._kwargs, future._context = fn, args, kwargs, copy_context()
         self._running += 1
         try:
-            future._run(fn, args, kwargs or None, copy_context())
+            future._run(self)
         finally:
             self._running -= 1
-        if future._exception is None:
-            self._finished += 1
-        else:
-            self._failed += 1
-            if isinstance(future._exception, KeyboardInterrupt):
-                raise future._exception
+            self._ended += 1
+        if isinstance(future._exception, KeyboardInterrupt):
+            raise future._exception
         return future
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:  # noqa: ARG002  # as Executor has it
@@ -74,11 +73,11 @@ class Serial(concurrent.futures.Executor):
 
     def statistics(self) -> PoolStatistics:
         """Return what the executor is doing and has done, as counts (`PoolStatistics`)."""
-        return PoolStatistics(1, 1, int(not self._running), self._running, 0, self._finished, self._failed, 0, 0)
+        return PoolStatistics(1, 1, int(not self._running), self._running, 0, self._ended - self.failed, self.failed, 0, 0)
 
     def __repr__(self) -> str:
         state = "shut down" if self._closed else "open"
-        return f"<{type(self).__name__} {state}: {self._finished} finished, {self._failed} failed>"
+        return f"<{type(self).__name__} {state}: {self._ended - self.failed} finished, {self.failed} failed>"
 
     def __reduce__(self) -> NoReturn:
         raise TypeError("an executor cannot be pickled: make one where it is used")

@@ -19,7 +19,7 @@ import weakref
 from contextvars import copy_context
 from typing import TYPE_CHECKING, Any, NoReturn, ParamSpec, TypeVar
 
-from abreast.core.check import callable_or_none, count, count_or_none, function, initargs_tuple, seconds_or_none
+from abreast.core.check import callable_or_none, count, count_or_none, function, initargs_tuple, seconds_or_none, text_or_none
 from abreast.core.future import Future
 from abreast.core.statistics import PoolStatistics
 from abreast.executors.crew import Crew, Worker
@@ -64,8 +64,7 @@ class ThreadPool(concurrent.futures.ThreadPoolExecutor):
     ) -> None:
         workers = default_threads() if max_workers is None else count("max_workers", max_workers, default=" or None")
         callable_or_none("initializer", initializer)
-        if thread_name_prefix is not None and not isinstance(thread_name_prefix, str):
-            raise TypeError(f"thread_name_prefix must be a string, not {thread_name_prefix!r}")
+        text_or_none("thread_name_prefix", thread_name_prefix)
         self._crew = crew = Crew(
             name=thread_name_prefix or f"ThreadPoolExecutor-{next(_numbers)}",
             max_workers=workers,
@@ -91,16 +90,20 @@ class ThreadPool(concurrent.futures.ThreadPoolExecutor):
             DeadlockDetected: all workers wait here for room.
         """
         if not callable(fn):
-            function("fn", fn)
+            function("fn", fn)  # type: ignore[unreachable]  # a caller without a type checker
         crew = self._crew
         future: Future[T] = Future()
         future._owner = crew
+        future._fn = fn
+        future._args = args
+        future._kwargs = kwargs or None
+        future._context = copy_context() or None  # an empty one is made again in the worker: one object less in the queue
         if crew.direct:
-            crew.put((future, fn, args, kwargs or None, copy_context(), True))
+            crew.put(future)
             if not crew.direct:  # shut down by another thread, meanwhile
-                crew.withdraw(future)
+                crew.withdraw(future)  # type: ignore[unreachable]  # see above
         else:
-            crew.admit(future, fn, args, kwargs)
+            crew.admit(future)
         return future
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
@@ -131,15 +134,18 @@ class ThreadPool(concurrent.futures.ThreadPoolExecutor):
     def statistics(self) -> PoolStatistics:
         """Return what the executor is doing and has done, as counts (`PoolStatistics`)."""
         crew = self._crew
+        ended, failed, cancelled = crew.counts()
         workers = [worker for worker in list(crew.members) if worker.is_alive()]
-        running = sum(1 for worker in workers if worker.item is not None)
+        running = sum(1 for worker in workers if worker.task is not None)
         return PoolStatistics(
             crew.max_workers,
             len(workers),
             len(workers) - running,
             running,
             crew.pending(),
-            *crew.counts(),
+            ended - failed - cancelled,
+            failed,
+            cancelled,
             sum(1 for worker in list(crew.abandoned) if worker.is_alive()),
         )
 

@@ -16,7 +16,7 @@ count any more, is replaced, and ends when its function returns. One entry in th
 task costs a look at the clock (70 ns), nothing is pushed or cancelled.
 
 `_condition` guards the heap, `_thread` and each clock's `resting` and `armed` (whether it is in the heap). `since` and the
-worker's item are written by the worker without a lock and only read here; a stale look costs one more wake-up, since the
+worker's task are written by the worker without a lock and only read here; a stale look costs one more wake-up, since the
 decision is the future's. A callback of the user's never runs in the timer thread: it could block.
 """
 
@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     class Worker(Protocol):
         name: str
         group: Any
-        item: tuple[Any, ...] | None
+        task: Future[Any] | None
 
         @property
         def ident(self) -> int | None: ...
@@ -67,7 +67,7 @@ class Clock:
         self.armed = False
 
     def start(self) -> None:
-        """The worker begins a task. To be called before it shows the task as its item: the timer reads them the other way."""
+        """The worker begins a task. To be called before it shows the task: the timer reads the two the other way round."""
         self.since = monotonic()
         if self.resting:
             with _condition:
@@ -121,16 +121,16 @@ def _watch() -> None:
             if clock is None:
                 _thread = None
                 return
-        item = clock.worker.item  # first the item, then since when: a task seen has its own time, not the one before's
+        task = clock.worker.task  # first the task, then since when: a task seen has its own time, not the one before's
         since = clock.since
         now = monotonic()
-        if item is not None and since + clock.limit <= now:
-            if _expire(clock, item):
+        if task is not None and since + clock.limit <= now:
+            if _expire(clock, task):
                 continue
-            item = None  # it has just finished
+            task = None  # it has just finished
         with _condition:
             if not clock.resting:
-                _push(clock, (now if item is None else since) + clock.limit)
+                _push(clock, (now if task is None else since) + clock.limit)
 
 
 def _next_due() -> Clock | None:
@@ -148,20 +148,19 @@ def _next_due() -> Clock | None:
     return None
 
 
-def _expire(clock: Clock, item: tuple[Any, ...]) -> bool:
+def _expire(clock: Clock, task: Future[Any]) -> bool:
     """Settle a task that is over its limit; False if its worker was quicker."""
     worker = clock.worker
-    future, fn, args, kwargs = item[:4]
-    error = TaskTimeout(describe_call(fn, args, kwargs), clock.limit, worker.name, _stack(worker))
-    if not future._publish(None, error):
+    error = TaskTimeout(describe_call(task), clock.limit, worker.name, _stack(worker))
+    if not task._publish(None, error):
         return False
-    future._owner = None
+    task._owner = None
     clock.stop()
     worker.group.give_up(worker)
-    if future._cbs is None:
-        future._invoke_callbacks(BaseException)
+    if not task._done_callbacks:
+        task._invoke_callbacks(BaseException)
     else:
-        aside(lambda: future._invoke_callbacks(BaseException))
+        aside(lambda: task._invoke_callbacks(BaseException))
     return True
 
 
