@@ -98,11 +98,17 @@ class _Watch:
 
     __slots__ = ("callbacks", "condition", "parked", "waiters")
 
+    # None where there is nothing yet: a waiter makes the watch and one list, not three.
     def __init__(self) -> None:
-        self.callbacks: list[Callable[[Any], object]] = []
-        self.parked: list[Any] = []  # locks, each held by the thread that waits for it a second time
+        self.callbacks: list[Callable[[Any], object]] | None = None
+        self.parked: list[Any] | None = None  # locks, each held by the thread that waits for it a second time
         self.condition: threading.Condition | None = None
-        self.waiters: list[Any] = []  # the standard library's
+        self.waiters: list[Any] | None = None  # the standard library's
+
+    def add(self, callback: Callable[[Any], object]) -> None:
+        if self.callbacks is None:
+            self.callbacks = []
+        self.callbacks.append(callback)
 
 
 class Future(concurrent.futures.Future[T]):
@@ -176,11 +182,14 @@ class Future(concurrent.futures.Future[T]):
     @property
     def _waiters(self) -> list[Any]:  # type: ignore[override]  # an attribute there
         """Only touched by code that holds the condition, so the watch is there."""
-        return self._watched().waiters
+        watch = self._watched()
+        if watch.waiters is None:
+            watch.waiters = []
+        return watch.waiters
 
     @property
     def _done_callbacks(self) -> list[Callable[[Any], object]]:
-        return [] if self._watch is None else self._watch.callbacks
+        return [] if self._watch is None else self._watch.callbacks or []
 
     # ---- asking
 
@@ -237,7 +246,8 @@ class Future(concurrent.futures.Future[T]):
 
     def _park(self, timeout: float | None) -> None:
         """Wait until the state is final, or `timeout` seconds have passed."""
-        seconds = -1 if timeout is None else min(max(timeout, 0), threading.TIMEOUT_MAX)
+        if timeout is not None:
+            timeout = min(max(timeout, 0), threading.TIMEOUT_MAX)
         lock = threading.Lock()
         lock.acquire()
         acquire, release = _stripe(self)
@@ -248,22 +258,25 @@ class Future(concurrent.futures.Future[T]):
             watch = self._watched()
             condition = watch.condition
             if condition is None:
-                watch.parked.append(lock)
+                if watch.parked is None:
+                    watch.parked = [lock]
+                else:
+                    watch.parked.append(lock)
         finally:
             release()
         if condition is not None:
             with condition:
                 if self._state not in _FINAL:
-                    condition.wait(None if timeout is None else seconds)
+                    condition.wait(timeout)
             return
         woken = False
         try:
-            woken = lock.acquire(timeout=seconds)
+            woken = lock.acquire() if timeout is None else lock.acquire(timeout=timeout)
         finally:
             if not woken:  # else a loop of result(timeout=1) would leave a lock each time
                 acquire()
                 try:
-                    if lock in watch.parked:
+                    if watch.parked is not None and lock in watch.parked:
                         watch.parked.remove(lock)
                 finally:
                     release()
@@ -305,14 +318,14 @@ class Future(concurrent.futures.Future[T]):
             watch = None if self._state in _FINAL else self._watched()
             condition = None if watch is None else watch.condition
             if watch is not None and condition is None:
-                watch.callbacks.append(fn)
+                watch.add(fn)
                 return
         finally:
             release()
         if watch is not None and condition is not None:
             with condition:
                 if self._state not in _FINAL:
-                    watch.callbacks.append(fn)
+                    watch.add(fn)
                     return
         self._call_back(fn, Exception)
 
@@ -437,7 +450,7 @@ class Future(concurrent.futures.Future[T]):
         acquire()
         try:
             watch = self._watch
-            if idle is not None and (watch is None or not watch.callbacks):
+            if idle is not None and (watch is None or watch.callbacks is None):
                 idle.append(None)
                 registered = True
             if fast := self._state == RUNNING and (watch is None or watch.condition is None):
@@ -461,7 +474,7 @@ class Future(concurrent.futures.Future[T]):
         if error is not None:
             # The user's frame, which the traceback holds, has this one as its f_back: without this, a cycle from the
             # error to itself, to the future and to the arguments.
-            self = error = fn = args = kwargs = context = None  # type: ignore[assignment]
+            self = error = fn = args = kwargs = context = None  # type: ignore[assignment]  # self is on its way out
         return registered
 
     def _claim(self) -> bool:
@@ -484,12 +497,14 @@ class Future(concurrent.futures.Future[T]):
         """
         watch = self._watch  # it stays: code of the standard library may hold its condition and look for its waiters
         if watch is not None:
-            parked, watch.parked = watch.parked, []
-            callbacks, watch.callbacks = watch.callbacks, []
-            for lock in parked:
-                lock.release()
-            for fn in callbacks:
-                self._call_back(fn, caught)
+            parked, watch.parked = watch.parked, None
+            if parked is not None:
+                for lock in parked:
+                    lock.release()
+            callbacks, watch.callbacks = watch.callbacks, None
+            if callbacks is not None:
+                for fn in callbacks:
+                    self._call_back(fn, caught)
 
     def _call_back(self, fn: Callable[[Future[T]], object], caught: type[BaseException]) -> None:
         try:

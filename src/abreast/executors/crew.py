@@ -148,9 +148,10 @@ class Worker(threading.Thread):
             self.task = None
             self.ended += 1
             if registered is None:
-                if not future.cancelled():
-                    return  # its limit had passed: this worker is given up, and has been replaced
-                self.cancelled += 1
+                if clock is not None and clock.has_ended(future):
+                    return  # this worker is given up, and has been replaced
+                if future.cancelled():
+                    self.cancelled += 1
                 registered = False
             future = None  # keep nothing of the user's while waiting
 

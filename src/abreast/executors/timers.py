@@ -65,6 +65,7 @@ class Clock:
         self.since = 0.0
         self.resting = True
         self.armed = False
+        self.verdict: TaskTimeout | None = None
 
     def start(self) -> None:
         """The worker begins a task. To be called before it shows the task: the timer reads the two the other way round."""
@@ -79,6 +80,10 @@ class Clock:
         """The worker is about to wait for work: its entry is dropped when it comes up, so an idle program sleeps."""
         with _condition:
             self.resting = True
+
+    def has_ended(self, task: Future[Any]) -> bool:
+        """Whether the limit, and not its worker or somebody outside, has settled `task`."""
+        return self.verdict is not None and task._exception is self.verdict
 
     def stop(self) -> None:
         """The worker ends, or is left behind."""
@@ -151,7 +156,8 @@ def _next_due() -> Clock | None:
 def _expire(clock: Clock, task: Future[Any]) -> bool:
     """Settle a task that is over its limit; False if its worker was quicker."""
     worker = clock.worker
-    error = TaskTimeout(describe_call(task), clock.limit, worker.name, _stack(worker))
+    # Shown before it is published: the worker that comes too late must find it.
+    error = clock.verdict = TaskTimeout(describe_call(task), clock.limit, worker.name, _stack(worker))
     if not task._publish(None, error):
         return False
     task._owner = None

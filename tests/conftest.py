@@ -1,0 +1,82 @@
+"""Guards around every test, and the options of the suite.
+
+A test fails if it leaves a thread, a child process, a file descriptor or a shared-memory file behind; one that hangs for a
+minute prints all stacks and ends the run.
+"""
+
+from __future__ import annotations
+
+import faulthandler
+import gc
+import os
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--slow", action="store_true", help="run the hammers and soaks too")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if not config.getoption("--slow"):
+        for item in items:
+            if "slow" in item.keywords:
+                item.add_marker(pytest.mark.skip(reason="slow: asked for with --slow"))
+
+
+def _left_over() -> dict[str, set[object]]:
+    """What of each kind there is now."""
+    found: dict[str, set[object]] = {"threads": set(threading.enumerate())}
+    if sys.platform == "linux":
+        found["descriptors"] = {(fd, _link(fd)) for fd in os.listdir("/proc/self/fd")}
+        found["descriptors"] = {pair for pair in found["descriptors"] if pair[1] is not None}  # type: ignore[index]
+        found["children"] = set(Path(f"/proc/self/task/{os.getpid()}/children").read_text().split())
+        found["shared memory"] = set(os.listdir("/dev/shm"))
+    return found
+
+
+def _link(fd: str) -> str | None:
+    try:
+        return os.readlink(f"/proc/self/fd/{fd}")
+    except OSError:  # the descriptor of the listing itself
+        return None
+
+
+@pytest.fixture(autouse=True)
+def nothing_left_behind(request: pytest.FixtureRequest):
+    limit = 600 if "slow" in request.keywords else 60
+    faulthandler.dump_traceback_later(limit, exit=True)
+    before = _left_over()
+    yield
+    deadline = time.monotonic() + 5
+    while True:
+        # What is ending still may take a moment (a daemon thread after its last task): wait for that, not for an order.
+        left = {kind: now - before[kind] for kind, now in _left_over().items() if now - before[kind]}
+        if not left or time.monotonic() > deadline:
+            break
+        gc.collect()
+        time.sleep(0.01)
+    faulthandler.cancel_dump_traceback_later()
+    assert not left, f"left behind: {left}"
+
+
+@pytest.fixture
+def busy_switching():
+    """Let threads be switched after every few steps."""
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    yield
+    sys.setswitchinterval(before)
+
+
+@pytest.fixture
+def no_gc():
+    """No collection of cycles meanwhile: what is freed is freed by its last reference."""
+    gc.collect()
+    gc.disable()
+    yield
+    gc.enable()

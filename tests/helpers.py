@@ -1,0 +1,46 @@
+"""What several test files use."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import sysconfig
+import textwrap
+import threading
+from pathlib import Path
+
+FREE_THREADED = bool(sysconfig.get_config_var("Py_GIL_DISABLED"))
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def run_python(code: str, *, timeout: float = 30, **more) -> subprocess.CompletedProcess[str]:
+    """Run a script in a fresh interpreter, as a user would."""
+    return subprocess.run(
+        [sys.executable, "-X", "faulthandler", "-c", textwrap.dedent(code)],
+        capture_output=True, text=True, timeout=timeout, env={**os.environ, "PYTHONUNBUFFERED": "1"}, **more,
+    )  # fmt: skip
+
+
+def in_threads(*functions, timeout: float = 30) -> list[object]:
+    """Run functions at the same time, from one barrier on, and return what they returned; raise what the first raised."""
+    barrier = threading.Barrier(len(functions))
+    results: list[object] = [None] * len(functions)
+    errors: list[BaseException] = []
+
+    def run(i, fn):
+        try:
+            barrier.wait(timeout)
+            results[i] = fn()
+        except BaseException as error:
+            errors.append(error)
+
+    threads = [threading.Thread(target=run, args=pair, daemon=True) for pair in enumerate(functions)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(timeout)
+        assert not thread.is_alive(), "hangs"
+    if errors:
+        raise errors[0]
+    return results
