@@ -68,32 +68,32 @@ class TestCourse:
     """docs: the walk-through's first four steps, as examples/course.py tells them."""
 
     @pytest.fixture(scope="class")
-    def output(self):
+    def told(self):
         done = subprocess.run(
             [sys.executable, str(ROOT / "examples/course.py"), "--fast"], capture_output=True, text=True, timeout=60
         )
         assert (done.returncode, done.stderr) == (0, "")
         return done.stdout
 
-    def steps(self, output):
-        return [part.strip().splitlines() for part in output.split("--- ")[1:]]
+    def steps(self, told):
+        return [part.strip().splitlines() for part in told.split("--- ")[1:]]
 
-    def test_named_threads_in_one_process(self, output):
-        _, two, one, main, took = self.steps(output)[0]
+    def test_named_threads_in_one_process(self, told):
+        _, two, one, main, took = self.steps(told)[0]
         assert re.fullmatch(r"Task 2: T2, process (\d+)", two)
         assert re.fullmatch(r"Task 1: T1, process (\d+)", one)
         assert re.fullmatch(r"MainThread, process (\d+)", main)
         assert len({line.split()[-1] for line in (one, two, main)}) == 1
         assert 0.3 <= float(took.split()[0]) < 0.4
 
-    def test_subclasses_interleave(self, output):
-        _, *lines, done, _ = self.steps(output)[1]
+    def test_subclasses_interleave(self, told):
+        _, *lines, done, _ = self.steps(told)[1]
         assert [line for line in lines if line[0] == "A"] == [f"A {n}" for n in range(1, 6)]
         assert [line for line in lines if line[0] == "B"] == [f"B {n}" for n in range(1, 6)]
         assert lines.index("A 2") < lines.index("B 5")
         assert done == "A and B are complete"
 
-    def test_a_pool_of_three_gives_the_same_in_a_third(self, output):
-        serial, pool = self.steps(output)[2:]
+    def test_a_pool_of_three_gives_the_same_in_a_third(self, told):
+        serial, pool = self.steps(told)[2:]
         assert serial[1] == pool[1] == "1 4 9 16 25 36 49 64 81"
         assert float(pool[2].split()[0]) < 0.5 * float(serial[2].split()[0])
