@@ -64,16 +64,17 @@ def test_the_first_command_of_the_readme_in_a_new_environment(tmp_path):
     assert done.stdout.count("1 4 9 16 25 36 49 64 81\n") == 2
 
 
+@pytest.fixture(scope="module")
+def told():
+    done = subprocess.run(
+        [sys.executable, str(ROOT / "examples/course.py"), "--fast"], capture_output=True, text=True, timeout=60
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    return done.stdout
+
+
 class TestCourse:
     """docs: the walk-through's first four steps, as examples/course.py tells them."""
-
-    @pytest.fixture(scope="class")
-    def told(self):
-        done = subprocess.run(
-            [sys.executable, str(ROOT / "examples/course.py"), "--fast"], capture_output=True, text=True, timeout=60
-        )
-        assert (done.returncode, done.stderr) == (0, "")
-        return done.stdout
 
     def steps(self, told):
         return [part.strip().splitlines() for part in told.split("--- ")[1:]]
