@@ -16,6 +16,7 @@ from concurrent.futures import _base
 
 import pytest
 from abreast import Future, ThreadPoolExecutor
+from abreast.core.future import _LOCKS, _stripe
 
 from tests.helpers import FREE_THREADED, in_threads
 
@@ -382,18 +383,8 @@ class TestReferences:
 def test_a_finalizer_that_cancels_the_future_it_interrupts_does_not_hang():
     """Stripes are re-entrant: a signal handler or a finalizer may run between any two steps."""
     future = Future()
-    acquire, release = _base_stripe(future)
-    acquire()
-    try:
+    with _stripe(future):
         assert future.cancel()
-    finally:
-        release()
-
-
-def _base_stripe(future):
-    from abreast.core.future import _stripe
-
-    return _stripe(future)
 
 
 class TestHammer:

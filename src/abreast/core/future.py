@@ -20,7 +20,9 @@ Which lock guards what
     Stripes are leaves: nothing is acquired, called or unpickled under one. So they cannot be part of a cycle. There are 64,
     chosen by address, so that free-threaded builds do not queue up at one lock; they are also the memory barriers there.
     They are re-entrant because of what may run between any two steps: a signal's handler, or a finalizer of the
-    garbage collection, that itself cancels a future.
+    garbage collection, that itself cancels a future. And `acquire` stands *inside* the ``try``: CPython runs signal handlers
+    after the call of acquire() and before the next step, so Ctrl-C would leave a stripe locked for good (``with lock:`` does so
+    on 3.14).
 
     The result is stored before the state, so a reader that sees FINISHED needs no lock.
 
@@ -89,8 +91,14 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_free_stripes)
 
 
-def _stripe(future: Future[Any]) -> tuple[Callable[[], bool], Callable[[], None]]:
-    return _STRIPES[(id(future) >> 5) & 63]
+def _stripe(future: Future[Any]) -> threading.RLock:
+    return _LOCKS[(id(future) >> 5) & 63]
+
+
+def _release(lock: threading.RLock) -> None:
+    """Release a stripe, unless Ctrl-C struck while it was being waited for."""
+    with contextlib.suppress(RuntimeError):
+        lock.release()
 
 
 class _Watch:
@@ -169,14 +177,14 @@ class Future(concurrent.futures.Future[T]):
         watch = self._watch
         if watch is None or watch.condition is None:
             new = threading.Condition()
-            acquire, release = _stripe(self)
-            acquire()
+            stripe = _stripe(self)
             try:
+                stripe.acquire()
                 watch = self._watched()
                 if watch.condition is None:
                     watch.condition = new
             finally:
-                release()
+                _release(stripe)
         return watch.condition
 
     @property
@@ -234,8 +242,9 @@ class Future(concurrent.futures.Future[T]):
 
     def _wait(self, timeout: float | None) -> None:
         """Return once FINISHED; raise if it was cancelled or the time is up."""
-        if timeout is None and self._owner is not None and self._state not in _FINAL:
-            self._owner.wait_for(self)
+        owner = self._owner  # read once: it goes when the task ends
+        if timeout is None and owner is not None:
+            owner.wait_for(self)
         else:
             self._park(timeout)
         if self._state == FINISHED:
@@ -250,9 +259,9 @@ class Future(concurrent.futures.Future[T]):
             timeout = min(max(timeout, 0), threading.TIMEOUT_MAX)
         lock = threading.Lock()
         lock.acquire()
-        acquire, release = _stripe(self)
-        acquire()
+        stripe = _stripe(self)
         try:
+            stripe.acquire()
             if self._state in _FINAL:
                 return
             watch = self._watched()
@@ -263,7 +272,7 @@ class Future(concurrent.futures.Future[T]):
                 else:
                     watch.parked.append(lock)
         finally:
-            release()
+            _release(stripe)
         if condition is not None:
             with condition:
                 if self._state not in _FINAL:
@@ -274,12 +283,10 @@ class Future(concurrent.futures.Future[T]):
             woken = lock.acquire() if timeout is None else lock.acquire(timeout=timeout)
         finally:
             if not woken:  # else a loop of result(timeout=1) would leave a lock each time
-                acquire()
-                try:
-                    if watch.parked is not None and lock in watch.parked:
-                        watch.parked.remove(lock)
-                finally:
-                    release()
+                parked = watch.parked  # read once: it goes when the task is done
+                if parked is not None:
+                    with contextlib.suppress(ValueError):
+                        parked.remove(lock)
 
     # ---- changing
 
@@ -289,9 +296,9 @@ class Future(concurrent.futures.Future[T]):
         Returns:
             True if it is cancelled now (or was before); False if it is running or done, which cannot be undone.
         """
-        acquire, release = _stripe(self)
-        acquire()
+        stripe = _stripe(self)
         try:
+            stripe.acquire()
             if self._state in (RUNNING, FINISHED):
                 return False
             if self._state != PENDING:
@@ -300,7 +307,7 @@ class Future(concurrent.futures.Future[T]):
             if condition is None:
                 self._state = CANCELLED
         finally:
-            release()
+            _release(stripe)
         if condition is not None:
             return super().cancel()
         self._invoke_callbacks()
@@ -312,16 +319,16 @@ class Future(concurrent.futures.Future[T]):
         Otherwise in the thread that completes or cancels it: for thread executors the worker. Callbacks run in the order
         in which they were added; what one raises is logged (logger ``concurrent.futures``) and the next one runs.
         """
-        acquire, release = _stripe(self)
-        acquire()
+        stripe = _stripe(self)
         try:
+            stripe.acquire()
             watch = None if self._state in _FINAL else self._watched()
             condition = None if watch is None else watch.condition
             if watch is not None and condition is None:
                 watch.add(fn)
                 return
         finally:
-            release()
+            _release(stripe)
         if watch is not None and condition is not None:
             with condition:
                 if self._state not in _FINAL:
@@ -338,9 +345,9 @@ class Future(concurrent.futures.Future[T]):
         Raises:
             RuntimeError: it runs already, or is finished.
         """
-        acquire, release = _stripe(self)
-        acquire()
+        stripe = _stripe(self)
         try:
+            stripe.acquire()
             if self._watch is None or self._watch.condition is None:
                 if self._state == PENDING:
                     self._state = RUNNING
@@ -349,7 +356,7 @@ class Future(concurrent.futures.Future[T]):
                     self._state = CANCELLED_AND_NOTIFIED
                     return False
         finally:
-            release()
+            _release(stripe)
         return super().set_running_or_notify_cancel()
 
     def set_result(self, result: T) -> None:
@@ -374,9 +381,9 @@ class Future(concurrent.futures.Future[T]):
 
     def _publish(self, result: T | None, exception: BaseException | None) -> bool:
         """Make the state FINISHED, under the stripe or else the condition; False if it is final already."""
-        acquire, release = _stripe(self)
-        acquire()
+        stripe = _stripe(self)
         try:
+            stripe.acquire()
             if self._state in _FINAL:
                 return False
             condition = None if self._watch is None else self._watch.condition
@@ -386,7 +393,7 @@ class Future(concurrent.futures.Future[T]):
                 self._state = FINISHED
                 return True
         finally:
-            release()
+            _release(stripe)
         with condition:
             if self._state in _FINAL:
                 return False
@@ -419,8 +426,8 @@ class Future(concurrent.futures.Future[T]):
             else whether `idle` got its entry.
         """
         acquire, release = _STRIPES[(id(self) >> 5) & 63]
-        acquire()
         try:
+            acquire()
             watch = self._watch
             if claimed := self._state == PENDING and (watch is None or watch.condition is None):
                 self._state = RUNNING
@@ -443,17 +450,17 @@ class Future(concurrent.futures.Future[T]):
                 value = context.run(fn, *args)
         except BaseException as exc:  # whatever a task raises, SystemExit too, is its outcome: it belongs to whoever asks
             error = exc.with_traceback(_without_first(exc.__traceback__))  # it starts at the user's function
-            tally.failed += 1
 
-        self._fn = self._args = self._kwargs = self._context = None
+        # Let go of the arguments first: a destructor of the user's must not run in a worker that is in the idle list already.
+        self._fn = self._args = self._kwargs = self._context = fn = args = kwargs = context = None
         registered: bool | None = False
-        acquire()
         try:
+            acquire()
             watch = self._watch
-            if idle is not None and (watch is None or watch.callbacks is None):
-                idle.append(None)
-                registered = True
             if fast := self._state == RUNNING and (watch is None or watch.condition is None):
+                if idle is not None and (watch is None or watch.callbacks is None):
+                    idle.append(None)
+                    registered = True
                 if error is None:
                     self._result = value
                 else:
@@ -466,15 +473,15 @@ class Future(concurrent.futures.Future[T]):
             if self._publish(value, error):
                 self._owner = None
             else:
-                if registered:
-                    _take_back(idle)
                 registered = watch = None
         if watch is not None:
             self._invoke_callbacks(BaseException)
         if error is not None:
             # The user's frame, which the traceback holds, has this one as its f_back: without this, a cycle from the
-            # error to itself, to the future and to the arguments.
-            self = error = fn = args = kwargs = context = None  # type: ignore[assignment]  # self is on its way out
+            # error to itself and to the future.
+            if registered is not None:
+                tally.failed += 1
+            self = error = None  # type: ignore[assignment]  # self is on its way out
         return registered
 
     def _claim(self) -> bool:
@@ -499,7 +506,7 @@ class Future(concurrent.futures.Future[T]):
         if watch is not None:
             parked, watch.parked = watch.parked, None
             if parked is not None:
-                for lock in parked:
+                for lock in tuple(parked):  # one that has given up may take itself out meanwhile
                     lock.release()
             callbacks, watch.callbacks = watch.callbacks, None
             if callbacks is not None:
@@ -533,13 +540,6 @@ class Future(concurrent.futures.Future[T]):
 
     def __reduce__(self) -> NoReturn:
         raise TypeError("a Future cannot be pickled or copied; send its result() instead")
-
-
-def _take_back(idle: list[None] | None) -> None:
-    """Take an entry out of `idle` again. None may be left: promised away, to a task that the worker's successor will run."""
-    with contextlib.suppress(IndexError):
-        if idle is not None:
-            idle.pop()
 
 
 def _without_first(traceback: TracebackType | None) -> TracebackType | None:

@@ -16,21 +16,24 @@ Who holds whom
     EXIT, the workers finish what is queued, and end. `SimpleQueue.put` is reentrant, so that callback is safe anywhere.
 
 Which lock guards what
-    `lock`: members, abandoned, the reasons to be closed, and starting threads. Nothing of the user's is called under it, and
-    it is not taken to submit once all threads are there. The queue and `idle` (a list: append and pop are atomic, also
-    free-threaded) need none.
+    `lock`: members, abandoned, the reasons to be closed, and starting threads. Nothing of the user's is called under it (a
+    log handler neither), and it is not taken to submit once all threads are there. The queue and `idle` (a list: append
+    and pop are atomic, also free-threaded) need none. `_crews_lock`: the list of all crews and `_program_ends`.
 
 Invariants
     *len(idle) = workers that wait or are about to, minus tasks promised to them*, so a new thread is started exactly when no worker
-    is idle. An unpromised task that an idle worker takes takes an entry away; if a submitter was quicker, its promised task
-    is left without a worker, and that worker starts one (`_unpromised`).
+    is idle. Any worker may get any task; so one that is in the list and gets an unpromised task takes an entry away (if a
+    submitter was quicker, the task promised to that entry has no worker, and it starts one), and one that is not in the
+    list and gets a promised task puts an entry back, for the worker that goes on waiting.
 
     *A submit is accepted or refused, never lost, while somebody else closes the crew*: `closed` is set before EXIT is
     posted, and looked at again after the task was put. If it is set then, the submitter cancels its own task: if that works
     nobody will run it, and the submit is refused; if not, a worker has it.
 
-    *Who settles a future is decided by the future* (core/future.py): a worker, the time limit, or a cancel. A worker that
-    comes too late knows that it has been given up, and ends.
+    *Between get() and `worker.task`* nothing may raise: the task would be in nobody's hands.
+
+    *Who settles a future is decided by the future* (core/future.py): a worker, the time limit, or a cancel. A worker overtaken by
+    the limit ends. It is a member until its successor is one, so who waits for the crew never finds it empty in between.
 
 At the end of the program a hook of `threading` (as in the standard library) closes all crews and joins their workers,
 but not abandoned ones: threads are daemons for that, since it cannot be changed later. Sub-interpreters, which have no daemon
@@ -64,6 +67,7 @@ __all__ = ["Crew", "Worker"]
 LOGGER = logging.getLogger("concurrent.futures")  # the standard library's: who listens there goes on hearing
 
 _this_thread = threading.local()  # .worker, in a worker's thread
+_crews_lock = threading.Lock()
 _crews: weakref.WeakSet[Crew] = weakref.WeakSet()
 _program_ends = False
 
@@ -93,31 +97,43 @@ class Worker(threading.Thread):
             super().__init__(name=name, daemon=False, **context)
         self.group = crew
         self.task: Future[Any] | None = None
+        self.registered: bool | None = False
+        """Whether crew.idle holds an entry for this worker."""
         self.ended = self.failed = self.cancelled = 0  # written by this thread only
         self.clock: timers.Clock | None = None if crew.task_timeout is None else timers.Clock(self, crew.task_timeout)
+        self.overtaken = False
         self.released = threading.Event()
         """Set once nobody needs to wait for this worker: it has ended, or was abandoned."""
 
     def run(self) -> None:
+        # Threads that a task starts inherit this; they are the user's and must not be daemons because ours are.
+        self._daemonic = False
         _this_thread.worker = self
+        crew = self.group
+        crew.enlist(self)
         try:
-            if self.group.initialize():
+            if crew.initialize():
                 while not self._serve_until_exit():
                     pass
         finally:
             if self.clock is not None:
                 self.clock.stop()
-            self.released.set()
+            if not self.overtaken:  # else give_up() does it, when the successor is there
+                self.released.set()
+            del self.group  # crew and workers would hold each other, and the initializer's arguments, until a collection
 
     def _serve_until_exit(self) -> bool:
-        """Run tasks until EXIT comes or this worker was given up; False if an error came out of the blue."""
+        """Run tasks until EXIT comes or this worker is overtaken by a limit; False if an error came out of the blue."""
         try:
             self._serve()
         except BaseException as error:  # an exception thrown into this thread from outside may strike between two tasks
             LOGGER.critical("Exception in worker", exc_info=True)
             task, self.task = self.task, None
+            self.registered = False
             if task is not None and task._publish(None, error):
                 task._invoke_callbacks(BaseException)
+            if self.group.must_end():
+                self.group.put(None)  # it may have been EXIT that was lost
             return False
         return True
 
@@ -125,43 +141,52 @@ class Worker(threading.Thread):
         crew = self.group
         clock = self.clock
         room = crew.room
-        get, empty = crew.queue.get, crew.queue.empty
-        registered: bool | None = False  # whether crew.idle holds an entry for this worker
-        while True:
-            idle = crew.idle
-            if idle is not None and not registered and empty():
-                idle.append(None)
-                registered = True
-            future = get() if clock is None else self._get_by(clock)
-            if future is None:
-                crew.queue.put(None)  # the next worker's EXIT
-                return
-            if registered and crew.idle is not None and not future._promised:
-                crew._unpromised()
-            if room is not None:
-                room.leave(future)
+        queue = crew.queue  # this one to the end: in a forked child the crew has another
+        empty = queue.empty
+        self._register_if(empty)
+        for future in iter(queue.get if clock is None else self._get_by(clock, queue), None):
             if clock is not None:
                 clock.start()
             self.task = future
             idle = crew.idle
-            registered = future._run(self, None if idle is None or not empty() else idle)
+            if idle is not None and self.registered != future._promised:
+                crew.correct_idle(future)
+            self.registered = False
+            if room is not None:
+                room.leave(future)
+            ran = future._run(self, None if idle is None or not empty() else idle)
             self.task = None
-            self.ended += 1
-            if registered is None:
+            if ran is None:
                 if clock is not None and clock.has_ended(future):
-                    return  # this worker is given up, and has been replaced
-                if future.cancelled():
-                    self.cancelled += 1
-                registered = False
-            future = None  # keep nothing of the user's while waiting
+                    self.overtaken = True
+                    return
+                self.cancelled += future.cancelled()
+            self.ended += 1
+            self.registered = ran
+            del future  # keep nothing of the user's while waiting; a destructor may run here
+            if not ran:
+                self._register_if(empty)
+        queue.put(None)  # the next worker's EXIT
 
-    def _get_by(self, clock: timers.Clock) -> Any:
-        """Take the next item; before waiting for one, tell the clock."""
-        try:
-            return self.group.queue.get_nowait()
-        except Empty:
-            clock.rest()
-            return self.group.queue.get()
+    def _register_if(self, empty: Callable[[], bool]) -> None:
+        """Enter the idle list, while the crew may grow, if there is nothing to do."""
+        idle = self.group.idle
+        self.registered = idle is not None and empty()
+        if self.registered and idle is not None:
+            idle.append(None)
+
+    @staticmethod
+    def _get_by(clock: timers.Clock, queue: SimpleQueue[Any]) -> Callable[[], Any]:
+        """Return a get() that tells the clock before it waits."""
+
+        def get() -> Any:
+            try:
+                return queue.get_nowait()
+            except Empty:
+                clock.rest()
+                return queue.get()
+
+        return get
 
 
 class Room:
@@ -182,14 +207,14 @@ class Room:
             RuntimeError: the crew was closed meanwhile.
             DeadlockDetected: this thread is a worker, and nobody is left to make room.
         """
-        if self._enter_now(future, crew):
-            return
         worker = current_worker()
         while not self._enter_now(future, crew):
             if worker is None:
                 self._wait(crew)
             else:
                 deadlock.wait_or_raise(worker, crew, None, lambda: self._wait(crew))
+        # Cancelled, or failed since the pool broke: it leaves too. When it was run it has left long before.
+        future.add_done_callback(self.leave)
 
     def _enter_now(self, future: Future[Any], crew: Crew) -> bool:
         with self.condition:
@@ -198,14 +223,16 @@ class Room:
             if len(self.waiting) >= self.limit:
                 return False
             self.waiting.add(future)
-        # Cancelled, or failed since the pool broke: it leaves too. When it was run it has left long before.
-        future.add_done_callback(self.leave)
-        return True
+            return True
 
     def _wait(self, crew: Crew) -> None:
         with self.condition:
-            while len(self.waiting) >= self.limit and not crew.closed:
-                self.condition.wait()
+            try:
+                while len(self.waiting) >= self.limit and not crew.closed:
+                    self.condition.wait()
+            except BaseException:
+                self.condition.notify()  # Ctrl-C: the wake-up that was for us is for another
+                raise
 
     def leave(self, future: Future[Any]) -> None:
         with self.condition:
@@ -237,17 +264,19 @@ class Crew:
         self.initargs = initargs
         self.room = None if max_pending is None else Room(max_pending)
         self.task_timeout = task_timeout
-        self.owner: object = None  # the executor's weak reference to itself, kept alive here for its callback
+        self.owner: weakref.ref[Any] | None = None  # to the executor; kept here for its callback
         self.lock = threading.Lock()
-        self.closed = _program_ends
         self.broken: str = ""
         self.cause: BaseException | None = None
         self.exit_posted = False
         self.gone = Counts(0, 0, 0)  # of workers that have gone, and of tasks settled without one
         self.members: set[Worker] = set()
         self.abandoned: set[Worker] = set()
+        self.asides: set[threading.Thread] = set()  # that run callbacks of tasks over their limit
         self._start_afresh()
-        _crews.add(self)
+        with _crews_lock:
+            self.closed = _program_ends
+            _crews.add(self)
 
     def _start_afresh(self) -> None:
         self.queue: SimpleQueue[Any] = SimpleQueue()
@@ -268,17 +297,22 @@ class Crew:
         """
         if self.closed:
             raise self.refusal()
-        if self.room is not None:
-            self.room.enter(future, self)
-        idle = self.idle
-        future._promised = True
-        if idle is not None:
-            try:
-                idle.pop()
-            except IndexError:
-                future._promised = False
-        self.put(future)
-        if not future._promised:
+        try:
+            if self.room is not None:
+                self.room.enter(future, self)
+            idle = self.idle
+            if idle is not None:
+                try:
+                    idle.pop()
+                    future._promised = True
+                except IndexError:
+                    pass
+            self.put(future)
+        except BaseException:
+            if self.room is not None:
+                self.room.leave(future)
+            raise
+        if idle is not None and not future._promised:
             self.grow(future)
         if self.closed:
             self.withdraw(future)  # type: ignore[unreachable]  # another thread may have closed it since
@@ -307,36 +341,53 @@ class Crew:
         with self.lock:
             if not self.may_start_one():
                 return
-            try:
-                self._start_one()
-            except (RuntimeError, MemoryError) as error:
-                if self.members or future is None:
-                    LOGGER.warning("%s goes on with %d threads: %s", self.name, len(self.members), error)
-                elif future.cancel():
-                    raise
-                return
+            problem = self._start_one()
             if len(self.members) >= self.max_workers:
                 self.idle = None
                 self.direct = self.room is None and not self.closed
+        if problem is None:
+            return
+        if self.members or future is None:
+            LOGGER.warning("%s goes on with %d threads: %s", self.name, len(self.members), problem)
+        elif future.cancel():
+            raise problem
 
-    def _start_one(self) -> None:
+    def _start_one(self) -> BaseException | None:
+        """Start a worker, with `lock` held; return why the system gives no thread for it."""
         worker = Worker(self, f"{self.name}_{next(self.numbers)}")
         self.members.add(worker)
         try:
             worker.start()
-        except BaseException:
-            if worker.ident is None:  # else Ctrl-C struck while it was starting: it runs
-                self.members.discard(worker)
-            raise
+        except BaseException as error:
+            # Should it run all the same (Ctrl-C struck while it was being started), it enlists itself.
+            self.members.discard(worker)
+            worker.released.set()
+            if not isinstance(error, (RuntimeError, MemoryError)):
+                raise
+            if isinstance(error.__context__, KeyboardInterrupt):  # 3.11: 'release unlocked lock', out of Event.wait
+                raise error.__context__ from None
+            return error
+        return None
 
-    def _unpromised(self) -> None:
-        """An idle worker has taken a task that nobody had promised it: take its entry away."""
+    def enlist(self, worker: Worker) -> None:
+        """A worker begins: a member by now, unless starting it was interrupted."""
+        with self.lock:
+            if worker not in self.members and worker not in self.abandoned:
+                worker.released = threading.Event()
+                self.members.add(worker)
+
+    def correct_idle(self, future: Future[Any]) -> None:
+        """A worker got a task that was promised to another, or an unpromised one while it was in the idle list."""
         idle = self.idle
-        if idle is not None:
-            try:
-                idle.pop()
-            except IndexError:  # promised to somebody else meanwhile, and that task has no worker now
-                self.grow()
+        if idle is None:
+            return
+        if future._promised:
+            idle.append(None)  # for the worker that it was promised to, which goes on waiting
+            return
+        try:
+            idle.pop()
+        except IndexError:  # promised to somebody else meanwhile, and that task has no worker now
+            self.grow()
 
     def may_start_one(self) -> bool:
         return self.idle is not None and not self.closed and len(self.members) < self.max_workers
@@ -362,23 +413,31 @@ class Crew:
         worker = current_worker()
         if worker is None:
             future._park(None)
-        else:
-            deadlock.wait_or_raise(worker, self, future, lambda: future._park(None))
+            return
+        if worker.registered and not future.done():
+            # A destructor of the user's that runs in a worker which is idle by the list, and so may be the very one
+            # that the task is promised to.
+            self.grow()
+        deadlock.wait_or_raise(worker, self, future, lambda: future._park(None))
 
     def join(self) -> None:
-        """Wait until the last worker has ended that is not abandoned. Ctrl-C abandons those at work."""
-        if current_worker() in self.members:
-            return  # a task that shuts down its own executor cannot wait for itself
+        """Wait until the last worker has ended that is not abandoned, and all callbacks have run. Ctrl-C abandons those at work."""
+        if current_worker() in self.members or threading.current_thread() in self.asides:
+            return  # a task or callback that shuts down its own executor cannot wait for itself
         try:
             # Again and again: a worker that is given up for its time limit is replaced, also now.
-            while working := [worker for worker in list(self.members) if not worker.released.is_set()]:
+            while working := self._working():
                 for worker in working:
                     worker.released.wait()
-            for worker in list(self.members):
-                worker.join()
+            for thread in [*list(self.members), *list(self.asides)]:
+                thread.join()
         except KeyboardInterrupt:
             self.abandon()
             raise
+
+    def _working(self) -> list[Worker]:
+        with self.lock:
+            return [worker for worker in self.members if not worker.released.is_set()]
 
     # ---- ending
 
@@ -395,11 +454,14 @@ class Crew:
 
     def cancel_pending(self) -> None:
         """Cancel what is queued, and tell those who wait for it (the standard library's `shutdown` forgets `wait`)."""
-        for future in self._drain():
+
+        def settle(future: Future[Any]) -> None:
             if future.cancel():
                 future._claim()
                 with self.lock:
                     self.gone = _sum((self.gone, _CANCELLED))
+
+        self._settle_pending(settle)
 
     def break_down(self, why: str, cause: BaseException | None = None) -> None:
         """Close for good: what is queued fails with BrokenThreadPool, saying `why`."""
@@ -407,64 +469,97 @@ class Crew:
             self.broken = why
             self.cause = cause
         self.close()
-        for future in self._drain():
+
+        def settle(future: Future[Any]) -> None:
             if future._claim() and future._publish(None, self.refusal()):
                 with self.lock:
                     self.gone = _sum((self.gone, _FAILED))
                 future._invoke_callbacks(BaseException)
 
+        self._settle_pending(settle)
+
+    def _settle_pending(self, settle: Callable[[Future[Any]], None]) -> None:
+        """Settle all tasks in the queue; EXIT stays. One by one: if a callback raises or Ctrl-C strikes, the others are still there."""
+        exits = 0
+        try:
+            while True:
+                future = self.queue.get_nowait()
+                if future is None:
+                    exits += 1
+                else:
+                    settle(future)
+        except Empty:
+            pass
+        finally:
+            if exits or self.exit_posted:
+                self.put(None)
+
     def abandon(self) -> None:
         """Cancel what is queued, and wait for nobody: what runs is left behind."""
         self.close()
-        self.cancel_pending()
         with self.lock:
             for worker in list(self.members):
-                self._give_up(worker)
+                self._let_go(worker)
+            self.asides.clear()
+        self.cancel_pending()
 
     def give_up(self, worker: Worker) -> None:
         """A worker's task has run over its limit: leave it behind and start another in its place."""
         with self.lock:
-            self._give_up(worker)
+            problem = None
+            stuck = 1 + sum(1 for other in self.abandoned if other.is_alive())
+            too_many = stuck > 2 * self.max_workers
+            if worker in self.members and not too_many and not self.broken:
+                problem = self._start_one()  # first the successor: in between, nobody may find the crew empty
+            self._let_go(worker)
             for other in [other for other in self.abandoned if not other.is_alive()]:
                 self.abandoned.discard(other)
                 self.gone = _sum((self.gone, other))
             self.gone = _sum((self.gone, _FAILED))
-            stuck = len(self.abandoned)
-            too_many = stuck > 2 * self.max_workers
-            if not too_many and not self.broken:
-                try:
-                    self._start_one()
-                except (RuntimeError, MemoryError) as error:
-                    LOGGER.warning("%s cannot replace a thread left behind: %s", self.name, error)
-                    too_many = not self.members
+            if problem is not None:  # the next submit tries again
+                self.direct = False
+                self.idle = []
+        if problem is not None:
+            LOGGER.warning("%s cannot replace a thread left behind: %s", self.name, problem)
+        why = ""
         if too_many:
             why = (
                 f"{stuck} threads of {self.name} were left behind by tasks over their task_timeout, more than twice "
                 f"max_workers={self.max_workers}: something blocks for good"
             )
-            timers.aside(lambda: self.break_down(why))
+        elif problem is not None and not self.members and self.closed:  # nobody is left to run the rest
+            why = f"the last thread of {self.name} was left behind by a task over its task_timeout: {problem}"
+        if why:
+            self.aside(lambda: self.break_down(why))
 
-    def _give_up(self, worker: Worker) -> None:
+    def _let_go(self, worker: Worker) -> None:
         self.members.discard(worker)
         self.abandoned.add(worker)
         worker.released.set()
 
-    def _drain(self) -> list[Future[Any]]:
-        """Take all tasks out of the queue; EXIT stays."""
-        futures = []
-        exits = 0
-        while True:
+    def must_end(self) -> bool:
+        """Whether EXIT is, or should be, in the queue: closed, or its executor collected."""
+        owner = self.owner
+        return self.closed or owner is None or owner() is None
+
+    def aside(self, action: Callable[[], object]) -> None:
+        """Run what may call the user's code in a thread of its own, which `join` waits for."""
+
+        def run() -> None:
             try:
-                item = self.queue.get_nowait()
-            except Empty:
-                break
-            if item is None:
-                exits += 1
-            else:
-                futures.append(item)
-        for _ in range(exits):
-            self.put(None)
-        return futures
+                action()
+            finally:
+                self.asides.discard(thread)
+
+        thread = timers.new_thread(run, f"{self.name}_callbacks")
+        try:
+            thread.start()
+        except RuntimeError:  # at the end of the program no thread can be started
+            run()
+            return
+        self.asides.add(thread)  # not before: one that is not started cannot be joined
+        if not thread.is_alive():
+            self.asides.discard(thread)
 
     # ---- looking
 
@@ -482,7 +577,8 @@ class Crew:
     def _after_fork(self) -> None:
         """In the child: no worker is left. Tasks of before fail here; a new submit starts new workers."""
         self.lock = threading.Lock()
-        lost = [worker.task for worker in self.members if worker.task is not None and worker is not current_worker()]
+        here = current_worker()
+        lost = [worker.task for worker in self.members if worker.task is not None and worker is not here]
         old = self.queue
         while True:
             try:
@@ -497,6 +593,7 @@ class Crew:
         self.gone = _sum((self.gone, *self.members, *self.abandoned))
         self.members.clear()
         self.abandoned.clear()
+        self.asides.clear()
         if self.room is not None:
             self.room.condition = threading.Condition(threading.Lock())
             self.room.waiting.clear()
@@ -517,20 +614,21 @@ def current_worker() -> Worker | None:
 def _end_of_program() -> None:
     """Close all crews, let them finish what is queued, wait for them; after Ctrl-C abandon them."""
     global _program_ends
-    _program_ends = True
-    crews = list(_crews)
+    with _crews_lock:
+        _program_ends = True
+        crews = list(_crews)
     for crew in crews:
         crew.close()
-    if _ended_by_ctrl_c():
-        for crew in crews:
-            crew.abandon()
     try:
+        if _ended_by_ctrl_c():
+            raise KeyboardInterrupt
         for crew in crews:
             crew.join()
     except KeyboardInterrupt:
         for crew in crews:
             crew.abandon()
-        raise
+        if not _ended_by_ctrl_c():
+            raise
     finally:
         timers.stop_all()
 
@@ -542,6 +640,8 @@ def _ended_by_ctrl_c() -> bool:
 
 
 def _after_fork_in_child() -> None:
+    global _crews_lock
+    _crews_lock = threading.Lock()
     for crew in list(_crews):
         crew._after_fork()
 

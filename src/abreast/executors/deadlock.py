@@ -23,9 +23,11 @@ by themselves), and what a thread outside could still do, such as cancelling a p
 
 from __future__ import annotations
 
+import functools
 import os
+import reprlib
 import threading
-from reprlib import repr as short
+import types
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from abreast.core.errors import DeadlockDetected
@@ -53,10 +55,6 @@ if TYPE_CHECKING:
         """One worker."""
 
         name: str
-
-        @property
-        def group(self) -> Group: ...
-
         task: Future[Any] | None
         """What it runs, or None."""
 
@@ -83,10 +81,9 @@ def wait_or_raise(party: Party, group: Group, future: Future[Any] | None, wait: 
     """
     mine = _Wait(group, future)
     with _lock:
-        _waits[party] = mine
         stuck = _stuck(party, mine)
-        if stuck:
-            del _waits[party]
+        if not stuck:
+            _waits[party] = mine
     if stuck:
         raise DeadlockDetected(_chain(party, stuck))
     try:
@@ -98,9 +95,9 @@ def wait_or_raise(party: Party, group: Group, future: Future[Any] | None, wait: 
 
 def _stuck(party: Party, mine: _Wait) -> dict[Party, _Wait]:
     """Return the waits that can never end, if the one of `party` is among them; else nothing."""
-    if _can_end(mine, _waits):  # the usual case, without looking at all the others
+    stuck = {**_waits, party: mine}
+    if _can_end(mine, stuck):  # the usual case, without looking at all the others
         return {}
-    stuck = dict(_waits)
     while crossed_out := [other for other, wait in stuck.items() if _can_end(wait, stuck)]:
         for other in crossed_out:
             del stuck[other]
@@ -117,7 +114,7 @@ def _can_end(wait: _Wait, waiting: dict[Party, _Wait]) -> bool:
         return True
     elif future.running():
         return not any(other.task is future for other in waiting)
-    return group.may_start_one() or any(other not in waiting for other in group.members)
+    return group.may_start_one() or any(other not in waiting for other in list(group.members))
 
 
 def _chain(party: Party, stuck: dict[Party, _Wait]) -> tuple[str, ...]:
@@ -138,20 +135,38 @@ def _line(party: Party, wait: _Wait) -> str:
 
 
 def describe_call(task: Future[Any]) -> str:
-    """Return the call that a future carries as text, its arguments shortened: ``fetch('https://…', retries=3)``."""
-    fn, args, kwargs = task._fn, task._args, task._kwargs or {}
+    """Return the call that a future carries as text, its arguments shortened: ``fetch('https://…', retries=3)``.
+
+    Runs no code of the user's, whose ``__repr__`` might want a lock that a task which hangs is holding: what is not a
+    built-in value is shown by its type.
+    """
+    fn: Any = task._fn
+    args, kwargs = task._args, task._kwargs or {}
     if fn is None or args is None:
         return "a task that has just ended"
-    name = getattr(fn, "__qualname__", None) or type(fn).__qualname__
-    arguments = [_short(arg) for arg in args] + [f"{key}={_short(arg)}" for key, arg in kwargs.items()]
+    if isinstance(fn, functools.partial):  # more telling than 'partial(…)'
+        fn, args, kwargs = fn.func, (*fn.args, *args), {**fn.keywords, **kwargs}
+    name = fn.__qualname__ if isinstance(fn, _NAMED) else type(fn).__qualname__
+    arguments = [_VALUES.repr(arg) for arg in args] + [f"{key}={_VALUES.repr(arg)}" for key, arg in kwargs.items()]
     return f"{name}({', '.join(arguments)})"
 
 
-def _short(value: object) -> str:
-    try:
-        return short(value)
-    except Exception:  # a __repr__ of the user's that fails must not hide the error that this text is for
-        return f"<{type(value).__name__}>"
+_NAMED = (types.FunctionType, types.BuiltinFunctionType, types.MethodType, types.MethodDescriptorType, type)
+
+
+class _Values(reprlib.Repr):
+    """reprlib's, but of built-in values only."""
+
+    def repr1(self, x: object, level: int) -> str:
+        if type(x).__module__ != "builtins":
+            return f"<{type(x).__qualname__}>"
+        return super().repr1(x, level)
+
+    def repr_instance(self, x: object, level: int) -> str:  # noqa: ARG002  # as reprlib has it
+        return repr(x) if x is None or isinstance(x, (bool, float, complex)) else f"<{type(x).__qualname__}>"
+
+
+_VALUES = _Values()
 
 
 def _forget() -> None:

@@ -63,9 +63,12 @@ class Serial(concurrent.futures.Executor):
         finally:
             self._running -= 1
             self._ended += 1
-        if isinstance(future._exception, KeyboardInterrupt):
-            raise future._exception
-        return future
+        try:
+            if isinstance(future._exception, KeyboardInterrupt):
+                raise future._exception
+            return future
+        finally:
+            del future  # else: an error -> its traceback -> this frame -> the future -> the error
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:  # noqa: ARG002  # as Executor has it
         """Accept no more tasks. Nothing is waiting or running, so `wait` and `cancel_futures` have nothing to do."""

@@ -98,6 +98,7 @@ class ThreadPool(concurrent.futures.ThreadPoolExecutor):
         future._args = args
         future._kwargs = kwargs or None
         future._context = copy_context() or None  # an empty one is made again in the worker: one object less in the queue
+        future._promised = False
         if crew.direct:
             crew.put(future)
             if not crew.direct:  # shut down by another thread, meanwhile

@@ -24,6 +24,7 @@ from __future__ import annotations
 
 import heapq
 import itertools
+import logging
 import os
 import sys
 import threading
@@ -48,7 +49,9 @@ if TYPE_CHECKING:
         def ident(self) -> int | None: ...
 
 
-__all__ = ["Clock", "aside", "stop_all"]
+__all__ = ["Clock", "new_thread", "stop_all"]
+
+LOGGER = logging.getLogger("concurrent.futures")
 
 _condition = threading.Condition(threading.Lock())
 _heap: list[tuple[float, int, Clock]] = []
@@ -72,9 +75,8 @@ class Clock:
         self.since = monotonic()
         if self.resting:
             with _condition:
-                self.resting = False
-                if not self.armed:
-                    _push(self, self.since + self.limit)
+                if self.armed or _push(self, self.since + self.limit):
+                    self.resting = False
 
     def rest(self) -> None:
         """The worker is about to wait for work: its entry is dropped when it comes up, so an idle program sleeps."""
@@ -96,25 +98,30 @@ class Clock:
                 _condition.notify()  # nothing left: the timer thread ends
 
 
-def _push(clock: Clock, due: float) -> None:
-    """Enter a clock, with `_condition` held; wake the timer if it is the next one due."""
+def _push(clock: Clock, due: float) -> bool:
+    """Enter a clock, with `_condition` held; wake the timer if it is the next one due. False if no timer can be started."""
     global _thread
+    if _thread is None or not _thread.is_alive():
+        thread = new_thread(_watch, "abreast-timer")
+        try:
+            thread.start()
+        except (RuntimeError, MemoryError) as error:  # the task must not be lost for it; its successor tries again
+            LOGGER.warning("a task runs without its task_timeout, since no timer thread can be started: %s", error)
+            return False
+        _thread = thread
     clock.armed = True
     heapq.heappush(_heap, (due, next(_numbers), clock))
-    if _thread is None:
-        _thread = start_thread(_watch, "abreast-timer")
-    elif _heap[0][2] is clock:
+    if _heap[0][2] is clock:
         _condition.notify()
+    return True
 
 
-def start_thread(target: Callable[[], object], name: str) -> threading.Thread:
-    """Start a daemon thread, or an ordinary one in a sub-interpreter, which has no daemons."""
+def new_thread(target: Callable[[], object], name: str) -> threading.Thread:
+    """Return a daemon thread, or an ordinary one in a sub-interpreter, which has no daemons; not started."""
     try:
-        thread = threading.Thread(target=target, name=name, daemon=True)
+        return threading.Thread(target=target, name=name, daemon=True)
     except RuntimeError:
-        thread = threading.Thread(target=target, name=name, daemon=False)
-    thread.start()
-    return thread
+        return threading.Thread(target=target, name=name, daemon=False)
 
 
 def _watch() -> None:
@@ -126,16 +133,27 @@ def _watch() -> None:
             if clock is None:
                 _thread = None
                 return
-        task = clock.worker.task  # first the task, then since when: a task seen has its own time, not the one before's
-        since = clock.since
-        now = monotonic()
-        if task is not None and since + clock.limit <= now:
-            if _expire(clock, task):
-                continue
-            task = None  # it has just finished
+        try:
+            again = _look(clock)
+        except BaseException:  # nothing may end the limits of all others
+            LOGGER.critical("a task_timeout could not be enforced", exc_info=True)
+            again = monotonic() + clock.limit
         with _condition:
-            if not clock.resting:
-                _push(clock, (now if task is None else since) + clock.limit)
+            if again is not None and not clock.resting and not clock.armed:
+                _push(clock, again)
+        del clock
+
+
+def _look(clock: Clock) -> float | None:
+    """Look at the worker of a clock that is due; return when to look again, or None if it has been given up."""
+    task = clock.worker.task  # first the task, then since when: a task seen has its own time, not the one before's
+    since = clock.since
+    now = monotonic()
+    if task is not None and since + clock.limit > now:
+        return since + clock.limit
+    if task is not None and _expire(clock, task):
+        return None
+    return now + clock.limit  # between two tasks: the next one begins later than now
 
 
 def _next_due() -> Clock | None:
@@ -156,26 +174,21 @@ def _next_due() -> Clock | None:
 def _expire(clock: Clock, task: Future[Any]) -> bool:
     """Settle a task that is over its limit; False if its worker was quicker."""
     worker = clock.worker
+    crew = getattr(worker, "group", None)
+    if crew is None:  # the worker has ended
+        return False
     # Shown before it is published: the worker that comes too late must find it.
     error = clock.verdict = TaskTimeout(describe_call(task), clock.limit, worker.name, _stack(worker))
     if not task._publish(None, error):
         return False
     task._owner = None
     clock.stop()
-    worker.group.give_up(worker)
-    if not task._done_callbacks:
-        task._invoke_callbacks(BaseException)
+    if task._done_callbacks:
+        crew.aside(lambda: task._invoke_callbacks(BaseException))
     else:
-        aside(lambda: task._invoke_callbacks(BaseException))
+        task._invoke_callbacks()
+    crew.give_up(worker)  # last: who waits for the crew waits for this worker until then
     return True
-
-
-def aside(action: Callable[[], object]) -> None:
-    """Run what may call the user's code in a thread of its own: a callback that blocks must not stop the timer."""
-    try:
-        start_thread(action, "abreast-callbacks")
-    except RuntimeError:  # at the end of the program no thread can be started
-        action()
 
 
 def _stack(worker: Worker) -> str:
