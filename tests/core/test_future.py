@@ -383,8 +383,12 @@ class TestReferences:
 def test_a_finalizer_that_cancels_the_future_it_interrupts_does_not_hang():
     """Stripes are re-entrant: a signal handler or a finalizer may run between any two steps."""
     future = Future()
-    with _stripe(future):
+    acquire, release = _stripe(future)
+    try:
+        acquire()
         assert future.cancel()
+    finally:
+        release()
 
 
 class TestHammer:

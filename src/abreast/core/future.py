@@ -22,7 +22,8 @@ Which lock guards what
     They are re-entrant because of what may run between any two steps: a signal's handler, or a finalizer of the
     garbage collection, that itself cancels a future. And `acquire` stands *inside* the ``try``: CPython runs signal handlers
     after the call of acquire() and before the next step, so Ctrl-C would leave a stripe locked for good (``with lock:`` does so
-    on 3.14).
+    on 3.14). `release` is C for the same reason. (Ctrl-C while a stripe is waited for, which takes a thread that was
+    stopped within those 100 ns, then shows as a RuntimeError in whose context the KeyboardInterrupt is.)
 
     The result is stored before the state, so a reader that sees FINISHED needs no lock.
 
@@ -91,14 +92,8 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_free_stripes)
 
 
-def _stripe(future: Future[Any]) -> threading.RLock:
-    return _LOCKS[(id(future) >> 5) & 63]
-
-
-def _release(lock: threading.RLock) -> None:
-    """Release a stripe, unless Ctrl-C struck while it was being waited for."""
-    with contextlib.suppress(RuntimeError):
-        lock.release()
+def _stripe(future: Future[Any]) -> tuple[Callable[[], bool], Callable[[], None]]:
+    return _STRIPES[(id(future) >> 5) & 63]
 
 
 class _Watch:
@@ -177,14 +172,14 @@ class Future(concurrent.futures.Future[T]):
         watch = self._watch
         if watch is None or watch.condition is None:
             new = threading.Condition()
-            stripe = _stripe(self)
+            acquire, release = _stripe(self)
             try:
-                stripe.acquire()
+                acquire()
                 watch = self._watched()
                 if watch.condition is None:
                     watch.condition = new
             finally:
-                _release(stripe)
+                release()
         return watch.condition
 
     @property
@@ -259,9 +254,9 @@ class Future(concurrent.futures.Future[T]):
             timeout = min(max(timeout, 0), threading.TIMEOUT_MAX)
         lock = threading.Lock()
         lock.acquire()
-        stripe = _stripe(self)
+        acquire, release = _stripe(self)
         try:
-            stripe.acquire()
+            acquire()
             if self._state in _FINAL:
                 return
             watch = self._watched()
@@ -272,7 +267,7 @@ class Future(concurrent.futures.Future[T]):
                 else:
                     watch.parked.append(lock)
         finally:
-            _release(stripe)
+            release()
         if condition is not None:
             with condition:
                 if self._state not in _FINAL:
@@ -296,9 +291,9 @@ class Future(concurrent.futures.Future[T]):
         Returns:
             True if it is cancelled now (or was before); False if it is running or done, which cannot be undone.
         """
-        stripe = _stripe(self)
+        acquire, release = _stripe(self)
         try:
-            stripe.acquire()
+            acquire()
             if self._state in (RUNNING, FINISHED):
                 return False
             if self._state != PENDING:
@@ -307,7 +302,7 @@ class Future(concurrent.futures.Future[T]):
             if condition is None:
                 self._state = CANCELLED
         finally:
-            _release(stripe)
+            release()
         if condition is not None:
             return super().cancel()
         self._invoke_callbacks()
@@ -319,16 +314,16 @@ class Future(concurrent.futures.Future[T]):
         Otherwise in the thread that completes or cancels it: for thread executors the worker. Callbacks run in the order
         in which they were added; what one raises is logged (logger ``concurrent.futures``) and the next one runs.
         """
-        stripe = _stripe(self)
+        acquire, release = _stripe(self)
         try:
-            stripe.acquire()
+            acquire()
             watch = None if self._state in _FINAL else self._watched()
             condition = None if watch is None else watch.condition
             if watch is not None and condition is None:
                 watch.add(fn)
                 return
         finally:
-            _release(stripe)
+            release()
         if watch is not None and condition is not None:
             with condition:
                 if self._state not in _FINAL:
@@ -345,9 +340,9 @@ class Future(concurrent.futures.Future[T]):
         Raises:
             RuntimeError: it runs already, or is finished.
         """
-        stripe = _stripe(self)
+        acquire, release = _stripe(self)
         try:
-            stripe.acquire()
+            acquire()
             if self._watch is None or self._watch.condition is None:
                 if self._state == PENDING:
                     self._state = RUNNING
@@ -356,7 +351,7 @@ class Future(concurrent.futures.Future[T]):
                     self._state = CANCELLED_AND_NOTIFIED
                     return False
         finally:
-            _release(stripe)
+            release()
         return super().set_running_or_notify_cancel()
 
     def set_result(self, result: T) -> None:
@@ -381,9 +376,9 @@ class Future(concurrent.futures.Future[T]):
 
     def _publish(self, result: T | None, exception: BaseException | None) -> bool:
         """Make the state FINISHED, under the stripe or else the condition; False if it is final already."""
-        stripe = _stripe(self)
+        acquire, release = _stripe(self)
         try:
-            stripe.acquire()
+            acquire()
             if self._state in _FINAL:
                 return False
             condition = None if self._watch is None else self._watch.condition
@@ -393,7 +388,7 @@ class Future(concurrent.futures.Future[T]):
                 self._state = FINISHED
                 return True
         finally:
-            _release(stripe)
+            release()
         with condition:
             if self._state in _FINAL:
                 return False

@@ -22,7 +22,7 @@ Which lock guards what
 
 Invariants
     *len(idle) = workers that wait or are about to, minus tasks promised to them*, so a new thread is started exactly when no worker
-    is idle. Any worker may get any task; so one that is in the list and gets an unpromised task takes an entry away (if a
+    is idle; it is idle from birth, and the task that it was started for is promised to it. Any worker may get any task; so one that is in the list and gets an unpromised task takes an entry away (if a
     submitter was quicker, the task promised to that entry has no worker, and it starts one), and one that is not in the
     list and gets a promised task puts an entry back, for the worker that goes on waiting.
 
@@ -30,7 +30,7 @@ Invariants
     posted, and looked at again after the task was put. If it is set then, the submitter cancels its own task: if that works
     nobody will run it, and the submit is refused; if not, a worker has it.
 
-    *Between get() and `worker.task`* nothing may raise: the task would be in nobody's hands.
+    *Between get() and `worker.task`* nothing of ours raises: the task would be in nobody's hands.
 
     *Who settles a future is decided by the future* (core/future.py): a worker, the time limit, or a cancel. A worker overtaken by
     the limit ends. It is a member until its successor is one, so who waits for the crew never finds it empty in between.
@@ -97,7 +97,7 @@ class Worker(threading.Thread):
             super().__init__(name=name, daemon=False, **context)
         self.group = crew
         self.task: Future[Any] | None = None
-        self.registered: bool | None = False
+        self.registered = False
         """Whether crew.idle holds an entry for this worker."""
         self.ended = self.failed = self.cancelled = 0  # written by this thread only
         self.clock: timers.Clock | None = None if crew.task_timeout is None else timers.Clock(self, crew.task_timeout)
@@ -142,9 +142,12 @@ class Worker(threading.Thread):
         clock = self.clock
         room = crew.room
         queue = crew.queue  # this one to the end: in a forked child the crew has another
-        empty = queue.empty
-        self._register_if(empty)
-        for future in iter(queue.get if clock is None else self._get_by(clock, queue), None):
+        get, empty = queue.get, queue.empty
+        while True:
+            at_once = clock is None and (self.registered or crew.idle is None)
+            future = get() if at_once else self._get_idle(queue)
+            if future is None:
+                break
             if clock is not None:
                 clock.start()
             self.task = future
@@ -161,32 +164,28 @@ class Worker(threading.Thread):
                     self.overtaken = True
                     return
                 self.cancelled += future.cancelled()
+            elif ran:
+                self.registered = True
             self.ended += 1
-            self.registered = ran
-            del future  # keep nothing of the user's while waiting; a destructor may run here
-            if not ran:
-                self._register_if(empty)
+            del future  # keep nothing of the user's while waiting
         queue.put(None)  # the next worker's EXIT
 
-    def _register_if(self, empty: Callable[[], bool]) -> None:
-        """Enter the idle list, while the crew may grow, if there is nothing to do."""
+    def _get_idle(self, queue: SimpleQueue[Any]) -> Any:
+        """Take the next task; before waiting for one, enter the idle list and tell the clock.
+
+        Only once the queue was found empty: looking whether it is would not do, since another worker may be quicker.
+        """
+        try:
+            return queue.get_nowait()
+        except Empty:
+            pass
+        if self.clock is not None:
+            self.clock.rest()
         idle = self.group.idle
-        self.registered = idle is not None and empty()
-        if self.registered and idle is not None:
+        if idle is not None and not self.registered:
+            self.registered = True
             idle.append(None)
-
-    @staticmethod
-    def _get_by(clock: timers.Clock, queue: SimpleQueue[Any]) -> Callable[[], Any]:
-        """Return a get() that tells the clock before it waits."""
-
-        def get() -> Any:
-            try:
-                return queue.get_nowait()
-            except Empty:
-                clock.rest()
-                return queue.get()
-
-        return get
+        return queue.get()
 
 
 class Room:
@@ -302,18 +301,12 @@ class Crew:
                 self.room.enter(future, self)
             idle = self.idle
             if idle is not None:
-                try:
-                    idle.pop()
-                    future._promised = True
-                except IndexError:
-                    pass
+                future._promised = self._find_worker(idle)
             self.put(future)
         except BaseException:
             if self.room is not None:
                 self.room.leave(future)
             raise
-        if idle is not None and not future._promised:
-            self.grow(future)
         if self.closed:
             self.withdraw(future)  # type: ignore[unreachable]  # another thread may have closed it since
 
@@ -332,29 +325,42 @@ class Crew:
 
     # ---- growing
 
-    def grow(self, future: Future[Any] | None = None) -> None:
-        """Start one more worker, if there may be one.
+    def _find_worker(self, idle: list[None]) -> bool:
+        """Find an idle worker for one task, or start one; False if all there may be are at work.
 
         Raises:
-            RuntimeError: the system gives no thread, and there is no worker to run `future`, which is withdrawn.
+            RuntimeError: the system gives no thread, and there is none yet.
+        """
+        try:
+            idle.pop()
+        except IndexError:
+            return self.grow()
+        return True
+
+    def grow(self) -> bool:
+        """Start one more worker, if there may be one; whether there is one more. It is idle, and not in the idle list.
+
+        Raises:
+            RuntimeError: the system gives no thread, and there is none yet.
         """
         with self.lock:
             if not self.may_start_one():
-                return
+                return False
             problem = self._start_one()
             if len(self.members) >= self.max_workers:
                 self.idle = None
                 self.direct = self.room is None and not self.closed
         if problem is None:
-            return
-        if self.members or future is None:
-            LOGGER.warning("%s goes on with %d threads: %s", self.name, len(self.members), problem)
-        elif future.cancel():
+            return True
+        if not self.members:
             raise problem
+        LOGGER.warning("%s goes on with %d threads: %s", self.name, len(self.members), problem)
+        return False
 
     def _start_one(self) -> BaseException | None:
         """Start a worker, with `lock` held; return why the system gives no thread for it."""
         worker = Worker(self, f"{self.name}_{next(self.numbers)}")
+        worker.registered = True  # from now on, not from when it gets to run: else each submit until then starts another
         self.members.add(worker)
         try:
             worker.start()
@@ -371,10 +377,11 @@ class Crew:
 
     def enlist(self, worker: Worker) -> None:
         """A worker begins: a member by now, unless starting it was interrupted."""
-        with self.lock:
-            if worker not in self.members and worker not in self.abandoned:
-                worker.released = threading.Event()
-                self.members.add(worker)
+        if worker not in self.members:
+            with self.lock:
+                if worker not in self.abandoned:
+                    worker.released = threading.Event()
+                    self.members.add(worker)
 
     def correct_idle(self, future: Future[Any]) -> None:
         """A worker got a task that was promised to another, or an unpromised one while it was in the idle list."""
@@ -386,7 +393,7 @@ class Crew:
             return
         try:
             idle.pop()
-        except IndexError:  # promised to somebody else meanwhile, and that task has no worker now
+        except IndexError:  # promised to somebody else meanwhile: that task has no worker now, so it gets a new one
             self.grow()
 
     def may_start_one(self) -> bool:
@@ -414,10 +421,11 @@ class Crew:
         if worker is None:
             future._park(None)
             return
-        if worker.registered and not future.done():
+        idle = self.idle
+        if worker.registered and idle is not None and not future.done() and self.grow():
             # A destructor of the user's that runs in a worker which is idle by the list, and so may be the very one
-            # that the task is promised to.
-            self.grow()
+            # that the task is promised to: hence one more, as idle as that.
+            idle.append(None)
         deadlock.wait_or_raise(worker, self, future, lambda: future._park(None))
 
     def join(self) -> None:
@@ -518,7 +526,10 @@ class Crew:
             self.gone = _sum((self.gone, _FAILED))
             if problem is not None:  # the next submit tries again
                 self.direct = False
-                self.idle = []
+                if self.idle is None:
+                    self.idle = []
+            elif self.idle is not None:
+                self.idle.append(None)  # for the successor
         if problem is not None:
             LOGGER.warning("%s cannot replace a thread left behind: %s", self.name, problem)
         why = ""
