@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
+import contextlib
 import contextvars
 import gc
 import itertools
@@ -29,6 +30,22 @@ from tests.helpers import FREE_THREADED, in_threads, run_python
 
 class Error(Exception):
     pass
+
+
+@contextlib.contextmanager
+def interrupted_after(seconds):
+    """Let Ctrl-C strike in this many seconds, once."""
+
+    def press(*_):
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGALRM, press)
+    try:
+        signal.setitimer(signal.ITIMER_REAL, seconds)
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
 
 
 def square(x):
@@ -248,6 +265,105 @@ class TestGrowth:
             assert executor.submit(square, 3).result(30) == 9
             release.set()
 
+    @pytest.mark.parametrize("at_once", [1, 2, 3, 5])
+    def test_as_many_threads_as_tasks_at_once_however_often(self, at_once):
+        """A thread that is still being started counts as idle; one that gets another's task leaves that one idle."""
+        for _ in range(5):
+            with ThreadPoolExecutor(64) as executor:
+                for _ in range(100):
+                    for future in [executor.submit(int) for _ in range(at_once)]:
+                        future.result()
+                assert len(executor._threads) == at_once
+
+    def test_the_idle_list_agrees_with_the_idle_workers_once_all_is_quiet(self, busy_switching):
+        for _ in range(20):
+            with ThreadPoolExecutor(64) as executor:
+                in_threads(*[lambda: [executor.submit(square, i).result(30) for i in range(30)]] * 3)
+                wait([executor.submit(square, i) for i in range(10)])
+                deadline = time.monotonic() + 5
+                while len(executor._crew.idle) != len(executor._threads) and time.monotonic() < deadline:
+                    time.sleep(0.001)  # a worker that has just published is on its way to wait
+                assert len(executor._crew.idle) == len(executor._threads)
+
+    def test_a_callback_added_while_a_result_is_published_does_not_run_in_an_idle_worker(self):
+        """The condition exists, so callbacks come under it: the worker must not be promised a task meanwhile."""
+        for _ in range(300):
+            with ThreadPoolExecutor(4) as executor:
+                future = executor.submit(time.sleep, 0)
+                wait([future], timeout=0)
+                results, done = [], threading.Event()
+                future.add_done_callback(lambda _: (results.append(executor.submit(square, 3).result(30)), done.set()))
+                assert done.wait(30)
+                assert results == [9]
+
+    def test_a_destructor_of_an_argument_does_not_run_in_an_idle_worker(self):
+        with ThreadPoolExecutor(4) as executor:
+            go, entered = threading.Event(), threading.Event()
+
+            class Argument:
+                def __del__(self):
+                    entered.set()
+                    go.wait(30)
+
+            executor.submit(lambda _: None, Argument())
+            assert entered.wait(30)
+            assert executor.submit(square, 3).result(10) == 9
+            go.set()
+
+    def test_a_destructor_that_waits_for_a_task(self):
+        with ThreadPoolExecutor(4) as executor:
+            results, done = [], threading.Event()
+
+            class Result:
+                def __del__(self):
+                    results.append(executor.submit(square, 3).result(30))
+                    done.set()
+
+            executor.submit(Result)
+            assert done.wait(30)
+            assert results == [9]
+
+    def test_threads_that_a_task_starts_are_not_daemons(self):
+        with ThreadPoolExecutor(1) as executor:
+            assert executor.submit(lambda: threading.Thread().daemon).result() is False
+        done = run_python("""
+            import threading, time
+            from abreast import ThreadPoolExecutor
+            def work():
+                time.sleep(0.2)
+                print("finished")
+            with ThreadPoolExecutor(1) as executor:
+                executor.submit(lambda: threading.Thread(target=work).start()).result()
+        """)
+        assert (done.stdout, done.stderr, done.returncode) == ("finished\n", "", 0)
+
+    def test_a_log_handler_may_use_the_executor(self, monkeypatch):
+        start, calls = threading.Thread.start, itertools.count()
+
+        def scarce(self):
+            if next(calls):
+                raise RuntimeError("can't start new thread")
+            start(self)
+
+        monkeypatch.setattr(crew.Worker, "start", scarce)
+        seen = []
+
+        class Handler(logging.Handler):
+            def emit(self, record):
+                seen.append(executor.statistics())
+
+        handler = Handler()
+        crew.LOGGER.addHandler(handler)
+        try:
+            with ThreadPoolExecutor(3) as executor:
+                gate = threading.Event()
+                futures = [executor.submit(gate.wait, 30) for _ in range(2)]
+                gate.set()
+                wait(futures)
+        finally:
+            crew.LOGGER.removeHandler(handler)
+        assert seen
+
     def test_a_callback_that_waits_for_a_task_it_submits(self):
         with ThreadPoolExecutor(2) as executor:
             results = []
@@ -362,6 +478,19 @@ class TestMaxPending:
         in_threads(refused, refused, lambda: executor.shutdown(wait=False))
         gate.set()
         executor.shutdown()
+
+    def test_ctrl_c_in_a_submit_that_waits_loses_no_place(self):
+        with ThreadPoolExecutor(1, max_pending=2) as executor:
+            gate, started = threading.Event(), threading.Event()
+            executor.submit(lambda: (started.set(), gate.wait(30)))
+            assert started.wait(30)
+            executor.submit(int), executor.submit(int)
+            for _ in range(3):
+                with interrupted_after(0.02), pytest.raises(KeyboardInterrupt):
+                    executor.submit(int)
+            gate.set()
+            wait([executor.submit(int) for _ in range(5)])
+            assert executor._crew.room.waiting == set()
 
     def test_an_endless_input_is_read_no_further(self):
         with ThreadPoolExecutor(2, max_pending=3) as executor:
@@ -497,6 +626,20 @@ class TestShutdown:
         assert all(future.cancelled() for future in futures)
         assert not blocked.first.cancelled()
 
+    def test_a_callback_that_ends_a_cancelling_shutdown_leaves_the_rest_to_the_workers(self, blocked):
+        futures = [blocked.executor.submit(square, i) for i in range(5)]
+
+        def stop(_):
+            raise SystemExit
+
+        futures[1].add_done_callback(stop)
+        with pytest.raises(SystemExit):
+            blocked.executor.shutdown(wait=False, cancel_futures=True)
+        blocked.go.set()
+        waited = wait(futures[2:], timeout=30)
+        assert not waited.not_done
+        assert [future.cancelled() for future in futures] == [True, True, False, False, False]
+
     def test_twice_in_several_threads_inside_with_and_unused(self):
         with ThreadPoolExecutor(3) as executor:
             executor.submit(square, 1)
@@ -606,6 +749,18 @@ class TestCollected:
     def test_it_cannot_be_pickled(self):
         with ThreadPoolExecutor() as executor, pytest.raises(TypeError, match="cannot be pickled"):
             pickle.dumps(executor)
+
+    def test_the_initializers_arguments_are_let_go_when_all_has_ended(self, no_gc):
+        class Argument:
+            pass
+
+        argument = Argument()
+        gone = weakref.ref(argument)
+        with ThreadPoolExecutor(2, initializer=id, initargs=(argument,)) as executor:
+            executor.submit(int).result()
+        del executor, argument
+        if not FREE_THREADED:
+            assert gone() is None
 
     def test_nothing_of_a_task_is_kept(self):
         class Thing:
@@ -724,6 +879,52 @@ class TestCtrlC:
         program.communicate()
 
 
+class TestCtrlCAtEveryStep:
+    """Signals are handled between any two steps of the main thread; none may leave a lock or a task behind."""
+
+    @pytest.mark.parametrize("what", ["future", "pool", "serial"])
+    def test_leaves_no_lock_held(self, what):
+        from abreast.core.future import _LOCKS
+
+        def use_future():
+            future = Future()
+            future.add_done_callback(lambda _: None)
+            assert future._condition
+            future.cancel()
+            future.set_running_or_notify_cancel()
+
+        def use_pool():
+            future = executor.submit(square, 3)
+            future.add_done_callback(lambda _: None)
+            future.result()
+
+        def use_serial():
+            serial.submit(square, 3).result()
+
+        from abreast import SerialExecutor
+
+        use = {"future": use_future, "pool": use_pool, "serial": use_serial}[what]
+        serial = SerialExecutor()
+        with ThreadPoolExecutor(2) as executor:
+            executor.submit(square, 1).result()
+            interrupts = 0
+            end = time.monotonic() + 1
+            while time.monotonic() < end:
+                try:
+                    with interrupted_after(0.00002 + (interrupts % 40) * 0.000005):
+                        while True:
+                            use()
+                except KeyboardInterrupt:
+                    interrupts += 1
+            assert interrupts > 50
+
+            def held():
+                return [i for i, lock in enumerate(_LOCKS) if not (lock.acquire(timeout=5) and lock.release() is None)]
+
+            assert in_threads(held) == [[]]
+            assert in_threads(lambda: [executor.submit(square, i).result(10) for i in range(300)])
+
+
 class TestEndOfProgram:
     def test_queued_tasks_finish(self):
         done = run_python("""
@@ -783,6 +984,23 @@ class TestEndOfProgram:
         """)
         assert done.stdout == "cannot schedule new futures after interpreter shutdown\n" * 2
         assert (done.returncode, done.stderr) == (0, "")
+
+    def test_while_others_still_make_executors(self):
+        done = run_python("""
+            import sys, threading
+            from abreast import ThreadPoolExecutor
+            sys.setswitchinterval(1e-6)
+            executor = ThreadPoolExecutor(1)
+            executor.submit(lambda: None).result()
+            def churn():
+                kept = []
+                while len(kept) < 3000:
+                    kept.append(ThreadPoolExecutor(1))
+            for _ in range(2):
+                threading.Thread(target=churn).start()
+            executor.submit(print, "ran")
+        """)
+        assert (done.stdout, done.stderr, done.returncode) == ("ran\n", "", 0)
 
     def test_an_executor_in_a_sub_interpreter(self):
         """Where threads cannot be daemons."""
@@ -869,6 +1087,26 @@ class TestFork:
                 return self.in_child(lambda: executor.submit(square, 3).result(10) == 9)
 
             assert executor.submit(task).result(30) == 0
+
+    def test_a_task_whose_child_returns_from_it_leaves_the_childs_pool_in_order(self):
+        done = run_python("""
+            import os, warnings
+            warnings.simplefilter("ignore")
+            from abreast import ThreadPoolExecutor
+            executor = ThreadPoolExecutor(2)
+            def task():
+                pid = os.fork()
+                if pid:
+                    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+                import threading
+                def later():
+                    # in the child, when the forking worker has ended its task
+                    print(*executor.map(abs, [-1, -2, -3]), flush=True)
+                    os._exit(7)
+                threading.Thread(target=later).start()
+            print(executor.submit(task).result(20))
+        """)
+        assert (done.stdout, done.stderr) == ("1 2 3\n7\n", "")
 
     def test_fork_while_all_locks_are_in_use(self, busy_switching):
         """bpo-45021: a lock that another thread held at the fork must not stay locked in the child."""

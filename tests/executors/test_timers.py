@@ -139,6 +139,135 @@ def test_shutdown_does_not_wait_for_what_is_left_behind_but_for_what_runs(foreve
     assert [future.result(0) for future in after] == [0, 1, 2]
 
 
+def test_shutdown_waits_until_what_was_queued_behind_a_stuck_task_has_run():
+    """The worker is replaced just then: who waits must not find the crew empty in between."""
+    end = time.monotonic() + 2
+    while time.monotonic() < end:
+        event = threading.Event()
+        executor = ThreadPoolExecutor(1, task_timeout=0.002)
+        executor.submit(event.wait, 30)
+        after = executor.submit(int)
+        executor.shutdown()
+        assert after.done()
+        event.set()
+
+
+def test_callbacks_of_timed_out_tasks_have_run_after_the_with_block(forever):
+    for _ in range(20):
+        calls = []
+        with ThreadPoolExecutor(1, task_timeout=0.005) as executor:
+            executor.submit(stuck_in, forever).add_done_callback(lambda _, calls=calls: (time.sleep(0.01), calls.append(1)))
+        assert calls == [1]
+
+
+def test_a_late_task_counts_once():
+    gate = threading.Event()
+    with ThreadPoolExecutor(1, task_timeout=0.02) as executor:
+        for _ in range(2):
+            assert isinstance(executor.submit(lambda: gate.wait(30) and 1 / 0).exception(30), TaskTimeout)
+        thread = left_behind_all(executor, 2)[0]
+        gate.set()
+        thread.join(30)
+    now = executor.statistics()
+    assert (now.finished, now.failed) == (0, 2)
+
+
+def left_behind_all(executor, n):
+    deadline = time.monotonic() + 5
+    while len(executor._crew.abandoned) < n and time.monotonic() < deadline:
+        time.sleep(0.001)
+    return list(executor._crew.abandoned)
+
+
+def test_neither_a_repr_that_blocks_nor_an_attribute_that_raises_stops_the_limits(forever):
+    class Blocks:
+        def __repr__(self):
+            forever.wait(30)
+            return "x"
+
+    class Raises:
+        def __getattr__(self, name):
+            raise ZeroDivisionError
+
+        def __call__(self):
+            forever.wait(30)
+
+    with ThreadPoolExecutor(2, task_timeout=0.05) as executor:
+        first = executor.submit(lambda _: forever.wait(30), Blocks())
+        second = executor.submit(Raises())
+        assert "Blocks>" in str(first.exception(10))
+        assert "Raises()" in str(second.exception(10))
+        assert isinstance(executor.submit(stuck_in, forever).exception(10), TaskTimeout)
+
+
+def test_a_timer_that_cannot_be_started_costs_the_limit_not_the_task(monkeypatch, caplog, forever):
+    new, calls = timers.new_thread, []
+
+    def scarce(target, name):
+        thread = new(target, name)
+        if name == "abreast-timer" and not calls:
+            calls.append(name)
+            thread.start = lambda: (_ for _ in ()).throw(RuntimeError("can't start new thread"))
+        return thread
+
+    monkeypatch.setattr(timers, "new_thread", scarce)
+    with ThreadPoolExecutor(1, task_timeout=0.05) as executor:
+        assert executor.submit(pow, 3, 2).result(10) == 9
+        assert isinstance(executor.submit(stuck_in, forever).exception(10), TaskTimeout)
+    assert "runs without its task_timeout" in caplog.text
+
+
+@pytest.mark.parametrize("closed", [False, True])
+def test_a_replacement_that_cannot_be_started(monkeypatch, caplog, forever, closed):
+    """Nothing hangs; the pool is as wide as before once the system gives threads again."""
+    from abreast.executors import crew
+
+    start = threading.Thread.start
+    scarce = []
+
+    def refuse(self):
+        if scarce:
+            raise RuntimeError("can't start new thread")
+        start(self)
+
+    monkeypatch.setattr(crew.Worker, "start", refuse)
+    executor = ThreadPoolExecutor(2, task_timeout=0.3)
+    try:
+        scarce_after = [executor.submit(stuck_in, forever) for _ in range(2)]
+        scarce.append(True)
+        behind = executor.submit(int)
+        if closed:
+            executor.shutdown(wait=False)
+        for future in scarce_after:
+            assert isinstance(future.exception(10), TaskTimeout)
+        if closed:
+            assert isinstance(behind.exception(10), BrokenThreadPool)
+            return
+        scarce.clear()
+        both = threading.Barrier(2)
+        assert sorted(future.result(10) for future in [executor.submit(both.wait, 10) for _ in range(2)]) == [0, 1]
+        assert behind.result(10) == 0
+        assert len(executor._threads) == 2
+    finally:
+        executor.shutdown()
+    assert "cannot replace" in caplog.text
+
+
+def test_a_worker_being_replaced_is_no_deadlock(forever):
+    end = time.monotonic() + 1
+    with ThreadPoolExecutor(2, task_timeout=0.004) as executor:
+
+        def outer():
+            return executor.submit(int).result()
+
+        while time.monotonic() < end:
+            event = threading.Event()
+            executor.submit(event.wait, 30)
+            error = executor.submit(outer).exception(30)
+            assert error is None or isinstance(error, TaskTimeout), error
+            event.set()
+
+
 def test_an_idle_pool_is_not_watched():
     with ThreadPoolExecutor(2, task_timeout=0.02) as executor:
         executor.submit(int).result()

@@ -66,10 +66,10 @@ if TYPE_CHECKING:
         failed: int
 
     class Owner(Protocol):
-        """What a future asks of the executor it came from, before a thread waits for it without a time limit."""
+        """What a future asks of the executor it came from, when a thread has to wait for it."""
 
-        def wait_for(self, future: Future[Any]) -> None:
-            """Wait until `future` is done, by `future._park(None)`; may raise instead if that would be for good."""
+        def wait_for(self, future: Future[Any], timeout: float | None) -> None:
+            """Wait until `future` is done, by `future._park(timeout)`; may raise instead if that would be for good."""
 
 
 __all__ = ["Future"]
@@ -238,8 +238,8 @@ class Future(concurrent.futures.Future[T]):
     def _wait(self, timeout: float | None) -> None:
         """Return once FINISHED; raise if it was cancelled or the time is up."""
         owner = self._owner  # read once: it goes when the task ends
-        if timeout is None and owner is not None:
-            owner.wait_for(self)
+        if owner is not None:
+            owner.wait_for(self, timeout)
         else:
             self._park(timeout)
         if self._state == FINISHED:

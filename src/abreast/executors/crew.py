@@ -44,6 +44,7 @@ fail there.
 from __future__ import annotations
 
 import atexit
+import contextlib
 import itertools
 import logging
 import os
@@ -415,18 +416,21 @@ class Crew:
 
     # ---- waiting
 
-    def wait_for(self, future: Future[Any]) -> None:
+    def wait_for(self, future: Future[Any], timeout: float | None) -> None:
         """Wait for a future of this crew; see core/future.py, Owner."""
         worker = current_worker()
         if worker is None:
-            future._park(None)
+            future._park(timeout)
             return
         idle = self.idle
         if worker.registered and idle is not None and not future.done() and self.grow():
             # A destructor of the user's that runs in a worker which is idle by the list, and so may be the very one
             # that the task is promised to: hence one more, as idle as that.
             idle.append(None)
-        deadlock.wait_or_raise(worker, self, future, lambda: future._park(None))
+        if timeout is None:
+            deadlock.wait_or_raise(worker, self, future, lambda: future._park(None))
+        else:
+            future._park(timeout)
 
     def join(self) -> None:
         """Wait until the last worker has ended that is not abandoned, and all callbacks have run. Ctrl-C abandons those at work."""
@@ -642,6 +646,19 @@ def _end_of_program() -> None:
             raise
     finally:
         timers.stop_all()
+        if any(crew.abandoned for crew in crews):
+            _let_writes_end()
+
+
+def _let_writes_end() -> None:
+    """Wait until no abandoned thread is in the middle of a write to the standard streams.
+
+    The interpreter flushes them last, without waiting for such a thread: 'Fatal Python error: could not acquire lock for
+    <_io.BufferedWriter name='<stdout>'> at interpreter shutdown'. Here it is still waited for.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(Exception):  # closed, or None: nothing to wait for; a full disk is reported by the interpreter
+            stream.flush()
 
 
 def _ended_by_ctrl_c() -> bool:
