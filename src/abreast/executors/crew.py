@@ -145,10 +145,24 @@ class Worker(threading.Thread):
         queue = crew.queue  # this one to the end: in a forked child the crew has another
         get, empty = queue.get, queue.empty
         while True:
+            # The short way, as in submit: nothing to count. All that follows costs 0.15 us more for each task.
+            while crew.direct and clock is None:
+                future = get()
+                if future is None:
+                    queue.put(None)  # the next worker's EXIT
+                    return
+                self.task = future
+                if future._run(self) is None:
+                    self.cancelled += future.cancelled()
+                self.task = None
+                self.ended += 1
+                del future  # keep nothing of the user's while waiting
+
             at_once = clock is None and (self.registered or crew.idle is None)
             future = get() if at_once else self._get_idle(queue)
             if future is None:
-                break
+                queue.put(None)
+                return
             if clock is not None:
                 clock.start()
             self.task = future
@@ -168,8 +182,7 @@ class Worker(threading.Thread):
             elif ran:
                 self.registered = True
             self.ended += 1
-            del future  # keep nothing of the user's while waiting
-        queue.put(None)  # the next worker's EXIT
+            del future
 
     def _get_idle(self, queue: SimpleQueue[Any]) -> Any:
         """Take the next task; before waiting for one, enter the idle list and tell the clock.
