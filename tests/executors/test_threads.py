@@ -1171,6 +1171,44 @@ class TestManyAtOnce:
             now = executor.statistics()
         assert now.failed == 0
 
+    def test_ten_threads_share_one_that_breaks_and_is_replaced(self, busy_switching, caplog):
+        caplog.set_level(logging.CRITICAL + 1, "concurrent.futures")
+        for _ in range(10):
+            started = itertools.count()
+
+            def initialize(started=started):
+                if next(started) == 2:
+                    raise Error("no licence for a third")
+
+            broken = ThreadPoolExecutor(4, initializer=initialize)
+            barrier = threading.Barrier(3)
+
+            def use(executor=broken, barrier=barrier):
+                outcomes = []
+                for i in range(30):
+                    try:
+                        outcomes.append(executor.submit(square, i).result(30) == square(i))
+                    except BrokenThreadPool:
+                        outcomes.append("broken")
+                return outcomes
+
+            def need_three(executor=broken, barrier=barrier):
+                futures = []
+                try:
+                    futures = [executor.submit(barrier.wait, 0.5) for _ in range(3)]
+                except BrokenThreadPool:
+                    pass
+                return wait(futures, timeout=30).not_done
+
+            *used, left = in_threads(*[use] * 9, need_three)
+            assert left == set()
+            assert all(outcome in (True, "broken") for outcomes in used for outcome in outcomes)
+            with pytest.raises(BrokenThreadPool):
+                broken.submit(square, 1)
+            with ThreadPoolExecutor(4) as fresh:
+                assert fresh.submit(square, 3).result() == 9
+            broken.shutdown()
+
     def test_each_task_has_one_outcome(self, busy_switching):
         """Complete, cancel and wait at once, in a live pool."""
         for _ in range(50):
