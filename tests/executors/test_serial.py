@@ -9,6 +9,8 @@ import threading
 import pytest
 from abreast import SerialExecutor
 
+from tests.helpers import in_threads
+
 
 def square(x):
     return x * x
@@ -68,6 +70,13 @@ def test_map_endless_and_an_error_in_the_middle():
         with pytest.raises(ZeroDivisionError):
             next(results)
         assert list(results) == []
+
+
+def test_counts_are_right_when_several_threads_submit(busy_switching):
+    with SerialExecutor() as executor:
+        in_threads(*[lambda: [executor.submit(int, "x" if i % 2 else "1") for i in range(200)]] * 4)
+        now = executor.statistics()
+        assert (now.running, now.finished, now.failed) == (0, 400, 400)
 
 
 def test_after_shutdown():

@@ -275,6 +275,48 @@ class TestGrowth:
                         future.result()
                 assert len(executor._threads) == at_once
 
+    def test_also_with_max_pending(self):
+        for _ in range(50):
+            with ThreadPoolExecutor(64, max_pending=5) as executor:
+                for i in range(20):
+                    executor.submit(square, i).result()
+                assert len(executor._threads) == 1
+
+    def test_waiting_for_another_executor_starts_no_thread_there(self):
+        with ThreadPoolExecutor(2) as a, ThreadPoolExecutor(16) as b:
+            wait([a.submit(int) for _ in range(20)])
+            for i in range(60):
+                assert a.submit(lambda i=i: b.submit(square, i).result()).result() == square(i)
+            assert len(b._threads) == 1
+
+    def test_ctrl_c_while_a_thread_is_started_leaves_no_worker_without_a_place(self):
+        """Sent by the initializer: the worker runs, the submit that started it raises, and the width still holds."""
+
+        def press():
+            if not pressed:
+                pressed.append(True)
+                os.kill(os.getpid(), signal.SIGINT)
+                time.sleep(0.05)
+
+        for _ in range(5):
+            pressed = []
+            executor = ThreadPoolExecutor(1, initializer=press)
+            with pytest.raises(KeyboardInterrupt):
+                for i in range(1000):
+                    executor.submit(square, i)
+                    time.sleep(0.001)
+            running, most = [], []
+
+            def count():
+                running.append(1)
+                most.append(len(running))
+                time.sleep(0.002)
+                running.pop()
+
+            wait([executor.submit(count) for _ in range(10)], timeout=10)
+            executor.shutdown()
+            assert max(most) == 1
+
     def test_the_idle_list_agrees_with_the_idle_workers_once_all_is_quiet(self, busy_switching):
         for _ in range(20):
             with ThreadPoolExecutor(64) as executor:
@@ -636,7 +678,7 @@ class TestShutdown:
         with pytest.raises(SystemExit):
             blocked.executor.shutdown(wait=False, cancel_futures=True)
         blocked.go.set()
-        waited = wait(futures[2:], timeout=30)
+        waited = wait(futures, timeout=30)
         assert not waited.not_done
         assert [future.cancelled() for future in futures] == [True, True, False, False, False]
 

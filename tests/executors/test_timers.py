@@ -217,40 +217,84 @@ def test_a_timer_that_cannot_be_started_costs_the_limit_not_the_task(monkeypatch
     assert "runs without its task_timeout" in caplog.text
 
 
-@pytest.mark.parametrize("closed", [False, True])
-def test_a_replacement_that_cannot_be_started(monkeypatch, caplog, forever, closed):
-    """Nothing hangs; the pool is as wide as before once the system gives threads again."""
+@pytest.fixture
+def scarce(monkeypatch):
+    """While it is set, the system gives no thread for a worker."""
     from abreast.executors import crew
 
-    start = threading.Thread.start
-    scarce = []
+    start, scarce = threading.Thread.start, threading.Event()
 
     def refuse(self):
-        if scarce:
+        if scarce.is_set():
             raise RuntimeError("can't start new thread")
         start(self)
 
     monkeypatch.setattr(crew.Worker, "start", refuse)
-    executor = ThreadPoolExecutor(2, task_timeout=0.3)
-    try:
-        scarce_after = [executor.submit(stuck_in, forever) for _ in range(2)]
-        scarce.append(True)
-        behind = executor.submit(int)
-        if closed:
-            executor.shutdown(wait=False)
-        for future in scarce_after:
-            assert isinstance(future.exception(10), TaskTimeout)
-        if closed:
-            assert isinstance(behind.exception(10), BrokenThreadPool)
-            return
+    return scarce
+
+
+def test_a_replacement_that_cannot_be_started_comes_later(scarce, caplog, forever):
+    with ThreadPoolExecutor(2, task_timeout=0.3) as executor:
+        stuck, _ = executor.submit(stuck_in, forever), executor.submit(int)
+        scarce.set()
+        assert isinstance(stuck.exception(10), TaskTimeout)
+        assert executor.submit(pow, 3, 2).result(10) == 9
         scarce.clear()
+        left_behind_all(executor, 1)
         both = threading.Barrier(2)
         assert sorted(future.result(10) for future in [executor.submit(both.wait, 10) for _ in range(2)]) == [0, 1]
-        assert behind.result(10) == 0
         assert len(executor._threads) == 2
-    finally:
-        executor.shutdown()
     assert "cannot replace" in caplog.text
+
+
+def test_the_last_worker_gone_and_no_replacement_leaves_nobody_waiting(scarce, caplog, forever):
+    executor = ThreadPoolExecutor(2, task_timeout=0.1)
+    stuck = [executor.submit(stuck_in, forever) for _ in range(2)]
+    scarce.set()
+    behind = executor.submit(int)
+    assert all(isinstance(future.exception(10), TaskTimeout) for future in stuck)
+    with pytest.raises(BrokenThreadPool, match="last thread"):
+        behind.result(10)
+    executor.shutdown()
+
+
+def test_a_pool_that_breaks_has_failed_what_was_queued_when_shutdown_returns(forever):
+    for _ in range(5):
+        executor = ThreadPoolExecutor(1, task_timeout=0.01)
+        futures = [executor.submit(stuck_in, forever) for _ in range(3)] + [executor.submit(int) for _ in range(2000)]
+        executor.shutdown()
+        assert all(future.done() for future in futures)
+
+
+def test_shutdown_from_a_callback_of_a_timed_out_task(forever, caplog):
+    for _ in range(30):
+        executor, done = ThreadPoolExecutor(1, task_timeout=0.005), threading.Event()
+        executor.submit(stuck_in, forever).add_done_callback(lambda _, e=executor, d=done: (e.shutdown(), d.set()))
+        assert done.wait(10)
+        executor.shutdown()
+    assert "exception calling callback" not in caplog.text
+
+
+def test_an_error_raised_keeps_no_frames_alive_once_its_thread_has_ended(forever):
+    import gc
+    import weakref
+
+    class Local:
+        pass
+
+    def ask(future):
+        local = Local()
+        with pytest.raises(TaskTimeout):
+            future.result(10)
+        return weakref.ref(local)
+
+    with ThreadPoolExecutor(1, task_timeout=0.02) as executor:
+        gone = ask(executor.submit(stuck_in, forever))
+        thread = left_behind(executor)
+        forever.set()  # until then its own thread holds the task
+        thread.join(10)
+        gc.collect()
+        assert gone() is None
 
 
 def test_a_worker_being_replaced_is_no_deadlock(forever):

@@ -71,6 +71,9 @@ if TYPE_CHECKING:
         def wait_for(self, future: Future[Any], timeout: float | None) -> None:
             """Wait until `future` is done, by `future._park(timeout)`; may raise instead if that would be for good."""
 
+        def cancelled(self, future: Future[Any]) -> None:
+            """`future` was cancelled. May be told more than once."""
+
 
 __all__ = ["Future"]
 
@@ -303,9 +306,13 @@ class Future(concurrent.futures.Future[T]):
                 self._state = CANCELLED
         finally:
             release()
-        if condition is not None:
-            return super().cancel()
-        self._invoke_callbacks()
+        try:
+            if condition is not None:
+                return super().cancel()
+            self._invoke_callbacks()
+        finally:
+            if self._owner is not None and self.cancelled():
+                self._owner.cancelled(self)
         return True
 
     def add_done_callback(self, fn: Callable[[Future[T]], object]) -> None:

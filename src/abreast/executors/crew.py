@@ -4,8 +4,8 @@
 
     submit ──▶ put ──▶ [ SimpleQueue of futures ] ─▶ get ──▶ Worker: future._run(...)   (a thread each)
       │                                               ▲               │
-      │ while the crew may grow:                      │               │ enters `idle` before its outcome can be seen,
-      └──▶ idle.pop(): promised to an idle worker ────┘               │ if the queue is empty
+      │ while the crew may grow:                      │               │ while the crew may grow: enters `idle`
+      └──▶ idle.pop(): promised to an idle worker ────┘               │ before its outcome can be seen
            nobody idle: grow() starts one more                        ▼
                                                             waiter wakes, callbacks run (in the worker)
 
@@ -102,7 +102,7 @@ class Worker(threading.Thread):
         """Whether crew.idle holds an entry for this worker."""
         self.ended = self.failed = self.cancelled = 0  # written by this thread only
         self.clock: timers.Clock | None = None if crew.task_timeout is None else timers.Clock(self, crew.task_timeout)
-        self.overtaken = False
+        self.overtaken = self.over = False
         self.released = threading.Event()
         """Set once nobody needs to wait for this worker: it has ended, or was abandoned."""
 
@@ -111,9 +111,8 @@ class Worker(threading.Thread):
         self._daemonic = False
         _this_thread.worker = self
         crew = self.group
-        crew.enlist(self)
         try:
-            if crew.initialize():
+            if crew.enlist(self) and crew.initialize():
                 while not self._serve_until_exit():
                     pass
         finally:
@@ -121,6 +120,7 @@ class Worker(threading.Thread):
                 self.clock.stop()
             if not self.overtaken:  # else give_up() does it, when the successor is there
                 self.released.set()
+            crew.forget(self)
             del self.group  # crew and workers would hold each other, and the initializer's arguments, until a collection
 
     def _serve_until_exit(self) -> bool:
@@ -128,13 +128,13 @@ class Worker(threading.Thread):
         try:
             self._serve()
         except BaseException as error:  # an exception thrown into this thread from outside may strike between two tasks
-            LOGGER.critical("Exception in worker", exc_info=True)
             task, self.task = self.task, None
             self.registered = False
             if task is not None and task._publish(None, error):
                 task._invoke_callbacks(BaseException)
             if self.group.must_end():
                 self.group.put(None)  # it may have been EXIT that was lost
+            LOGGER.critical("Exception in worker", exc_info=error)  # last: a handler may raise too
             return False
         return True
 
@@ -143,9 +143,10 @@ class Worker(threading.Thread):
         clock = self.clock
         room = crew.room
         queue = crew.queue  # this one to the end: in a forked child the crew has another
-        get, empty = queue.get, queue.empty
+        get = queue.get
         while True:
             # The short way, as in submit: nothing to count. All that follows costs 0.15 us more for each task.
+            self.registered = self.registered and not crew.direct
             while crew.direct and clock is None:
                 future = get()
                 if future is None:
@@ -172,7 +173,7 @@ class Worker(threading.Thread):
             self.registered = False
             if room is not None:
                 room.leave(future)
-            ran = future._run(self, None if idle is None or not empty() else idle)
+            ran = future._run(self, idle)
             self.task = None
             if ran is None:
                 if clock is not None and clock.has_ended(future):
@@ -221,13 +222,16 @@ class Room:
             DeadlockDetected: this thread is a worker, and nobody is left to make room.
         """
         worker = current_worker()
-        while not self._enter_now(future, crew):
-            if worker is None:
-                self._wait(crew)
-            else:
-                deadlock.wait_or_raise(worker, crew, None, lambda: self._wait(crew))
-        # Cancelled, or failed since the pool broke: it leaves too. When it was run it has left long before.
-        future.add_done_callback(self.leave)
+        try:
+            while not self._enter_now(future, crew):
+                if worker is None:
+                    self._wait(crew)
+                else:
+                    deadlock.wait_or_raise(worker, crew, None, lambda: self._wait(crew))
+        except BaseException:
+            with self.condition:
+                self.condition.notify()  # Ctrl-C: a wake-up that was for us is for another
+            raise
 
     def _enter_now(self, future: Future[Any], crew: Crew) -> bool:
         with self.condition:
@@ -240,12 +244,8 @@ class Room:
 
     def _wait(self, crew: Crew) -> None:
         with self.condition:
-            try:
-                while len(self.waiting) >= self.limit and not crew.closed:
-                    self.condition.wait()
-            except BaseException:
-                self.condition.notify()  # Ctrl-C: the wake-up that was for us is for another
-                raise
+            while len(self.waiting) >= self.limit and not crew.closed:
+                self.condition.wait()
 
     def leave(self, future: Future[Any]) -> None:
         with self.condition:
@@ -285,7 +285,7 @@ class Crew:
         self.gone = Counts(0, 0, 0)  # of workers that have gone, and of tasks settled without one
         self.members: set[Worker] = set()
         self.abandoned: set[Worker] = set()
-        self.asides: set[threading.Thread] = set()  # that run callbacks of tasks over their limit
+        self.asides: set[threading.Event] = set()  # one for each thread beside the workers, set when it has ended
         self._start_afresh()
         with _crews_lock:
             self.closed = _program_ends
@@ -360,10 +360,12 @@ class Crew:
         with self.lock:
             if not self.may_start_one():
                 return False
-            problem = self._start_one()
-            if len(self.members) >= self.max_workers:
-                self.idle = None
-                self.direct = self.room is None and not self.closed
+            try:
+                problem = self._start_one()
+            finally:
+                if len(self.members) >= self.max_workers:
+                    self.idle = None
+                    self.direct = self.room is None and not self.closed
         if problem is None:
             return True
         if not self.members:
@@ -379,9 +381,9 @@ class Crew:
         try:
             worker.start()
         except BaseException as error:
-            # Should it run all the same (Ctrl-C struck while it was being started), it enlists itself.
-            self.members.discard(worker)
-            worker.released.set()
+            if worker.ident is None:  # else Ctrl-C struck when it was running already; if it comes to run, it enlists itself
+                self.members.discard(worker)
+                worker.released.set()
             if not isinstance(error, (RuntimeError, MemoryError)):
                 raise
             if isinstance(error.__context__, KeyboardInterrupt):  # 3.11: 'release unlocked lock', out of Event.wait
@@ -389,13 +391,16 @@ class Crew:
             return error
         return None
 
-    def enlist(self, worker: Worker) -> None:
-        """A worker begins: a member by now, unless starting it was interrupted."""
+    def enlist(self, worker: Worker) -> bool:
+        """A worker begins: a member by now, unless starting it was interrupted. False if there is no place for it."""
         if worker not in self.members:
             with self.lock:
-                if worker not in self.abandoned:
+                if worker not in self.abandoned and worker not in self.members:
+                    if len(self.members) >= self.max_workers:
+                        return False
                     worker.released = threading.Event()
                     self.members.add(worker)
+        return True
 
     def correct_idle(self, future: Future[Any]) -> None:
         """A worker got a task that was promised to another, or an unpromised one while it was in the idle list."""
@@ -436,7 +441,8 @@ class Crew:
             future._park(timeout)
             return
         idle = self.idle
-        if worker.registered and idle is not None and not future.done() and self.grow():
+        mine = worker.group is self and worker.registered
+        if mine and idle is not None and not future.done() and self.grow():
             # A destructor of the user's that runs in a worker which is idle by the list, and so may be the very one
             # that the task is promised to: hence one more, as idle as that.
             idle.append(None)
@@ -445,24 +451,29 @@ class Crew:
         else:
             future._park(timeout)
 
+    def cancelled(self, future: Future[Any]) -> None:
+        """A future of this crew was cancelled; see core/future.py, Owner."""
+        if self.room is not None:
+            self.room.leave(future)
+
     def join(self) -> None:
         """Wait until the last worker has ended that is not abandoned, and all callbacks have run. Ctrl-C abandons those at work."""
-        if current_worker() in self.members or threading.current_thread() in self.asides:
+        if current_worker() in self.members or getattr(_this_thread, "aside_of", None) is self:
             return  # a task or callback that shuts down its own executor cannot wait for itself
         try:
             # Again and again: a worker that is given up for its time limit is replaced, also now.
             while working := self._working():
-                for worker in working:
-                    worker.released.wait()
-            for thread in [*list(self.members), *list(self.asides)]:
-                thread.join()
+                for ended in working:
+                    ended.wait()
+            for worker in list(self.members):
+                worker.join()
         except KeyboardInterrupt:
             self.abandon()
             raise
 
-    def _working(self) -> list[Worker]:
+    def _working(self) -> list[threading.Event]:
         with self.lock:
-            return [worker for worker in self.members if not worker.released.is_set()]
+            return [*(worker.released for worker in self.members if not worker.released.is_set()), *list(self.asides)]
 
     # ---- ending
 
@@ -472,8 +483,8 @@ class Crew:
             self.closed = True
             self.direct = False
             if not self.exit_posted:
+                self.put(None)  # first: were Ctrl-C to strike in between, a second EXIT does no harm
                 self.exit_posted = True
-                self.put(None)
         if self.room is not None:
             self.room.wake_all()
 
@@ -481,10 +492,13 @@ class Crew:
         """Cancel what is queued, and tell those who wait for it (the standard library's `shutdown` forgets `wait`)."""
 
         def settle(future: Future[Any]) -> None:
-            if future.cancel():
-                future._claim()
-                with self.lock:
-                    self.gone = _sum((self.gone, _CANCELLED))
+            try:
+                future.cancel()
+            finally:  # also if a callback raises what ends this loop
+                if future.cancelled():
+                    future._claim()
+                    with self.lock:
+                        self.gone = _sum((self.gone, _CANCELLED))
 
         self._settle_pending(settle)
 
@@ -496,6 +510,8 @@ class Crew:
         self.close()
 
         def settle(future: Future[Any]) -> None:
+            if self.room is not None:
+                self.room.leave(future)
             if future._claim() and future._publish(None, self.refusal()):
                 with self.lock:
                     self.gone = _sum((self.gone, _FAILED))
@@ -530,39 +546,51 @@ class Crew:
 
     def give_up(self, worker: Worker) -> None:
         """A worker's task has run over its limit: leave it behind and start another in its place."""
+        why = ""
+        problem = None
         with self.lock:
-            problem = None
             stuck = 1 + sum(1 for other in self.abandoned if other.is_alive())
-            too_many = stuck > 2 * self.max_workers
-            if worker in self.members and not too_many and not self.broken:
-                problem = self._start_one()  # first the successor: in between, nobody may find the crew empty
-            self._let_go(worker)
-            for other in [other for other in self.abandoned if not other.is_alive()]:
-                self.abandoned.discard(other)
-                self.gone = _sum((self.gone, other))
-            self.gone = _sum((self.gone, _FAILED))
-            if problem is not None:  # the next submit tries again
-                self.direct = False
-                if self.idle is None:
-                    self.idle = []
-            elif self.idle is not None:
-                self.idle.append(None)  # for the successor
+            if worker not in self.members or self.broken:
+                pass  # abandoned already, or of no more use
+            elif stuck > 2 * self.max_workers:
+                why = (
+                    f"{stuck} threads of {self.name} were left behind by tasks over their task_timeout, more than twice "
+                    f"max_workers={self.max_workers}: something blocks for good"
+                )
+            else:
+                problem = self._start_one()
+                if problem is None:
+                    if self.idle is not None:
+                        self.idle.append(None)  # for the successor
+                elif len(self.members) > 1:  # the next submit tries again
+                    self.direct = False
+                    if self.idle is None:
+                        self.idle = []
+                else:  # nobody is left to run what is queued
+                    why = f"the last thread of {self.name} was left behind by a task over its task_timeout: {problem}"
         if problem is not None:
             LOGGER.warning("%s cannot replace a thread left behind: %s", self.name, problem)
-        why = ""
-        if too_many:
-            why = (
-                f"{stuck} threads of {self.name} were left behind by tasks over their task_timeout, more than twice "
-                f"max_workers={self.max_workers}: something blocks for good"
-            )
-        elif problem is not None and not self.members and self.closed:  # nobody is left to run the rest
-            why = f"the last thread of {self.name} was left behind by a task over its task_timeout: {problem}"
         if why:
             self.aside(lambda: self.break_down(why))
+        # Only now: in between, nobody who waits for the crew may find it empty.
+        with self.lock:
+            self._let_go(worker)
+            self.gone = _sum((self.gone, _FAILED))
+
+    def forget(self, worker: Worker) -> None:
+        """A worker ends: if it had been left behind, keep only its counts."""
+        with self.lock:
+            worker.over = True
+            if worker in self.abandoned:
+                self.abandoned.discard(worker)
+                self.gone = _sum((self.gone, worker))
 
     def _let_go(self, worker: Worker) -> None:
         self.members.discard(worker)
-        self.abandoned.add(worker)
+        if worker.over:
+            self.gone = _sum((self.gone, worker))
+        else:
+            self.abandoned.add(worker)
         worker.released.set()
 
     def must_end(self) -> bool:
@@ -572,22 +600,22 @@ class Crew:
 
     def aside(self, action: Callable[[], object]) -> None:
         """Run what may call the user's code in a thread of its own, which `join` waits for."""
+        ended = threading.Event()
 
         def run() -> None:
+            _this_thread.aside_of = self
             try:
                 action()
             finally:
-                self.asides.discard(thread)
+                self.asides.discard(ended)
+                ended.set()
 
-        thread = timers.new_thread(run, f"{self.name}_callbacks")
+        self.asides.add(ended)
         try:
-            thread.start()
-        except RuntimeError:  # at the end of the program no thread can be started
+            timers.new_thread(run, f"{self.name}_callbacks").start()
+        except (RuntimeError, MemoryError):  # at the end of the program no thread can be started
             run()
-            return
-        self.asides.add(thread)  # not before: one that is not started cannot be joined
-        if not thread.is_alive():
-            self.asides.discard(thread)
+            del _this_thread.aside_of
 
     # ---- looking
 

@@ -1,8 +1,16 @@
-"""The serial executor's machinery: `submit` runs the call at once, in the caller's thread. For debugging."""
+"""The serial executor's machinery: `submit` runs the call at once, in the caller's thread. For debugging.
+
+::
+
+    submit ─▶ future._run: claim, call in its context, publish ─▶ returned when it is done
+
+`_counting` guards the counts and nothing else; nothing is called under it.
+"""
 
 from __future__ import annotations
 
 import concurrent.futures
+import threading
 from contextvars import copy_context
 from typing import TYPE_CHECKING, NoReturn, ParamSpec, TypeVar
 
@@ -17,6 +25,10 @@ __all__ = ["Serial"]
 
 P = ParamSpec("P")
 T = TypeVar("T")
+
+
+class _Tally:
+    failed = 0
 
 
 class Serial(concurrent.futures.Executor):
@@ -34,8 +46,8 @@ class Serial(concurrent.futures.Executor):
         self._initializer = initializer
         self._initargs = initargs_tuple("initargs", initargs)
         self._closed = False
-        self._running = self._ended = 0
-        self.failed = 0
+        self._counting = threading.Lock()  # guards the counts: several threads may submit, and a task too
+        self._running = self._ended = self._failed = 0
 
     def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
         """Call ``fn(*args, **kwargs)`` here and now, in a copy of the context, and return its `Future`, which is done.
@@ -57,12 +69,16 @@ class Serial(concurrent.futures.Executor):
             self._initializer = None
         future: Future[T] = Future()
         future._fn, future._args, future._kwargs, future._context = fn, args, kwargs, copy_context()
-        self._running += 1
+        tally = _Tally()
+        with self._counting:
+            self._running += 1
         try:
-            future._run(self)
+            future._run(tally)
         finally:
-            self._running -= 1
-            self._ended += 1
+            with self._counting:
+                self._running -= 1
+                self._ended += 1
+                self._failed += tally.failed
         try:
             if isinstance(future._exception, KeyboardInterrupt):
                 raise future._exception
@@ -76,11 +92,11 @@ class Serial(concurrent.futures.Executor):
 
     def statistics(self) -> PoolStatistics:
         """Return what the executor is doing and has done, as counts (`PoolStatistics`)."""
-        return PoolStatistics(1, 1, int(not self._running), self._running, 0, self._ended - self.failed, self.failed, 0, 0)
+        return PoolStatistics(1, 1, int(not self._running), self._running, 0, self._ended - self._failed, self._failed, 0, 0)
 
     def __repr__(self) -> str:
         state = "shut down" if self._closed else "open"
-        return f"<{type(self).__name__} {state}: {self._ended - self.failed} finished, {self.failed} failed>"
+        return f"<{type(self).__name__} {state}: {self._ended - self._failed} finished, {self._failed} failed>"
 
     def __reduce__(self) -> NoReturn:
         raise TypeError("an executor cannot be pickled: make one where it is used")

@@ -101,8 +101,8 @@ class ThreadPool(concurrent.futures.ThreadPoolExecutor):
         future._promised = False
         if crew.direct:
             crew.put(future)
-            if not crew.direct:  # shut down by another thread, meanwhile
-                crew.withdraw(future)  # type: ignore[unreachable]  # see above
+            if crew.closed:  # by another thread, meanwhile
+                crew.withdraw(future)
         else:
             crew.admit(future)
         return future

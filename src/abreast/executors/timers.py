@@ -29,6 +29,7 @@ import os
 import sys
 import threading
 import traceback
+import weakref
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
@@ -68,7 +69,7 @@ class Clock:
         self.since = 0.0
         self.resting = True
         self.armed = False
-        self.verdict: TaskTimeout | None = None
+        self.verdict: weakref.ref[TaskTimeout] | None = None  # weak: it holds the frames of all that it was raised in
 
     def start(self) -> None:
         """The worker begins a task. To be called before it shows the task: the timer reads the two the other way round."""
@@ -85,7 +86,7 @@ class Clock:
 
     def has_ended(self, task: Future[Any]) -> bool:
         """Whether the limit, and not its worker or somebody outside, has settled `task`."""
-        return self.verdict is not None and task._exception is self.verdict
+        return self.verdict is not None and task._exception is not None and self.verdict() is task._exception
 
     def stop(self) -> None:
         """The worker ends, or is left behind."""
@@ -178,16 +179,19 @@ def _expire(clock: Clock, task: Future[Any]) -> bool:
     if crew is None:  # the worker has ended
         return False
     # Shown before it is published: the worker that comes too late must find it.
-    error = clock.verdict = TaskTimeout(describe_call(task), clock.limit, worker.name, _stack(worker))
+    error = TaskTimeout(describe_call(task), clock.limit, worker.name, _stack(worker))
+    clock.verdict = weakref.ref(error)
     if not task._publish(None, error):
         return False
     task._owner = None
     clock.stop()
-    if task._done_callbacks:
-        crew.aside(lambda: task._invoke_callbacks(BaseException))
-    else:
-        task._invoke_callbacks()
-    crew.give_up(worker)  # last: who waits for the crew waits for this worker until then
+    try:
+        if task._done_callbacks:
+            crew.aside(lambda: task._invoke_callbacks(BaseException))
+        else:
+            task._invoke_callbacks()
+    finally:
+        crew.give_up(worker)  # last: who waits for the crew waits for this worker until then
     return True
 
 
