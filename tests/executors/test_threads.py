@@ -1245,6 +1245,9 @@ class TestManyAtOnce:
             *used, left = in_threads(*[use] * 9, need_three)
             assert left == set()
             assert all(outcome in (True, "broken") for outcomes in used for outcome in outcomes)
+            deadline = time.monotonic() + 10
+            while not broken._broken and time.monotonic() < deadline:
+                time.sleep(0.001)  # the third worker has raised, and comes to say so
             with pytest.raises(BrokenThreadPool):
                 broken.submit(square, 1)
             with ThreadPoolExecutor(4) as fresh:
