@@ -353,6 +353,7 @@ class TestGrowth:
             assert executor.submit(square, 3).result(10) == 9
             go.set()
 
+    @pytest.mark.skipif(FREE_THREADED, reason="a dropped future is freed late there, by the thread that made it")
     def test_a_destructor_that_waits_for_a_task(self):
         with ThreadPoolExecutor(4) as executor:
             results, done = [], threading.Event()
