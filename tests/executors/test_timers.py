@@ -54,7 +54,7 @@ def test_the_task_fails_and_says_which_how_long_and_where(forever):
         assert isinstance(error, AbreastError)
         assert error.task.startswith("stuck_in(<Event>)")
         assert (error.limit, error.worker) == (0.05, "P_0")
-        assert "in stuck_in" in error.stack
+        assert FREE_THREADED or "in stuck_in" in error.stack
         assert "future.py" not in error.stack
         assert "ran longer than its task_timeout of 0.05 s on P_0" in str(error)
 

@@ -76,7 +76,8 @@ class TaskTimeout(AbreastError, TimeoutError):
         task (str): the call, as ``fetch('a.txt')``.
         limit (float): the limit, in seconds.
         worker (str): the name of the thread.
-        stack (str): where the thread was when time was up, as a traceback's lines.
+        stack (str): where the thread was when time was up, as a traceback's lines; empty on free-threaded builds, where
+            it cannot be read safely, and where the task is in no Python function.
 
     >>> import abreast, threading
     >>> forever = threading.Event()
