@@ -67,7 +67,7 @@ __all__ = ["Crew", "Worker"]
 
 LOGGER = logging.getLogger("concurrent.futures")  # the standard library's: who listens there goes on hearing
 
-_this_thread = threading.local()  # .worker, in a worker's thread
+_this_thread = threading.local()  # .worker, in a worker; .aside_of (a crew), in a thread that runs callbacks beside it
 _crews_lock = threading.Lock()
 _crews: weakref.WeakSet[Crew] = weakref.WeakSet()
 _program_ends = False
