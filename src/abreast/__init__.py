@@ -2,9 +2,11 @@
 
 The map of the house; imports go down only (docs/design/README.md has the whole of it)::
 
-    L4  __init__  pools        what users import
-    L2  executors/             the machinery of each kind of worker
-    L0  core/                  futures, errors, statistics, checks of arguments
+    L4  __init__  functions  group  pools   what users import
+    L3  engine/                             a run over many inputs
+    L2  executors/  observe/                the machinery of each kind of worker; progress
+    L1  policy/                             pure decisions: batch, window, order
+    L0  core/                               futures, outcomes, options, errors, what runs in this thread
 
 A name is imported when it is first used, so ``import abreast`` stays cheap.
 """
@@ -16,6 +18,21 @@ from typing import TYPE_CHECKING
 __version__ = "0.1.0"
 
 __all__ = [  # noqa: RUF022  # grouped by what they are for
+    # one call over many inputs
+    "map",
+    "imap",
+    "outcomes",
+    "amap",
+    "aimap",
+    "Outcome",
+    "Results",
+    "AsyncResults",
+    "RunSummary",
+    "RunOptions",
+    "TaskOptions",
+    # what runs here
+    "current_task",
+    "Task",
     # executors
     "ThreadPoolExecutor",
     "SerialExecutor",
@@ -53,14 +70,26 @@ if TYPE_CHECKING:
         wait,
     )
 
+    from abreast.core.current import Task, current_task
     from abreast.core.errors import AbreastError, DeadlockDetected, TaskTimeout
     from abreast.core.future import Future
+    from abreast.core.options import RunOptions, TaskOptions
+    from abreast.core.outcome import Outcome, RunSummary
     from abreast.core.statistics import PoolStatistics
+    from abreast.engine.async_results import AsyncResults
+    from abreast.engine.results import Results
+    from abreast.functions import aimap, amap, imap, map, outcomes  # noqa: A004  # the name everybody knows
     from abreast.pools import SerialExecutor, ThreadPoolExecutor
 
 # Where each name lives. The one place where a module is named by a string; a test holds it against the imports above.
 _HOMES = {
     "abreast.pools": ("SerialExecutor", "ThreadPoolExecutor"),
+    "abreast.functions": ("aimap", "amap", "imap", "map", "outcomes"),
+    "abreast.engine.results": ("Results",),
+    "abreast.engine.async_results": ("AsyncResults",),
+    "abreast.core.current": ("Task", "current_task"),
+    "abreast.core.options": ("RunOptions", "TaskOptions"),
+    "abreast.core.outcome": ("Outcome", "RunSummary"),
     "abreast.core.errors": ("AbreastError", "DeadlockDetected", "TaskTimeout"),
     "abreast.core.future": ("Future",),
     "abreast.core.statistics": ("PoolStatistics",),

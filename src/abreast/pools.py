@@ -4,32 +4,43 @@ from __future__ import annotations
 
 import concurrent.futures
 import inspect
-from collections import deque
-from itertools import islice
-from time import monotonic
-from typing import TYPE_CHECKING, Any, TypeVar
+from functools import partial
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from abreast.core.check import count, count_or_none, function
+from abreast.core.current import name_of
+from abreast.engine.results import Results
+from abreast.engine.run import Run
+from abreast.engine.source import Source
+from abreast.engine.workers import workers_of
 from abreast.executors.serial import Serial
 from abreast.executors.threads import ThreadPool
+from abreast.functions import make_run
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from typing import Unpack
+
+    from abreast.core.options import RunOptions
+    from abreast.core.outcome import Outcome
 
 __all__ = ["SerialExecutor", "ThreadPoolExecutor"]
 
 T = TypeVar("T")
 
 
+_POOLS_OWN = dict.fromkeys(("kind", "executor", "max_workers", "task_timeout"), "it belongs to the executor whose method this is")
+
+
 class _Runs(concurrent.futures.Executor):
-    """Methods over many inputs, built on `submit` alone."""
+    """Methods over many inputs."""
 
     def map(
         self,
         fn: Callable[..., T],
         *iterables: Iterable[Any],
         timeout: float | None = None,
-        chunksize: int = 1,
+        chunksize: int | Literal["auto"] = "auto",
         buffersize: int | None = None,
     ) -> Iterator[T]:
         """Call `fn` on the items of the iterables, side by side, and return an iterator over the results, in order.
@@ -40,7 +51,7 @@ class _Runs(concurrent.futures.Executor):
         Args:
             fn: called with one item of each iterable; the shortest ends the run.
             timeout: seconds from this call, after which the iterator raises TimeoutError instead of waiting.
-            chunksize: at least 1; without effect on threads, as in the standard library.
+            chunksize: how many tasks go to a worker at a time, at least 1; ``"auto"`` finds it by measuring.
             buffersize: how many tasks may have been started and not yet yielded; None is all. More are read, in the thread that
                 iterates, as results are taken.
 
@@ -60,48 +71,62 @@ class _Runs(concurrent.futures.Executor):
         function("fn", fn)
         if inspect.iscoroutinefunction(fn):
             raise TypeError(f"fn must not be a coroutine function ({fn!r}): this executor cannot await what it returns")
-        count("chunksize", chunksize)
+        if chunksize != "auto":
+            count("chunksize", chunksize, default=" or 'auto'")
         count_or_none("buffersize", buffersize, text="buffersize must be None or > 0")
         if timeout is not None and (isinstance(timeout, (bool, str)) or not hasattr(timeout, "__float__")):
             raise TypeError(f"timeout must be a number of seconds or None, not {timeout!r}")
-        end = None if timeout is None else monotonic() + timeout
-        inputs = zip(*iterables, strict=False)
-        futures: deque[concurrent.futures.Future[T]] = deque()
+        run = Run(
+            fn,
+            Source(iterables, strict=False),
+            partial(workers_of, self, weakly=buffersize is None),
+            name=name_of(fn),
+            at_once=True,
+            buffersize=buffersize,
+            chunksize=None if chunksize == "auto" else chunksize,
+            timeout=timeout,
+        )
         try:
-            for args in islice(inputs, buffersize):
-                futures.append(self.submit(fn, *args))
+            run.start()
         except BaseException:
-            _cancel(futures)
+            run.give_up()
             raise
-        # With no buffer the iterator must not keep the executor alive: dropping it ends its threads, as in the standard library.
-        more = None if buffersize is None else self
-        return _results(futures, end, more, fn, inputs)
+        return Results(run)
+
+    def imap(self, fn: Callable[..., T], /, *iterables: Iterable[Any], **options: Unpack[RunOptions]) -> Results[T]:
+        """As `abreast.imap`, on this executor: an iterator over the results; inputs are read lazily, from the first ``next()`` on.
+
+        Args:
+            fn: called with one item of each iterable.
+            iterables: the inputs; they may be endless.
+            options: as for `abreast.imap`, but for ``kind``, ``executor``, ``max_workers`` and ``task_timeout``.
+
+        Raises:
+            TypeError, ValueError: a wrong argument or option, at the call.
+            BaseException: from the iterator, as for `abreast.imap`; RuntimeError if the executor is shut down.
+
+        >>> import abreast, itertools
+        >>> with abreast.ThreadPoolExecutor() as executor:
+        ...     next(executor.imap(str.upper, itertools.cycle("ab")))
+        'A'
+        """
+        return Results(make_run(fn, iterables, {**options, "executor": self}, refused=_refused(options)))
+
+    def outcomes(self, fn: Callable[..., T], /, *iterables: Iterable[Any], **options: Unpack[RunOptions]) -> Results[Outcome[T]]:
+        """As `abreast.outcomes`, on this executor: yields an `Outcome` for every input, and never raises a task's error.
+
+        Args, Raises: as `imap`.
+
+        >>> import abreast
+        >>> with abreast.ThreadPoolExecutor() as executor:
+        ...     [(outcome.value, outcome.error) for outcome in executor.outcomes(int, ["7", "x"], ordered=True)]
+        [(7, None), (None, ValueError("invalid literal for int() with base 10: 'x'"))]
+        """
+        return Results(make_run(fn, iterables, {**options, "executor": self}, outcomes=True, refused=_refused(options)))
 
 
-def _results(
-    futures: deque[concurrent.futures.Future[T]],
-    end: float | None,
-    more: _Runs | None,
-    fn: Callable[..., T],
-    inputs: Iterator[tuple[Any, ...]],
-) -> Iterator[T]:
-    """Yield the results in order; with `more`, an executor, start another task for each one that is taken."""
-    try:
-        while futures:
-            # Waited for while it is still in the queue: if that is interrupted, it is cancelled with the others.
-            futures[0].result(None if end is None else end - monotonic())
-            if more is not None:
-                for args in islice(inputs, 1):
-                    futures.append(more.submit(fn, *args))
-            yield futures.popleft().result()  # no name for it: nothing here may keep what the consumer has dropped
-    finally:
-        _cancel(futures)
-        futures.clear()  # else: an error -> its traceback -> this frame -> its future -> the error
-
-
-def _cancel(futures: Iterable[concurrent.futures.Future[Any]]) -> None:
-    for future in futures:
-        future.cancel()
+def _refused(options: Mapping[str, Any]) -> dict[str, str]:
+    return {name: why for name, why in _POOLS_OWN.items() if name in options}
 
 
 class ThreadPoolExecutor(_Runs, ThreadPool):

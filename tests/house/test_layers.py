@@ -23,8 +23,10 @@ MAY_IMPORT = {
     "report": {"core"},
     "engine": {"core", "policy", "executors", "observe", "journal", "report"},
     # what users import
-    "pools": {"core", "policy", "executors", "observe", "journal", "report", "engine"},
-    "__init__": {"core", "pools"},
+    "functions": {"core", "policy", "executors", "observe", "journal", "report", "engine"},
+    "group": {"core", "executors"},
+    "pools": {"core", "policy", "executors", "observe", "journal", "report", "engine", "functions"},
+    "__init__": {"core", "engine", "functions", "group", "pools"},
 }
 
 

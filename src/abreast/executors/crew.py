@@ -45,6 +45,7 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import functools
 import itertools
 import logging
 import os
@@ -56,12 +57,17 @@ from contextvars import Context
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from abreast.core.current import Scope, here
+from abreast.core.future import Future
 from abreast.executors import deadlock, timers
+from abreast.executors.base import deliver_from
+from abreast.executors.batch import run_batch
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from abreast.core.future import Future
+    from abreast.executors.base import Deliver
+    from abreast.executors.batch import Batch
 
 __all__ = ["Crew", "Worker"]
 
@@ -103,13 +109,15 @@ class Worker(threading.Thread):
         self.ended = self.failed = self.cancelled = 0  # written by this thread only
         self.clock: timers.Clock | None = None if crew.task_timeout is None else timers.Clock(self, crew.task_timeout)
         self.overtaken = self.over = False
+        self.scope = Scope()
+        """Cancelled when the worker is left behind: tells its task, if that asks."""
         self.released = threading.Event()
         """Set once nobody needs to wait for this worker: it has ended, or was abandoned."""
 
     def run(self) -> None:
         # Threads that a task starts inherit this; they are the user's and must not be daemons because ours are.
         self._daemonic = False
-        _this_thread.worker = self
+        _this_thread.worker = here.worker = self
         crew = self.group
         try:
             if crew.enlist(self) and crew.initialize():
@@ -278,7 +286,7 @@ class Crew:
         self.room = None if max_pending is None else Room(max_pending)
         self.task_timeout = task_timeout
         self.owner: weakref.ref[Any] | None = None  # to the executor; kept here for its callback
-        self.lock = threading.Lock()
+        self.lock = threading.RLock()  # re-entrant for a finalizer that gives up a run of this crew
         self.broken: str = ""
         self.cause: BaseException | None = None
         self.exit_posted = False
@@ -302,8 +310,12 @@ class Crew:
 
     # ---- a submit that is not direct
 
-    def admit(self, future: Future[Any]) -> None:
+    def admit(self, future: Future[Any], *, may_wait: bool = True) -> None:
         """Queue a task, starting a worker for it if none is idle and there may be more.
+
+        Args:
+            future: the task.
+            may_wait: whether to wait for room if there is a `max_pending`.
 
         Raises:
             RuntimeError: the crew is closed (BrokenThreadPool if broken), or not even one thread can be started.
@@ -311,7 +323,7 @@ class Crew:
         if self.closed:
             raise self.refusal()
         try:
-            if self.room is not None:
+            if self.room is not None and may_wait:
                 self.room.enter(future, self)
             idle = self.idle
             if idle is not None:
@@ -323,6 +335,51 @@ class Crew:
             raise
         if self.closed:
             self.withdraw(future)  # type: ignore[unreachable]  # another thread may have closed it since
+
+    def submit_call(self, batch: Batch, deliver: Deliver) -> Future[Any]:
+        """Queue a batch of a run; `deliver` is called by the worker once it is over. See executors/base.py.
+
+        A worker that goes on with a run, from within `deliver`, is not held up by `max_pending`. When the crew ends, it is refused,
+        and goes on by itself (`goes_on_here`): a task put behind EXIT would find nobody.
+
+        Raises:
+            RuntimeError: the crew is closed.
+        """
+        future: Future[Any] = Future()
+        future._owner = self
+        future._fn = _run_batch_here
+        future._args = (batch,)
+        future._kwargs = future._context = None
+        future._promised = False
+        future._watched().add(functools.partial(deliver_from, batch, deliver))  # no lock: nobody else knows of it yet
+        worker = current_worker()
+        mine = worker is not None and worker.group is self
+        if mine and self.must_end():
+            raise self.refusal()
+        if self.direct:
+            self.put(future)
+        else:
+            self.admit(future, may_wait=worker is None)
+        if self.closed or (mine and self.must_end()):  # meanwhile
+            self.withdraw(future)
+        return future
+
+    def wait_for_call(self, handle: Future[Any], wait: Callable[[], None]) -> None:
+        """Call `wait`, which ends once the call of this crew that `handle` stands for goes on.
+
+        Raises:
+            DeadlockDetected: this thread is a worker, and that would be never.
+        """
+        worker = current_worker()
+        if worker is None:
+            wait()
+        else:
+            deadlock.wait_or_raise(worker, self, handle, wait)
+
+    def goes_on_here(self) -> bool:
+        """Whether this thread is a worker of this crew, which ends, and so must itself run what was started before."""
+        worker = current_worker()
+        return worker is not None and getattr(worker, "group", None) is self and self.must_end() and not self.broken
 
     def withdraw(self, future: Future[Any]) -> None:
         """The crew was closed while `future` was put: take it back and refuse it, unless a worker has it."""
@@ -539,10 +596,13 @@ class Crew:
         """Cancel what is queued, and wait for nobody: what runs is left behind."""
         self.close()
         with self.lock:
-            for worker in list(self.members):
+            left_behind = list(self.members)
+            for worker in left_behind:
                 self._let_go(worker)
             self.asides.clear()
         self.cancel_pending()
+        for worker in left_behind:
+            worker.scope.cancel()
 
     def give_up(self, worker: Worker) -> None:
         """A worker's task has run over its limit: leave it behind and start another in its place."""
@@ -576,6 +636,7 @@ class Crew:
         with self.lock:
             self._let_go(worker)
             self.gone = _sum((self.gone, _FAILED))
+        worker.scope.cancel()
 
     def forget(self, worker: Worker) -> None:
         """A worker ends: if it had been left behind, keep only its counts."""
@@ -632,7 +693,7 @@ class Crew:
 
     def _after_fork(self) -> None:
         """In the child: no worker is left. Tasks of before fail here; a new submit starts new workers."""
-        self.lock = threading.Lock()
+        self.lock = threading.RLock()
         here = current_worker()
         lost = [worker.task for worker in self.members if worker.task is not None and worker is not here]
         old = self.queue
@@ -660,6 +721,15 @@ class Crew:
 def _sum(parts: Iterable[Counts | Worker]) -> Counts:
     parts = tuple(parts)
     return Counts(sum(part.ended for part in parts), sum(part.failed for part in parts), sum(part.cancelled for part in parts))
+
+
+def _run_batch_here(batch: Batch) -> None:
+    """Run a batch in a worker, and count its tasks. What came of it is in the batch: a result would keep its errors alive in a cycle."""
+    run_batch(batch)
+    worker = current_worker()
+    if worker is not None:
+        worker.ended += len(batch.results) - 1  # the future counts for one
+        worker.failed += len(batch.errors)
 
 
 def current_worker() -> Worker | None:

@@ -31,6 +31,7 @@ import types
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from abreast.core.errors import DeadlockDetected
+from abreast.executors.batch import Batch
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
@@ -144,6 +145,8 @@ def describe_call(task: Future[Any]) -> str:
     args, kwargs = task._args, task._kwargs or {}
     if fn is None or args is None:
         return "a task that has just ended"
+    if args and isinstance(args[0], Batch):
+        fn, args = args[0].current_call()
     if isinstance(fn, functools.partial):  # more telling than 'partial(…)'
         fn, args, kwargs = fn.func, (*fn.args, *args), {**fn.keywords, **kwargs}
     name = fn.__qualname__ if isinstance(fn, _NAMED) else type(fn).__qualname__

@@ -12,14 +12,19 @@ from __future__ import annotations
 import concurrent.futures
 import threading
 from contextvars import copy_context
-from typing import TYPE_CHECKING, NoReturn, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, NoReturn, ParamSpec, TypeVar
 
 from abreast.core.check import callable_or_none, count, function, initargs_tuple
 from abreast.core.future import Future
 from abreast.core.statistics import PoolStatistics
+from abreast.executors.base import deliver_from
+from abreast.executors.batch import run_batch
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
+
+    from abreast.executors.base import Deliver
+    from abreast.executors.batch import Batch
 
 __all__ = ["Serial"]
 
@@ -85,6 +90,18 @@ class Serial(concurrent.futures.Executor):
             return future
         finally:
             del future  # else: an error -> its traceback -> this frame -> the future -> the error
+
+    def submit_call(self, batch: Batch, deliver: Deliver) -> Future[Any]:
+        """For runs: run `batch` here and now, then call ``deliver(batch, None)``; see executors/base.py."""
+        future = self.submit(run_batch, batch)
+        with self._counting:
+            self._ended += len(batch.results) - 1
+            self._failed += len(batch.errors)
+        for error in batch.errors.values():
+            if isinstance(error, KeyboardInterrupt):
+                raise error
+        deliver_from(batch, deliver, future)
+        return future
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:  # noqa: ARG002  # as Executor has it
         """Accept no more tasks. Nothing is waiting or running, so `wait` and `cancel_futures` have nothing to do."""

@@ -29,6 +29,9 @@ if TYPE_CHECKING:
     from queue import SimpleQueue
     from types import TracebackType
 
+    from abreast.executors.base import Deliver
+    from abreast.executors.batch import Batch
+
 __all__ = ["ThreadPool", "default_threads"]
 
 P = ParamSpec("P")
@@ -106,6 +109,22 @@ class ThreadPool(concurrent.futures.ThreadPoolExecutor):
         else:
             crew.admit(future)
         return future
+
+    def submit_call(self, batch: Batch, deliver: Deliver) -> Future[Any]:
+        """For runs: have a worker run `batch`, then call ``deliver(batch, None)`` there; see executors/base.py.
+
+        The batch brings the contexts of its tasks. It is counted as its tasks in `statistics`, and as one by ``max_pending``, which does
+        not hold up a worker of this executor: it goes on with a run from within `deliver`.
+        """
+        return self._crew.submit_call(batch, deliver)
+
+    def wait_for_call(self, handle: Future[Any], wait: Callable[[], None]) -> None:
+        """For runs: call `wait`, which blocks until a call of this executor that `handle` stands for has gone on.
+
+        Raises:
+            DeadlockDetected: this thread is a worker, and nobody is left to run it.
+        """
+        self._crew.wait_for_call(handle, wait)
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
         """Accept no more tasks, and wait until all have run. May be called more than once.

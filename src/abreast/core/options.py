@@ -1,0 +1,139 @@
+"""The options of runs and tasks: the one list. Functions spell it ``**options: Unpack[RunOptions]``.
+
+An option is here from the moment it works. Each is checked at the call, before any input is read; an unknown one is refused by name,
+with the nearest that there is.
+"""
+
+from __future__ import annotations
+
+import concurrent.futures
+import difflib
+from reprlib import repr as short
+from typing import TYPE_CHECKING, Any, Literal, TypedDict, get_args
+
+from abreast.core.check import count, count_or_none, seconds_or_none, text_or_none
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Mapping
+
+__all__ = ["Kind", "RunOptions", "TaskOptions", "check_run_options"]
+
+Kind = Literal["thread", "serial"]
+
+
+class TaskOptions(TypedDict, total=False):
+    """What may be said of each task.
+
+    Attributes:
+        name: what the tasks are called in names of threads, notes and progress; default: the function's name.
+        task_timeout: seconds a task may take from its start, above 0; one over it fails with `TaskTimeout`. None: no limit.
+
+    >>> import abreast
+    >>> per_task: abreast.TaskOptions = {"name": "length", "task_timeout": 30}
+    >>> abreast.map(len, ["one", "three"], **per_task)
+    [3, 5]
+    """
+
+    name: str | None
+    task_timeout: float | None
+
+
+class RunOptions(TaskOptions, total=False):
+    """The options of `map`, `imap`, `outcomes`, `amap` and `aimap`; those of `TaskOptions` too.
+
+    Attributes:
+        kind: ``"thread"`` (default), or ``"serial"``: one after another in the caller's thread, for debugging.
+        executor: any `concurrent.futures.Executor` to run on, which stays open; instead of a pool of the run's own.
+        max_workers: the most workers of the run's own pool, at least 1; never more than inputs. None: 4 more than the usable
+            cores, at most 32.
+        ordered: True (default): results in the order of the inputs; False: as they are completed.
+        buffersize: how many inputs may be taken ahead of the consumer, at least 1. None: two batches a worker.
+        chunksize: how many tasks go to a worker at a time, at least 1; ``"auto"`` (default) finds it by measuring.
+        timeout: seconds the whole run may take, above 0; then `TimeoutError`. None: no limit.
+        strict: True: iterables of different lengths are a ValueError; False (default): the shortest ends the run.
+        progress: False (default); True or a label: a bar on terminals and in notebooks, lines elsewhere; None: on terminals and in
+            notebooks only, after half a second; a tqdm class or object, a rich Progress, or a function that gets the number
+            of tasks newly done.
+
+    >>> import abreast
+    >>> politely: abreast.RunOptions = {"max_workers": 2, "timeout": 60}
+    >>> abreast.map(len, ["one", "three"], **politely)
+    [3, 5]
+    """
+
+    kind: Kind
+    executor: concurrent.futures.Executor | None
+    max_workers: int | None
+    ordered: bool
+    buffersize: int | None
+    chunksize: int | Literal["auto"]
+    timeout: float | None
+    strict: bool
+    progress: Any
+
+
+KNOWN = (*TaskOptions.__annotations__, *(name for name in RunOptions.__annotations__ if name not in TaskOptions.__annotations__))
+
+_OF_POOLS = (
+    "initializer",
+    "initargs",
+    "mp_context",
+    "thread_name_prefix",
+    "max_tasks_per_child",
+    "max_pending",
+)
+
+
+def check_run_options(options: Mapping[str, Any], *, refused: Mapping[str, str]) -> None:
+    """Raise TypeError or ValueError unless `options` are RunOptions that make sense.
+
+    Args:
+        options: as the user gave them.
+        refused: options that exist, but not here, with the reason.
+    """
+    for name, value in options.items():
+        if name in refused:
+            raise TypeError(f"{name}={short(value)}: {refused[name]}")
+        if name not in KNOWN:
+            raise TypeError(_unknown(name, value, [known for known in KNOWN if known not in refused]))
+    get = options.get
+    if get("kind", "thread") not in get_args(Kind):
+        kinds = " or ".join(repr(kind) for kind in get_args(Kind))
+        raise ValueError(f"kind must be {kinds}, not {short(get('kind'))}")
+    for name in ("max_workers", "buffersize"):
+        count_or_none(name, get(name))
+    if get("chunksize", "auto") != "auto":
+        if isinstance(get("chunksize"), str):
+            raise ValueError(f"chunksize must be an integer or 'auto', not {get('chunksize')!r}")
+        count("chunksize", get("chunksize"), default=" or 'auto'")
+    for name in ("timeout", "task_timeout"):
+        seconds_or_none(name, get(name))
+    for name in ("ordered", "strict"):
+        if not isinstance(get(name, False), bool):
+            raise TypeError(f"{name} must be True or False, not {short(get(name))}")
+    text_or_none("name", get("name"))
+    _check_executor(options)
+
+
+def _check_executor(options: Mapping[str, Any]) -> None:
+    executor = options.get("executor")
+    if executor is None:
+        if options.get("kind") == "serial":
+            if options.get("task_timeout") is not None:
+                raise ValueError(f"task_timeout={options['task_timeout']!r}: kind='serial' cannot end a task, it runs it itself")
+            if (options.get("max_workers") or 1) > 1:
+                raise ValueError(f"max_workers={options['max_workers']!r}: kind='serial' runs one task after another")
+        return
+    if not isinstance(executor, concurrent.futures.Executor) and not callable(getattr(executor, "submit", None)):
+        raise TypeError(f"executor must be a concurrent.futures.Executor, not {short(executor)} ({type(executor).__name__})")
+    for name in ("kind", "max_workers", "task_timeout"):
+        if options.get(name) is not None:
+            raise TypeError(f"{name}={short(options[name])} and executor= exclude each other: it belongs to the executor")
+
+
+def _unknown(name: str, value: object, known: Collection[str]) -> str:
+    if name in _OF_POOLS:
+        return f"{name}={short(value)} belongs to a pool: give it to the executor's constructor, and the executor as executor="
+    nearest = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+    hint = f"; did you mean {nearest[0]!r}?" if nearest else f"; the options are: {', '.join(known)}"
+    return f"there is no option {name!r} (given {name}={short(value)}){hint}"

@@ -1,0 +1,116 @@
+"""The twins of results.py for async code: the same run, but who waits is a coroutine, and the event loop goes on."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from abreast.engine.results import BaseResults
+
+if TYPE_CHECKING:
+    from types import TracebackType
+    from typing import Self
+
+    from abreast.engine.run import Run
+
+__all__ = ["AsyncResults", "collect_async"]
+
+T = TypeVar("T")
+
+
+async def collect_async(run: Run) -> list[Any]:
+    """As `collect`, without blocking the event loop."""
+    results: list[Any] = []
+    try:
+        run.start()
+        while True:
+            piece = run.step()
+            if piece is None:
+                await _wait(run)
+            elif piece:
+                results += piece
+            else:
+                return results
+    except BaseException:  # asyncio's CancelledError as well
+        run.give_up()
+        raise
+
+
+async def _wait(run: Run) -> None:
+    """Wait, in a coroutine, until a step is worth while."""
+    loop = asyncio.get_running_loop()
+    waiter: asyncio.Future[None] = loop.create_future()
+
+    def wake() -> None:
+        if not waiter.done():
+            waiter.set_result(None)
+
+    def wake_from_any_thread() -> None:
+        if not loop.is_closed():
+            loop.call_soon_threadsafe(wake)
+
+    if not run.begin_wait(wake_from_any_thread):
+        await asyncio.sleep(0)  # others' turn, however quick the tasks are
+        return
+    try:
+        await asyncio.wait([waiter], timeout=run.wait_limit())
+    finally:
+        run.end_wait()
+
+
+class AsyncResults(BaseResults, AsyncIterator[T]):
+    """The results of a run for ``async for``: what `aimap` returns. The run starts when it is first awaited.
+
+    A run that is not read to its end is ended by `aclose`, by leaving an ``async with`` block, or by dropping this object.
+
+    >>> import abreast, asyncio
+    >>> async def main():
+    ...     async for result in abreast.aimap(str.upper, "ab"):
+    ...         print(result)
+    >>> asyncio.run(main())
+    A
+    B
+    """
+
+    __slots__ = ()
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> T:
+        run, ready = self._run, self._ready
+        try:
+            if not run.started:
+                run.start()
+            while not ready:
+                piece = run.step()
+                if piece is None:
+                    await _wait(run)
+                elif piece:
+                    ready.extend(piece)
+                else:
+                    raise StopAsyncIteration
+            if run.buffersize is not None:
+                run.taken(1)
+        except StopAsyncIteration:
+            raise
+        except BaseException:
+            self._drop()
+            raise
+        return ready.popleft()  # type: ignore[no-any-return]  # a T
+
+    async def aclose(self) -> None:
+        """End the run: cancel what waits, leave behind what runs. Nothing happens if it is over."""
+        self._drop()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+    def __del__(self) -> None:
+        self._drop()

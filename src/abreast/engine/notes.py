@@ -1,0 +1,23 @@
+"""The note on a task's error: which task it was."""
+
+from __future__ import annotations
+
+from reprlib import repr as short
+
+__all__ = ["add_note"]
+
+
+def add_note(error: BaseException, *, name: str, index: int, given: object, star: bool, worker: str, further: int) -> None:
+    """Tell with the error, whose type stays, function, index, input, attempt and worker, and how many tasks failed besides."""
+    call = f"{name}({', '.join(map(_shown, given)) if star and isinstance(given, tuple) else _shown(given)})"
+    note = f"abreast: raised by {call}: input {index}, attempt 1{f', on {worker}' if worker else ''}"
+    if further > 0:
+        note += f"; {further:,} further task{'s' * (further > 1)} failed"
+    error.add_note(note)
+
+
+def _shown(value: object) -> str:
+    try:
+        return short(value)
+    except Exception as error:  # a __repr__ that raises must not hide the task's error
+        return f"<{type(value).__name__}, whose repr raised {type(error).__name__}>"

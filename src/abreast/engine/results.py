@@ -1,0 +1,129 @@
+"""What the consumer of a run holds: a list at the end (`collect`), or an iterator (`Results`). async_results.py has the twins.
+
+A run does not hold its `Results`: an iterator that is dropped, by a ``break`` for instance, ends its run.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any, TypeVar
+
+if TYPE_CHECKING:
+    from types import TracebackType
+    from typing import Self
+
+    from abreast.core.outcome import RunSummary
+    from abreast.engine.run import Run
+
+__all__ = ["BaseResults", "Results", "collect"]
+
+T = TypeVar("T")
+
+
+def collect(run: Run) -> list[Any]:
+    """Run to the end, and return all results."""
+    results: list[Any] = []
+    try:
+        run.start()
+        while True:
+            piece = run.step()
+            if piece is None:
+                run.wait()
+            elif piece:
+                results += piece
+            else:
+                return results
+    except BaseException:  # KeyboardInterrupt above all: what waits is cancelled, what runs is left behind
+        run.give_up()
+        raise
+
+
+class BaseResults:
+    """What both iterators have."""
+
+    __slots__ = ("__weakref__", "_asked", "_ready", "_run")
+
+    def __init__(self, run: Run) -> None:
+        self._run = run
+        self._ready: deque[Any] = deque()
+        self._asked = False
+
+    def summary(self) -> RunSummary:
+        """Return what the run has done so far, or in all (`RunSummary`); its ``str()`` is one line."""
+        return self._run.summary()
+
+    def __length_hint__(self) -> int:
+        left = self._run.left()
+        return NotImplemented if left is None else len(self._ready) + (0 if self._run.over else left)
+
+    def __repr__(self) -> str:
+        state = "over" if self._run.over else "running" if self._run.started else "not started"
+        return f"<{type(self).__name__} of {self._run.name}: {state}, {self.summary().tasks} tasks ended>"
+
+    def _drop(self) -> None:
+        self._ready.clear()
+        self._run.give_up()
+
+
+class Results(BaseResults, Iterator[T]):
+    """The results of a run, one by one: what `imap` and `outcomes` return. The run starts at the first ``next()``.
+
+    A run that is not read to its end is ended by `close`, by leaving a ``with`` block, or by dropping this object: what waits is
+    cancelled, what runs is left behind.
+
+    >>> import abreast
+    >>> with abreast.imap(str.upper, iter("abc")) as results:
+    ...     next(results)
+    'A'
+    >>> list(results)
+    []
+    """
+
+    __slots__ = ()
+
+    def __iter__(self) -> Self:
+        return self
+
+    def __next__(self) -> T:
+        ready = self._ready
+        if not ready:
+            self._next_piece()
+        if self._run.buffersize is None:
+            return ready.popleft()  # type: ignore[no-any-return]  # a T
+        try:
+            self._run.taken(1)
+        except BaseException:
+            self._drop()
+            raise
+        return ready.popleft()  # type: ignore[no-any-return]  # a T
+
+    def _next_piece(self) -> None:
+        run = self._run
+        self._asked = True
+        try:
+            if not run.started:
+                run.start()
+            while (piece := run.step()) is None:
+                run.wait()
+        except BaseException:
+            self._drop()
+            raise
+        if not piece:
+            raise StopIteration
+        self._ready.extend(piece)
+
+    def close(self) -> None:
+        """End the run: cancel what waits, leave behind what runs. Nothing happens if it is over."""
+        self._drop()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, exc_type: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
+
+    def __del__(self) -> None:
+        # One of executor.map that nobody has asked for anything: all of it runs, as in the standard library.
+        if self._asked or not self._run.started:
+            self._drop()

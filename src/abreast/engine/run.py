@@ -1,0 +1,811 @@
+"""A run: one function over many inputs, on an executor. Its life, in the order things happen::
+
+    the thread that asks for results                      the threads that complete batches
+    ────────────────────────────────                      ─────────────────────────────────
+    step():
+      read inputs ─▶ [pending] ─▶ form a batch ─ submit ─▶ run_batch (executors/batch.py)
+      collect  ◀─ [order] ◀─ [finished] ◀──── settle ◀──── deliver, and submit what is pending
+      wait: parked until there is news
+
+    an outcome reaches the consumer:  when its batch is settled;  or from a batch that still runs, if the consumer waits (live)
+
+The engine has no thread of its own. Inputs are read by the thread that asks, and nobody else; what has been read (the rest that a
+batch handed back, or everything for ``executor.map``) may be submitted by the thread that completes a batch.
+
+Which lock guards what
+    `_lock` guards everything here but `source`, which belongs to the thread that asks. Methods marked `_locked` take it: they
+    only decide. It is never held while calling the executor, an input iterator, or anything of the user's. It is re-entrant,
+    since a finalizer or signal handler may close a run while this thread holds it.
+
+Invariants
+    Each input is in exactly one place: not read, in `_pending`, in a batch of `_running`, in `_finished` or `_order`, or taken.
+    A batch leaves `_running` once, and only then do its outcomes count; what comes of one that has left is dropped: the run is
+    over for it.
+    No task at an index above `_limit` is started once that is set: `_limit` is the place of the first error where results come in order, and
+    -1 when the run is over.
+    A consumer that waits is woken: `_news` is set with everything that could matter to it, and looked at before it parks.
+"""
+
+from __future__ import annotations
+
+import functools
+import sys
+import threading
+from collections import deque
+from concurrent.futures import CancelledError
+from contextvars import copy_context
+from time import monotonic, perf_counter
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar, cast
+
+from abreast.core.current import Scope, current_scopes, here
+from abreast.core.outcome import Outcome, RunSummary
+from abreast.engine.notes import add_note
+from abreast.executors.base import submit_call
+from abreast.executors.batch import Batch, Work, run_batch
+from abreast.policy.batch import (
+    TIME_BOX,
+    Pace,
+    batch_size,
+    inputs_at_once,
+    learn,
+    learn_dispatch,
+    learn_reading,
+    stride,
+    time_target,
+)
+from abreast.policy.order import InOrder
+from abreast.policy.window import batch_limit, items_to_read, wakes_reader
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from concurrent.futures import Future
+    from contextvars import Context
+
+    from abreast.engine.source import Source
+    from abreast.engine.workers import Workers
+    from abreast.observe.progress import Progress
+
+__all__ = ["Run"]
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+_NEVER = sys.maxsize
+_PATIENCE = 0.001
+"""Seconds to wait for a whole batch of tiny tasks before asking for what there is of it: without the GIL, a consumer that is quicker
+than the workers would else be woken for each task, at 20 us."""
+_TINY = 20e-6
+
+
+def _locked(method: Callable[Concatenate[Any, P], R]) -> Callable[Concatenate[Any, P], R]:
+    """Run a method under the run's lock.
+
+    `acquire` stands inside the ``try``: signals are handled right after the call, so Ctrl-C would else leave the lock held for good.
+    (``with`` does so on 3.14; see core/future.py.)
+    """
+
+    @functools.wraps(method)
+    def with_lock(self: Any, *args: P.args, **kwargs: P.kwargs) -> R:
+        try:
+            self._acquire()
+            return method(self, *args, **kwargs)
+        finally:
+            self._release()
+
+    return cast("Callable[Concatenate[Any, P], R]", with_lock)
+
+
+class _Stretch:
+    """Consecutive inputs that have been read and are not in a batch."""
+
+    __slots__ = ("context", "items", "place", "start")
+
+    def __init__(self, start: int, items: list[Any], place: int, context: Context | None) -> None:
+        self.start = start
+        """The index of items[place]."""
+        self.items = items
+        self.place = place
+        self.context = context
+
+    def __len__(self) -> int:
+        return len(self.items) - self.place
+
+    def cut(self, size: int) -> list[Any]:
+        """Take the first `size` items away."""
+        place = self.place
+        items = self.items if place == 0 and size >= len(self.items) else self.items[place : place + size]
+        self.place += len(items)
+        self.start += len(items)
+        return items
+
+
+class _Failure:
+    """The error that ends a run, with what its note says."""
+
+    __slots__ = ("batch", "error", "index", "place")
+
+    def __init__(self, index: int, error: BaseException, batch: Batch, place: int) -> None:
+        self.index = index
+        self.error = error
+        self.batch = batch
+        self.place = place
+
+
+class Run:
+    """One function over many inputs.
+
+    Args:
+        fn: the user's function.
+        source: its inputs.
+        workers: opens the executor; called at the start.
+        name: what the tasks are called.
+        ordered: whether results come in the order of the inputs.
+        outcomes: whether results are `Outcome` objects, and errors never raised.
+        keeps_all: whether the consumer keeps every result and waits for the last: `map`. Errors are raised as soon as they are known.
+        at_once: whether everything is read and started at the start: the standard library's ``executor.map``.
+        buffersize, chunksize, timeout: as the options.
+        progress: makes the progress display, or None; called at the start.
+    """
+
+    def __init__(
+        self,
+        fn: Callable[..., Any],
+        source: Source,
+        workers: Callable[[], Workers],
+        *,
+        name: str,
+        ordered: bool = True,
+        outcomes: bool = False,
+        keeps_all: bool = False,
+        at_once: bool = False,
+        buffersize: int | None = None,
+        chunksize: int | None = None,
+        timeout: float | None = None,
+        progress: Callable[[], Progress | None] | None = None,
+    ) -> None:
+        self.name = name
+        self.source = source
+        self.buffersize = buffersize
+        self.started = False
+        self.over = False
+        """Whether nothing more will come of it: its end was reached, or it was given up."""
+        self._open_workers = workers
+        self._open_progress = progress
+        self._ordered = ordered
+        self._outcomes = outcomes
+        self._keeps_all = keeps_all
+        self._at_once = at_once
+        self._chunksize = chunksize
+        self._timeout = timeout
+        self._lock = threading.RLock()
+        self._acquire, self._release = self._lock.acquire, self._lock.release
+
+        self._pending: deque[_Stretch] = deque()
+        self._running: set[Batch] = set()
+        self._finished: deque[tuple[int, list[Any]]] = deque()
+        self._order: InOrder[list[Any]] = InOrder()
+        self._ahead = 0  # inputs read and not taken by the consumer
+        self._limit = _NEVER
+        self._failure: _Failure | None = None
+        self._broken: BaseException | None = None  # the executor refused a batch, or a bug of ours
+        self._expired = self._cancelled = False
+        self._go_on_here = False
+
+        self._news = False
+        self._waker: Callable[[], object] | None = None
+        self._progress: Progress | None = None
+        self._drawn = 0.0
+
+        self._begun = self._ended = 0.0
+        self._tasks = self._failures = self._given_up = 0
+        self._task_time = 0.0
+        self._worker_names: set[str] = set()
+
+        self.scope = Scope()
+        self._outer_scopes: tuple[Scope, ...] = ()
+        self._work = Work(
+            fn, star=source.star, name=name, fails_fast=not outcomes, timed=outcomes, scope=self.scope, heed=self._heed
+        )
+
+    # ---- start
+
+    def start(self) -> None:
+        """Open the workers; from now on the time counts."""
+        self.started = True
+        self._begun = perf_counter()
+        self._deadline = None if self._timeout is None else monotonic() + self._timeout
+        self._workers = workers = self._open_workers()
+        del self._open_workers  # it may hold the executor
+        self._batch_limit = batch_limit(workers.count, workers.per_worker)
+        self._fixed_size = self._chunksize or workers.chunksize
+        self._pace = Pace(workers.dispatch)
+        self._live = not self._keeps_all
+        self._outer_scopes = current_scopes()
+        for scope in self._outer_scopes:
+            scope.watch(self._cancel_from_outside)
+        if self._open_progress is not None:
+            self._progress = self._open_progress()
+        if self._at_once and self.buffersize is None:
+            self._read(None)
+        if self._at_once:
+            self._fill()
+            if self.source.error is not None:
+                try:
+                    raise self.source.error
+                finally:
+                    self.source.error = None
+
+    # ---- one step of the thread that asks
+
+    def step(self) -> list[Any] | None:
+        """Read and submit what there is room for; return results that are due.
+
+        Returns:
+            A list of results, not empty; an empty one at the end; None if they have to be waited for.
+
+        Raises:
+            BaseException: the task's error that ends the run; what an input iterator raised, in its place; TimeoutError,
+                CancelledError; what the executor raised.
+        """
+        if self.over:
+            return []
+        self._fill()
+        results = self._collect()
+        if self._progress is not None:
+            self._draw()
+        if results:
+            if self.buffersize is None:
+                self.taken(len(results))
+            return results
+        if self._cancelled:
+            self.give_up()
+            raise CancelledError(
+                f"the run of {self.name} was cancelled: the task or group that it is part of has been asked to end"
+            )
+        if self._is_failure_due():
+            self._raise_failure()
+        if self._is_finished():
+            return self._rest_after_timeout() if self._expired else self._end()
+        if self._deadline is not None and monotonic() >= self._deadline:
+            return self._expire()
+        return None
+
+    def taken(self, count: int) -> None:
+        """The consumer has taken `count` results: there is room for as many inputs."""
+        self._ahead -= count
+        if not self.over:
+            self._fill()
+
+    # ---- read, form batches, submit
+
+    def _fill(self) -> None:
+        """Submit what is pending, and read more while there is room."""
+        self._submit_pending()
+        while (count := self._room()) > 0:
+            self._read(count)
+            self._submit_pending()
+
+    @_locked
+    def _room(self) -> int:
+        """Return how many inputs may be read now."""
+        if (
+            self.source.exhausted
+            or self._pending
+            or self._limit != _NEVER
+            or len(self._running) >= self._batch_limit
+            or (self._deadline is not None and monotonic() >= self._deadline)
+        ):
+            return 0
+        return items_to_read(
+            size=min(self._size(), inputs_at_once(self._pace, self._workers.count)),
+            ahead=self._ahead,
+            limit=self._batch_limit,
+            buffersize=self.buffersize,
+            keeps_all=self._keeps_all,
+        )
+
+    def _read(self, count: int | None) -> None:
+        """Read up to `count` inputs, or all; they are pending then."""
+        begun = perf_counter()
+        start = self.source.read
+        items = self.source.take(count)
+        if items:
+            context = copy_context() or None  # an empty one need not be copied for each task
+            self._admit(_Stretch(start, items, 0, context), perf_counter() - begun)
+
+    @_locked
+    def _admit(self, stretch: _Stretch, seconds: float) -> None:
+        self._pace = learn_reading(self._pace, len(stretch), seconds)
+        self._ahead += len(stretch)
+        self._pending.append(stretch)
+
+    def _submit_pending(self) -> None:
+        while (batch := self._form()) is not None:
+            if not self._submit(batch):
+                return
+
+    @_locked
+    def _form(self) -> Batch | None:
+        """Cut a batch off what is pending, if there is room for one with the workers."""
+        if not self._pending or len(self._running) >= self._batch_limit:
+            return None
+        stretch = self._pending[0]
+        start, pace, workers = stretch.start, self._pace, self._workers.count
+        if self._fixed_size is not None:
+            items = stretch.cut(self._fixed_size)
+            step, box = stride(pace), None
+        else:
+            items = stretch.cut(self._size())
+            step, box = stride(pace), TIME_BOX * time_target(pace, workers)
+        if not len(stretch):
+            self._pending.popleft()
+        batch = Batch(self._work, start, items, stretch.context, step, box)
+        self._running.add(batch)
+        if self._waker is not None and self._live:
+            batch.signal.append(None)  # somebody waits for results already
+        return batch
+
+    def _size(self) -> int:
+        if self._fixed_size is not None:
+            return self._fixed_size
+        left = self.source.left()
+        if left is not None:
+            left += sum(map(len, self._pending))
+        return batch_size(self._pace, self._workers.count, left)
+
+    def _submit(self, batch: Batch) -> bool:
+        """Send a batch to the workers; False if this thread, a worker of a closed executor, is to go on with the run itself."""
+        batch.submitting = threading.get_ident()
+        begun = perf_counter()
+        try:
+            batch.handle = submit_call(self._workers.executor, batch, self._deliver)
+        except BaseException as error:
+            self._take_back(batch)
+            if self._at_once and isinstance(error, RuntimeError) and self._goes_on_here():
+                self._go_on_here = True
+                return False
+            raise
+        finally:
+            batch.submitting = None
+        batch.sent = perf_counter() - begun
+        if batch.handle.cancelled():  # within submit(), when _deliver could not know whether it would be refused
+            self._deliver(batch, CancelledError())
+        if self._limit != _NEVER and batch.start > self._limit:  # stopped meanwhile, when there was no handle yet
+            batch.handle.cancel()
+        return True
+
+    @_locked
+    def _take_back(self, batch: Batch) -> None:
+        self._running.discard(batch)
+        self._pending.appendleft(_Stretch(batch.start, batch.items, 0, batch.context))
+
+    def _goes_on_here(self) -> bool:
+        """Whether this thread is a worker of an executor that ends: what was started before that is still run."""
+        goes_on_here = getattr(self._workers.executor, "goes_on_here", None)
+        return goes_on_here is not None and goes_on_here()
+
+    # ---- a batch is over: in the thread that completed it
+
+    def _deliver(self, batch: Batch, lost: BaseException | None) -> None:
+        """Settle a batch, and submit what is pending; must not raise into the executor."""
+        if batch.submitting == threading.get_ident() and isinstance(lost, CancelledError):
+            return  # the executor takes it back and refuses it; see _submit
+        try:
+            for handle in self._settle(batch, lost):
+                handle.cancel()
+            if batch.submitting == threading.get_ident():
+                return  # the executor runs calls in submit(): whoever called that goes on
+            self._submit_pending()
+            while self._go_on_here and (following := self._form()) is not None:
+                run_batch(following)
+                for handle in self._settle(following, None):
+                    handle.cancel()
+        except BaseException as error:  # raised where results are asked for
+            self._break(error)
+
+    @_locked
+    def _settle(self, batch: Batch, lost: BaseException | None) -> list[Future[Any]]:
+        """Take a batch's outcomes, and its rest; return the handles that are to be cancelled because of its error."""
+        if batch not in self._running:
+            return []  # the run has been given up
+        self._running.discard(batch)
+        done = len(batch.results)
+        self._count(batch, done)
+        if lost is None and done < len(batch.items):
+            if batch.start + done <= self._limit:
+                self._pending.appendleft(_Stretch(batch.start + done, batch.items, done, batch.context))
+        elif lost is not None:
+            done = self._lose(batch, done, lost)
+        if done and lost is None:
+            self._pace = learn(learn_dispatch(self._pace, batch.sent), done, batch.seconds, self._workers.count)
+        handles: list[Future[Any]] = []
+        last = min(batch.errors, default=done) if self._work.fails_fast else done
+        if last < done:
+            handles = self._fail(_Failure(batch.start + last, batch.errors[last], batch, last))
+        if batch.start + batch.taken <= self._limit:
+            self._finished.append((batch.start + batch.taken, self._extract(batch, last)))
+        batch.results = []  # the worker may hold the batch a moment longer than the consumer wants its results
+        self._wake_after(batch)
+        return handles
+
+    def _count(self, batch: Batch, done: int) -> None:
+        if done:
+            self._worker_names.add(batch.worker)
+        self._tasks += done
+        self._failures += len(batch.errors)
+        self._task_time += batch.seconds
+
+    def _lose(self, batch: Batch, done: int, lost: BaseException) -> int:
+        """The executor has lost a batch: tasks that it had not finished, as far as is known, have this error. Return the new count."""
+        missing = len(batch.items) - done
+        if isinstance(lost, CancelledError):  # by whoever owns the executor: what else is pending would meet the same
+            self._given_up += missing
+            pending, self._pending = self._pending, deque()
+            if self._outcomes:
+                self._finished.extend((stretch.start, self._cancelled_outcomes(stretch, lost)) for stretch in pending)
+        else:
+            self._tasks += missing
+            self._failures += missing
+            if missing > 1:
+                lost.add_note(f"abreast: {missing} tasks were lost together; which of them had run is not known")
+        batch.results += [None] * missing
+        batch.ends += [0.0] * (len(batch.results) - len(batch.ends))
+        batch.errors.update(dict.fromkeys(range(done, done + missing), lost))
+        return done + missing
+
+    def _fail(self, failure: _Failure) -> list[Future[Any]]:
+        """A task's error ends the run: at once, or where results come in order at its place."""
+        if failure.index > self._limit:
+            return []
+        if self._failure is None or failure.index < self._failure.index:
+            self._failure = failure
+        return self._stop_behind(failure.index if self._ordered and not self._keeps_all else -1)
+
+    def _stop_behind(self, index: int) -> list[Future[Any]]:
+        """Start no task behind `index`; return the handles of batches that need not be run."""
+        self._limit = min(self._limit, index)
+        self._pending = deque(stretch for stretch in self._pending if stretch.start < self._limit)
+        behind = [batch for batch in self._running if batch.start > self._limit]
+        for batch in behind:
+            batch.signal.append(None)
+        return [batch.handle for batch in behind if batch.handle is not None]
+
+    def _extract(self, batch: Batch, last: int) -> list[Any]:
+        """Return the results of a batch that have not been taken, up to place `last`."""
+        first, batch.taken = batch.taken, max(batch.taken, last)
+        if self._outcomes:
+            return [self._outcome(batch, place) for place in range(first, last)]
+        return batch.results[first:last] if first or last < len(batch.results) else batch.results
+
+    def _outcome(self, batch: Batch, place: int) -> Outcome[Any]:
+        error = batch.errors.get(place)
+        ended = batch.ends[place]
+        begun = batch.ends[place - 1] if place else batch.began
+        return Outcome(
+            batch.start + place,
+            batch.items[place],
+            batch.results[place],
+            error,
+            attempts=0 if isinstance(error, CancelledError) and not ended else 1,
+            worker=batch.worker,
+            duration=ended - begun if ended else 0.0,
+        )
+
+    def _wake_after(self, batch: Batch) -> None:
+        """Wake the consumer if it could do something now."""
+        if (
+            (self._failure is not None and self._is_failure_due())
+            or (not self._running and not self._pending)
+            or (self._live and (not self._ordered or batch.start <= self._order.next <= batch.start + len(batch.items)))
+            or (not self.source.exhausted and wakes_reader(len(self._running), self._batch_limit, self._workers.count))
+        ):
+            self._wake()
+
+    @_locked
+    def _break(self, error: BaseException) -> None:
+        self._broken = self._broken or error
+        self._wake()
+
+    # ---- collect results, in the thread that asks
+
+    @_locked
+    def _collect(self) -> list[Any]:
+        """Return what can be yielded now."""
+        self._news = False
+        results: list[Any] = []
+        while self._finished:
+            start, piece = self._finished.popleft()
+            if not self._ordered:
+                results = results + piece if results else piece
+            else:
+                self._order.put(start, piece)
+        if self._ordered:
+            while (piece_in_turn := self._order.take()) is not None:
+                results = results + piece_in_turn if results else piece_in_turn
+        if not results and self._live:
+            for batch in self._awaited():
+                results += self._take_from_running(batch)
+        return results
+
+    def _awaited(self) -> list[Batch]:
+        """Return the batches that may have the next result."""
+        if not self._ordered:
+            return list(self._running)
+        following = self._order.next
+        return [batch for batch in self._running if batch.start <= following < batch.start + len(batch.items)]
+
+    def _take_from_running(self, batch: Batch) -> list[Any]:
+        """Take what a batch that still runs has done so far."""
+        done = len(batch.results)
+        last = min(batch.errors, default=done) if self._work.fails_fast else done
+        first = batch.taken
+        if last <= first:
+            return []
+        batch.taken = last
+        if self._outcomes:
+            results: list[Any] = [self._outcome(batch, place) for place in range(first, last)]
+        else:
+            results = batch.results[first:last]
+        batch.results[first:last] = [None] * (last - first)  # the consumer may drop them: so do we
+        if self._ordered:
+            self._order.next += len(results)
+        return results
+
+    def _is_failure_due(self) -> bool:
+        if self._broken is not None:
+            return True
+        failure = self._failure
+        return failure is not None and (self._limit < 0 or self._order.next >= failure.index)
+
+    @_locked
+    def _is_finished(self) -> bool:
+        """Whether every input has been read and every outcome taken."""
+        return (
+            (self.source.exhausted or self._limit != _NEVER)
+            and not self._pending
+            and not self._running
+            and not self._finished
+            and not len(self._order)
+        )
+
+    # ---- wait
+
+    @_locked
+    def begin_wait(self, waker: Callable[[], object], *, ask: bool = True) -> bool:
+        """Have `waker` called, once, in any thread, when a `step` is worth while; False if it is now.
+
+        Args:
+            waker: must not block.
+            ask: whether to ask the workers for what they have done of the batches that they are at.
+        """
+        if self._news:
+            return False
+        if ask and self._live:
+            awaited = self._awaited()
+            for batch in awaited:
+                batch.signal.append(None)
+            # Looked at after the signal was set: what is done later finds it.
+            if any(len(batch.results) > batch.taken and not (self._work.fails_fast and batch.errors) for batch in awaited):
+                return False
+        self._waker = waker
+        return True
+
+    @_locked
+    def end_wait(self) -> None:
+        self._waker = None
+
+    def wait(self) -> None:
+        """Wait, in a thread, until a `step` is worth while."""
+        limit = self.wait_limit()
+        handle = self._handle_to_wait_for() if limit is None and here.worker is not None else None
+        if handle is not None:
+            self._workers.executor.wait_for_call(handle, lambda: self._park(None))
+        else:
+            self._park(limit)
+
+    def _park(self, limit: float | None) -> None:
+        item = self._pace.item
+        if self._live and item is not None and item < _TINY and self._park_once(min(_PATIENCE, limit or _PATIENCE), ask=False):
+            return
+        self._park_once(limit, ask=True)
+
+    def _park_once(self, limit: float | None, *, ask: bool) -> bool:
+        """Wait `limit` seconds at most; whether there is news."""
+        lock = threading.Lock()
+        lock.acquire()
+        try:
+            if not self.begin_wait(lock.release, ask=ask):
+                return True
+            return lock.acquire(timeout=-1 if limit is None else min(limit, threading.TIMEOUT_MAX))
+        finally:
+            self.end_wait()
+
+    def wait_limit(self) -> float | None:
+        """Return how many seconds to wait at most before the next step."""
+        limits = []
+        if self._deadline is not None:
+            limits.append(max(0.0, self._deadline - monotonic()))
+        if self._progress is not None:
+            limits.append(self._progress.interval)
+        return min(limits, default=None)
+
+    @_locked
+    def _handle_to_wait_for(self) -> Future[Any] | None:
+        """Return the handle of a batch that a worker's wait is for, if the executor can tell whether that would be for good."""
+        if not hasattr(self._workers.executor, "wait_for_call"):
+            return None
+        handles = [batch.handle for batch in sorted(self._running, key=lambda batch: batch.start) if batch.handle is not None]
+        return next((handle for handle in handles if handle.running()), handles[0] if handles else None)
+
+    def _wake(self) -> None:
+        self._news = True
+        waker, self._waker = self._waker, None
+        if waker is not None:
+            waker()
+
+    @_locked
+    def _heed(self, batch: Batch) -> bool:
+        """Called by a worker between two tasks, because the batch's signal is set: whether it is to stop."""
+        if batch not in self._running or batch.start + len(batch.results) > self._limit:
+            return True
+        batch.signal.clear()
+        self._wake()
+        return False
+
+    # ---- the ends
+
+    def _end(self) -> list[Any]:
+        """Everything has been delivered: end the workers; then the error of the inputs, if there was one."""
+        error = self.source.error
+        self._close(abandon=False)
+        if error is not None:
+            try:
+                raise error
+            finally:
+                del error
+        return []
+
+    def _raise_failure(self) -> None:
+        failure, broken = self._failure, self._broken
+        self.give_up()
+        try:
+            if failure is None:
+                assert broken is not None
+                raise broken
+            batch, place = failure.batch, failure.place
+            add_note(
+                failure.error,
+                name=self.name,
+                index=failure.index,
+                given=batch.items[place],
+                star=self._work.star,
+                worker=batch.worker,
+                further=self._failures - 1,
+            )
+            raise failure.error
+        finally:
+            # error -> traceback -> this frame -> error; and the batch holds it too
+            self._failure = self._broken = None
+            if failure is not None:
+                failure.batch.errors = {}
+            del failure, broken
+
+    def _expire(self) -> list[Any]:
+        """The run's time is up."""
+        if not self._outcomes:
+            tasks = self._tasks
+            self.give_up()
+            raise TimeoutError(
+                f"the run of {self.name} took longer than its timeout of {self._timeout:g} s: {tasks:,} tasks had ended"
+            )
+        self._expired = True
+        for handle in self._cancel_rest():
+            handle.cancel()
+        self.scope.cancel()
+        self._workers.end(abandon=True)
+        return self._collect() or self._rest_after_timeout()
+
+    @_locked
+    def _cancel_rest(self) -> list[Future[Any]]:
+        """What is not finished comes as cancelled. Return the handles to cancel."""
+        why = CancelledError(f"the timeout of {self._timeout:g} s of the run was over")
+        pieces = [(stretch.start, self._cancelled_outcomes(stretch, why)) for stretch in self._pending]
+        handles = self._stop_behind(-1)
+        for batch in self._running:
+            done = len(batch.results)
+            self._count(batch, done)
+            start = batch.start + batch.taken
+            piece = self._extract(batch, done)
+            rest = self._cancelled_outcomes(_Stretch(batch.start + done, batch.items, done, None), why)
+            if batch.began and rest:  # the first of them was running
+                rest[0].attempts, rest[0].worker = 1, batch.worker
+            pieces.append((start, piece + rest))
+        self._running.clear()
+        self._finished.extend(sorted(pieces, key=lambda piece: piece[0]))
+        return handles
+
+    def _cancelled_outcomes(self, stretch: _Stretch, why: CancelledError) -> list[Any]:
+        items = stretch.items[stretch.place :]
+        self._given_up += len(items)
+        return [Outcome(stretch.start + place, item, error=why, attempts=0) for place, item in enumerate(items)]
+
+    def _rest_after_timeout(self) -> list[Any]:
+        """Read what is left of inputs that are known to end, to say that they were cancelled."""
+        if self.source.total is not None and not self.source.exhausted:
+            start = self.source.read
+            items = self.source.take(256)
+            if items:
+                return self._cancelled_outcomes(_Stretch(start, items, 0, None), CancelledError("the run's timeout was over"))
+        return self._end()
+
+    def give_up(self) -> None:
+        """End the run at once: cancel what waits, leave behind what runs. May be called from any thread, more than once."""
+        if self.over:
+            return
+        self._stop()
+        self._close(abandon=True)
+
+    def _stop(self) -> None:
+        for handle in self._stop_all():
+            handle.cancel()
+        self.scope.cancel()
+
+    @_locked
+    def _stop_all(self) -> list[Future[Any]]:
+        handles = self._stop_behind(-1)
+        self._given_up += sum(len(batch.items) - len(batch.results) for batch in self._running)
+        for batch in self._running:
+            self._count(batch, len(batch.results))
+        self._running.clear()
+        self._finished.clear()
+        return handles
+
+    def _close(self, *, abandon: bool) -> None:
+        if self.over:
+            return
+        self.over = True
+        self._ended = perf_counter()
+        self.source.close()
+        for scope in self._outer_scopes:
+            scope.unwatch(self._cancel_from_outside)
+        try:
+            if self.started:
+                self._workers.end(abandon=abandon)
+        finally:
+            if self._progress is not None:
+                self._draw(last=True)
+                self._progress.close()
+
+    @_locked
+    def _cancel_from_outside(self) -> None:
+        self._cancelled = True
+        self._wake()
+
+    # ---- looking
+
+    def _draw(self, *, last: bool = False) -> None:
+        progress = self._progress
+        now = monotonic()
+        if progress is not None and (last or now - self._drawn >= progress.interval):
+            self._drawn = now
+            finished, failed, running = self._counts()
+            progress.update(finished, failed=failed, running=running)
+
+    @_locked
+    def _counts(self) -> tuple[int, int, int]:
+        """Return how many tasks have ended, how many of them failed, and how many workers are at work."""
+        finished = self._tasks + sum(len(batch.results) for batch in self._running)
+        failed = self._failures + sum(len(batch.errors) for batch in self._running)
+        return finished, failed, min(len(self._running), self._workers.count)
+
+    def left(self) -> int | None:
+        """Return how many results are still to come, if the inputs can tell."""
+        unread = self.source.left()
+        return None if unread is None else unread + self._ahead
+
+    def summary(self) -> RunSummary:
+        if not self.started:
+            return RunSummary(0, 0, 0.0, 0.0, 0)
+        wall_time = (self._ended or perf_counter()) - self._begun
+        finished, failed, _ = self._counts()
+        return RunSummary(finished, len(self._worker_names), wall_time, self._task_time, failed, self._given_up)

@@ -1,0 +1,83 @@
+"""Where a run's tasks are run: a pool of its own, opened when the run starts and ended with it, or an executor of the user's."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any
+
+from abreast.executors.base import has_replaced_submit, is_ours
+from abreast.executors.serial import Serial
+from abreast.executors.threads import ThreadPool, default_threads
+
+if TYPE_CHECKING:
+    from concurrent.futures import Executor
+
+    from abreast.core.options import Kind
+
+__all__ = ["Workers", "open_pool", "workers_of"]
+
+
+class Workers:
+    """An executor, and what a run must know of it.
+
+    Attributes:
+        executor: what has `submit`.
+        count: how many workers it has, or may start.
+        per_worker: how many batches may be with each: one that runs, and one that waits so that it need not. 1 for an executor
+            that runs a call in ``submit``: its tasks run when they are asked for, not ahead.
+        own: whether it ends with the run.
+        dispatch: a first guess of the seconds that sending one batch costs.
+        chunksize: a batch size that this executor demands, or None.
+    """
+
+    __slots__ = ("chunksize", "count", "dispatch", "executor", "own", "per_worker")
+
+    def __init__(self, executor: Executor, count: int, *, own: bool) -> None:
+        serial = isinstance(executor, Serial)
+        threads = isinstance(executor, ThreadPool)
+        limited = isinstance(executor, ThreadPool) and executor._crew.task_timeout is not None
+        self.executor: Any = executor
+        self.count = count
+        self.per_worker = 1 if serial else 2
+        self.own = own
+        self.dispatch = 10e-6 if threads or serial else 60e-6
+        # A limit counts from the start of a call: with several tasks in one it would end the wrong one.
+        # Who has replaced `submit` counts its calls (tqdm), and expects one for each task.
+        self.chunksize = 1 if serial or limited or has_replaced_submit(executor) else None
+
+    def end(self, *, abandon: bool) -> None:
+        """End the run's own pool: wait for its workers, or leave behind what still runs."""
+        if not self.own:
+            return
+        if abandon and isinstance(self.executor, ThreadPool):
+            self.executor._crew.abandon()
+        else:
+            self.executor.shutdown(wait=True)
+
+
+def open_pool(kind: Kind, max_workers: int | None, *, name: str, inputs: int | None, task_timeout: float | None) -> Workers:
+    """Return a pool for one run: never more workers than inputs."""
+    if kind == "serial":
+        return Workers(Serial(), 1, own=True)
+    count = default_threads() if max_workers is None else max_workers
+    if inputs is not None:
+        count = max(1, min(count, inputs))
+    return Workers(ThreadPool(count, name, task_timeout=task_timeout), count, own=True)
+
+
+def workers_of(executor: Executor, *, weakly: bool = False) -> Workers:
+    """Return what a run must know of an executor of the user's. One that does not say how many workers it has gets work for the cores.
+
+    `weakly` is for ``executor.map``, where everything is started at the call: what is left of the run does not keep the executor
+    alive, since dropping it ends its threads, as in the standard library. They finish what was started.
+    """
+    if weakly and isinstance(executor, ThreadPool) and is_ours(executor):
+        workers = Workers(executor, executor._max_workers, own=False)
+        workers.executor = executor._crew
+        return workers
+    if isinstance(executor, Serial):
+        return Workers(executor, 1, own=False)
+    count = getattr(executor, "_max_workers", None)
+    if not isinstance(count, int) or count < 1:
+        count = os.cpu_count() or 1
+    return Workers(executor, count, own=False)

@@ -1,0 +1,34 @@
+"""How far a run may read ahead of its consumer, and when to wake who reads."""
+
+from __future__ import annotations
+
+__all__ = ["batch_limit", "items_to_read", "wakes_reader"]
+
+
+def batch_limit(workers: int, per_worker: int) -> int:
+    """Return how many batches may be with the workers: `per_worker` each, so that nobody waits for the next one."""
+    return workers * per_worker
+
+
+def items_to_read(*, size: int, ahead: int, limit: int, buffersize: int | None, keeps_all: bool) -> int:
+    """Return how many inputs may be read for the next batch; 0 is none now.
+
+    Args:
+        size: how many a batch should have.
+        ahead: how many have been read and not been taken by the consumer.
+        limit: how many batches may be with the workers.
+        buffersize: how many may be ahead; None is as many as `limit` batches hold.
+        keeps_all: whether the consumer keeps every result anyway, so that only what is with the workers counts, which the caller
+            of this limits by itself.
+    """
+    if buffersize is not None:
+        # One batch must not take what is to be shared by all workers.
+        return max(0, min(size, -(-buffersize // limit), buffersize - ahead))
+    if keeps_all:
+        return size
+    return max(0, min(size, limit * size - ahead))
+
+
+def wakes_reader(outstanding: int, limit: int, workers: int) -> bool:
+    """Whether so few batches are left with the workers that who reads should be woken, not for every single one."""
+    return outstanding <= limit - max(1, workers // 2)
