@@ -30,9 +30,12 @@ __all__ = [  # noqa: RUF022  # grouped by what they are for
     "RunSummary",
     "RunOptions",
     "TaskOptions",
-    # what runs here
+    # functions that run at the same time, and what a task can ask
+    "TaskGroup",
     "current_task",
     "Task",
+    "sleep",
+    "checkpoint",
     # executors
     "ThreadPoolExecutor",
     "SerialExecutor",
@@ -79,12 +82,14 @@ if TYPE_CHECKING:
     from abreast.engine.async_results import AsyncResults
     from abreast.engine.results import Results
     from abreast.functions import aimap, amap, imap, map, outcomes  # noqa: A004  # the name everybody knows
+    from abreast.group import TaskGroup, checkpoint, sleep
     from abreast.pools import SerialExecutor, ThreadPoolExecutor
 
 # Where each name lives. The one place where a module is named by a string; a test holds it against the imports above.
 _HOMES = {
     "abreast.pools": ("SerialExecutor", "ThreadPoolExecutor"),
     "abreast.functions": ("aimap", "amap", "imap", "map", "outcomes"),
+    "abreast.group": ("TaskGroup", "checkpoint", "sleep"),
     "abreast.engine.results": ("Results",),
     "abreast.engine.async_results": ("AsyncResults",),
     "abreast.core.current": ("Task", "current_task"),

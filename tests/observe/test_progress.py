@@ -245,6 +245,11 @@ class TestLines:
             "abreast: 1200 done, 15.0/s, 80 s, 0 failed",  # the last one tells of the whole run
         ]
 
+    def test_not_100_percent_before_the_last(self, capsys, clock):
+        shown = open_progress(True, total=1000, name="square", clock=clock)
+        drive(shown, clock, [(1, 999)])
+        assert capsys.readouterr().err == "abreast: 999/1000 (99 %) 1.0 s, 0.0 s left, 0 failed\n"
+
     def test_no_inputs(self, capsys, clock):
         shown = open_progress(True, total=0, name="square", clock=clock)
         shown.update(0, failed=0, running=0)
@@ -581,6 +586,7 @@ class TestProgram:
         """)
         assert status == 0
         assert "7/9" not in screen.raw
+        assert screen.raw.count("0/9") == 1
         assert screen.raw.count("\x1b[?25h") == 1
 
     def test_a_child_may_have_its_own_bar(self):
@@ -955,6 +961,11 @@ class TestTimeLeft:
         drive(shown, clock, [(when, 3000 + 10 * when) for when in range(1, 31)])
         assert self.left(shown) == pytest.approx((10000 - 3300) / 10)
         assert len(shown._samples) <= 32
+
+    def test_does_not_jump_with_every_batch(self, clock):
+        shown = self.make(clock, 10000)
+        drive(shown, clock, [(when, 100 * (when // 10)) for when in range(1, 100)])
+        assert self.left(shown) == pytest.approx((10000 - 900) / 10, rel=0.4)
 
     def test_tasks_longer_than_that_count_ten_of_them(self, clock):
         shown = self.make(clock, 100)
