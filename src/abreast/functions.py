@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from abreast.core.outcome import Outcome
     from abreast.engine.async_results import AsyncResults
     from abreast.engine.workers import Workers
+    from abreast.observe.progress import Progress
 
 __all__ = ["aimap", "amap", "imap", "make_run", "map", "outcomes"]
 
@@ -209,5 +210,14 @@ def make_run(
         buffersize=get("buffersize"),
         chunksize=None if chunksize == "auto" else chunksize,
         timeout=get("timeout"),
-        progress=None,
+        progress=_progress(get("progress", False), source.total, name),
     )
+
+
+def _progress(value: object, total: int | None, name: str) -> Callable[[], Progress | None] | None:
+    if value is False:
+        return None
+    from abreast.observe.progress import check_progress, open_progress
+
+    check_progress(value)
+    return partial(open_progress, value, total=total, name=name)

@@ -82,7 +82,7 @@ class Batch:
     """Some consecutive inputs of a run on their way through a worker."""
 
     __slots__ = (
-        "began", "box", "context", "ends", "errors", "handle", "items", "remote", "results", "seconds", "sent", "signal", "start", "stride",
+        "began", "box", "context", "cut", "ends", "errors", "handle", "items", "remote", "results", "seconds", "sent", "signal", "start", "stride",
         "submitting", "taken", "work", "worker",
     )  # fmt: skip
 
@@ -106,6 +106,8 @@ class Batch:
         # of the engine
         self.signal: list[None] = []
         self.taken = 0
+        self.cut = False
+        """Whether tasks that had not started were taken out of `items`; the signal stays set then."""
         self.handle: Future[Any] | None = None
         self.submitting: int | None = None
         self.sent = 0.0
