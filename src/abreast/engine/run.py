@@ -40,7 +40,7 @@ from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar, cast
 from abreast.core.current import Scope, current_scopes, here
 from abreast.core.outcome import Outcome, RunSummary
 from abreast.engine.notes import add_note
-from abreast.executors.base import submit_call
+from abreast.executors.base import sender
 from abreast.executors.batch import Batch, Work, run_batch
 from abreast.policy.batch import (
     TIME_BOX,
@@ -194,6 +194,7 @@ class Run:
 
         self._look_again: float | None = None  # when a batch will be overdue
         self._news = False
+        self._patient = False  # waits for more than one result
         self._waker: Callable[[], object] | None = None
         self._progress: Progress | None = None
         self._drawn = 0.0
@@ -218,8 +219,9 @@ class Run:
         self._deadline = None if self._timeout is None else monotonic() + self._timeout
         self._workers = workers = self._open_workers()
         del self._open_workers  # it may hold the executor
-        self._batch_limit = batch_limit(workers.count, workers.per_worker)
+        self._send = sender(workers.executor)
         self._fixed_size = self._chunksize or workers.chunksize
+        self._goes_deep = self._fixed_size is not None and (self._keeps_all or self._at_once or self.buffersize is not None)
         self._pace = Pace(workers.dispatch)
         self._live = not self._keeps_all
         self._outer_scopes = current_scopes()
@@ -255,6 +257,8 @@ class Run:
         self._take_back_overdue()
         if self._pending:
             self._submit_pending()
+        if self._workers.own and self._has_sent_all():
+            self._workers.close()
         results = self._collect()
         if self._progress is not None:
             self._draw()
@@ -291,20 +295,27 @@ class Run:
             self._submit_pending()
 
     @_locked
+    def _has_sent_all(self) -> bool:
+        """Whether nothing more will be sent: so workers without work can end while others still work, and the end takes less time."""
+        if not self.source.exhausted or self._pending or self._workers.closed:
+            return False
+        return all(len(batch.items) == 1 for batch in self._running)
+
+    @_locked
     def _room(self) -> int:
         """Return how many inputs may be read now."""
         if (
             self.source.exhausted
             or self._pending
             or self._limit != _NEVER
-            or len(self._running) >= self._batch_limit
+            or len(self._running) >= self._batch_limit()
             or (self._deadline is not None and monotonic() >= self._deadline)
         ):
             return 0
         return items_to_read(
             size=min(self._size(), inputs_at_once(self._pace, self._workers.count)),
             ahead=self._ahead,
-            limit=self._batch_limit,
+            limit=self._batch_limit(),
             buffersize=self.buffersize,
             keeps_all=self._keeps_all,
         )
@@ -332,7 +343,7 @@ class Run:
     @_locked
     def _form(self) -> Batch | None:
         """Cut a batch off what is pending, if there is room for one with the workers."""
-        if not self._pending or len(self._running) >= self._batch_limit:
+        if not self._pending or len(self._running) >= self._batch_limit():
             return None
         stretch = self._pending[0]
         start, pace, workers = stretch.start, self._pace, self._workers.count
@@ -350,6 +361,13 @@ class Run:
             batch.signal.append(None)  # somebody waits for results already
         return batch
 
+    def _batch_limit(self) -> int:
+        """Return how many batches may be with the workers."""
+        seconds = None
+        if self._goes_deep and self._fixed_size is not None and self._pace.item is not None:
+            seconds = self._pace.item * self._fixed_size
+        return batch_limit(self._workers.count, self._workers.per_worker, seconds)
+
     def _size(self) -> int:
         if self._fixed_size is not None:
             return self._fixed_size
@@ -363,7 +381,7 @@ class Run:
         batch.submitting = threading.get_ident()
         begun = perf_counter()
         try:
-            batch.handle = submit_call(self._workers.executor, batch, self._deliver)
+            batch.handle = self._send(batch, self._deliver)
         except BaseException as error:
             self._take_back(batch)
             if self._at_once and isinstance(error, RuntimeError) and self._goes_on_here():
@@ -501,8 +519,12 @@ class Run:
         if (
             (self._failure is not None and self._is_failure_due())
             or (not self._running and not self._pending)
-            or (self._live and (not self._ordered or batch.start <= self._order.next <= batch.start + len(batch.items)))
-            or (not self.source.exhausted and wakes_reader(len(self._running), self._batch_limit, self._workers.count))
+            or (
+                self._live
+                and not self._patient
+                and (not self._ordered or batch.start <= self._order.next <= batch.start + len(batch.items))
+            )
+            or (not self.source.exhausted and wakes_reader(len(self._running), self._batch_limit(), self._workers.count))
         ):
             self._wake()
 
@@ -521,12 +543,12 @@ class Run:
         while self._finished:
             start, piece = self._finished.popleft()
             if not self._ordered:
-                results = results + piece if results else piece
+                results += piece
             else:
                 self._order.put(start, piece)
         if self._ordered:
             while (piece_in_turn := self._order.take()) is not None:
-                results = results + piece_in_turn if results else piece_in_turn
+                results += piece_in_turn
         if not results and self._live:
             for batch in self._awaited():
                 results += self._take_from_running(batch)
@@ -585,6 +607,7 @@ class Run:
         """
         if self._news:
             return False
+        self._patient = not ask
         if ask and self._live:
             awaited = self._awaited()
             for batch in awaited:

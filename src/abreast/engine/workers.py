@@ -26,11 +26,12 @@ class Workers:
         per_worker: how many batches may be with each: one that runs, and one that waits so that it need not. 1 for an executor
             that runs a call in ``submit``: its tasks run when they are asked for, not ahead.
         own: whether it ends with the run.
+        closed: whether it has been said that nothing more will be sent.
         dispatch: a first guess of the seconds that sending one batch costs.
         chunksize: a batch size that this executor demands, or None.
     """
 
-    __slots__ = ("chunksize", "count", "dispatch", "executor", "own", "per_worker")
+    __slots__ = ("chunksize", "closed", "count", "dispatch", "executor", "own", "per_worker")
 
     def __init__(self, executor: Executor, count: int, *, own: bool) -> None:
         serial = isinstance(executor, Serial)
@@ -40,10 +41,16 @@ class Workers:
         self.count = count
         self.per_worker = 1 if serial else 2
         self.own = own
+        self.closed = False
         self.dispatch = 10e-6 if threads or serial else 60e-6
         # A limit counts from the start of a call: with several tasks in one it would end the wrong one.
         # Who has replaced `submit` counts its calls (tqdm), and expects one for each task.
         self.chunksize = 1 if serial or limited or has_replaced_submit(executor) else None
+
+    def close(self) -> None:
+        """Say that nothing more will be sent: workers end when they find nothing to do. Does not wait."""
+        self.closed = True
+        self.executor.shutdown(wait=False)
 
     def end(self, *, abandon: bool) -> None:
         """End the run's own pool: wait for its workers, or leave behind what still runs."""

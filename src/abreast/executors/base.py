@@ -22,8 +22,19 @@ if TYPE_CHECKING:
 
         def __call__(self, batch: Batch, lost: BaseException | None, /) -> object: ...
 
+    class SubmitCall(Protocol):
+        """Has a worker run a batch; `deliver` is called once it is over, in whatever thread completes it.
 
-__all__ = ["deliver_from", "has_replaced_submit", "is_ours", "submit_call"]
+        Outcomes can be taken from the batch before, if it runs in this process. Returns a handle, to cancel what has not started.
+
+        Raises:
+            RuntimeError: the executor is shut down, or broken.
+        """
+
+        def __call__(self, batch: Batch, deliver: Deliver, /) -> Future[Any]: ...
+
+
+__all__ = ["deliver_from", "has_replaced_submit", "is_ours", "sender"]
 
 
 def is_ours(executor: Executor) -> bool:
@@ -38,28 +49,24 @@ def has_replaced_submit(executor: Executor) -> bool:
     return hasattr(made_for, "submit") and ("submit" in vars(executor) or cls.submit is not made_for.submit)
 
 
-def submit_call(executor: Executor, batch: Batch, deliver: Deliver) -> Future[Any]:
-    """Have a worker of `executor` run `batch`; `deliver` is called once it is over, in whatever thread completes it.
-
-    Outcomes can be taken from the batch before, if it runs in this process.
-
-    Returns:
-        A handle, to cancel what has not started.
-
-    Raises:
-        RuntimeError: the executor is shut down, or broken.
-    """
+def sender(executor: Executor) -> SubmitCall:
+    """Return `submit_call` for `executor`."""
     if is_ours(executor):
-        handle: Future[Any] = executor.submit_call(batch, deliver)  # type: ignore[attr-defined]  # is_ours says so
-        return handle
-    if has_replaced_submit(executor) and len(batch.items) == 1:
-        # Somebody wants to see the calls: they get the user's function, not ours.
-        fn, args = batch.current_call()
-        future = executor.submit(fn, *args)
-    else:
-        future = executor.submit(run_batch, batch)
-    future.add_done_callback(functools.partial(deliver_from, batch, deliver))
-    return future
+        ours: SubmitCall = executor.submit_call  # type: ignore[attr-defined]  # is_ours says so
+        return ours
+    shows_calls = has_replaced_submit(executor)
+
+    def submit_call(batch: Batch, deliver: Deliver) -> Future[Any]:
+        if shows_calls and len(batch.items) == 1:
+            # Somebody wants to see the calls: they get the user's function, not ours.
+            fn, args = batch.current_call()
+            future = executor.submit(fn, *args)
+        else:
+            future = executor.submit(run_batch, batch)
+        future.add_done_callback(functools.partial(deliver_from, batch, deliver))
+        return future
+
+    return submit_call
 
 
 def deliver_from(batch: Batch, deliver: Deliver, future: Future[Any]) -> None:

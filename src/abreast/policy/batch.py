@@ -83,14 +83,14 @@ def learn(pace: Pace, items: int, seconds: float, workers: int) -> Pace:
     target = time_target(pace, workers)
     if mean * largest > 2 * target:
         largest = max(1, int(target / mean))
-    return pace._replace(item=item, largest=largest)
+    return Pace(pace.dispatch, item, largest, pace.reading)
 
 
 def learn_reading(pace: Pace, items: int, seconds: float) -> Pace:
     """Return the pace after `items` inputs were read in `seconds`. Good news is believed at once: bad may be a wait for the GIL."""
     mean = seconds / items
     reading = mean if mean < pace.reading else pace.reading + 0.25 * (mean - pace.reading)
-    return pace._replace(reading=reading)
+    return Pace(pace.dispatch, pace.item, pace.largest, reading)
 
 
 def learn_dispatch(pace: Pace, seconds: float) -> Pace:
@@ -99,7 +99,7 @@ def learn_dispatch(pace: Pace, seconds: float) -> Pace:
         return pace
     seconds = min(max(seconds, 1e-6), 1e-3)
     dispatch = seconds if seconds < pace.dispatch else pace.dispatch + 0.05 * (seconds - pace.dispatch)
-    return pace._replace(dispatch=dispatch)
+    return Pace(dispatch, pace.item, pace.largest, pace.reading)  # not _replace, which takes three times as long
 
 
 def inputs_at_once(pace: Pace, workers: int) -> int:

@@ -5,8 +5,21 @@ from __future__ import annotations
 __all__ = ["batch_limit", "items_to_read", "wakes_reader"]
 
 
-def batch_limit(workers: int, per_worker: int) -> int:
-    """Return how many batches may be with the workers: `per_worker` each, so that nobody waits for the next one."""
+_DEEP = 0.001
+"""Seconds of work to keep with each worker where memory does not count: a few times what waking a thread takes."""
+
+
+def batch_limit(workers: int, per_worker: int, batch_seconds: float | None) -> int:
+    """Return how many batches may be with the workers: `per_worker` each, so that nobody waits for the next one.
+
+    Args:
+        workers: how many there are.
+        per_worker: how many batches each should have.
+        batch_seconds: what a batch takes, if more of them may be sent when that is little: small batches that somebody asked for.
+            None: never more than `per_worker`.
+    """
+    if per_worker > 1 and batch_seconds is not None and batch_seconds * per_worker < _DEEP:
+        per_worker = min(64, int(_DEEP / batch_seconds))
     return workers * per_worker
 
 
