@@ -31,7 +31,7 @@ def case(workers: int, *, tasks: int, rounds: int) -> Case:
             STANDARD: Contender(partial(executor, concurrent.futures.ThreadPoolExecutor, workers, tasks)),
             "multiprocessing ThreadPool": Contender(partial(thread_pool, workers, tasks), note="apply_async"),
             "Pebble": Contender(partial(pebble, workers, tasks), "Pebble", "pebble", note="schedule"),
-            "joblib": Contender(partial(joblib, workers, tasks), "joblib", "joblib", note="threading; sends batches of tasks"),
+            "joblib": Contender(partial(joblib, workers, tasks), "joblib", "joblib", note="threading; no futures"),
             "mpire": Contender(partial(mpire, workers, tasks), "mpire", "mpire", note="map, threading; sends batches of tasks"),
         },
         reference=STANDARD,

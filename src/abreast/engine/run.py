@@ -182,7 +182,8 @@ class Run:
         self._acquire, self._release = self._lock.acquire, self._lock.release
 
         self._pending: deque[_Stretch] = deque()
-        self._running: set[Batch] = set()
+        self._running: dict[int, Batch] = {}  # by start
+        self._head: Batch | None = None  # some of whose results have been taken already
         self._finished: deque[tuple[int, list[Any]]] = deque()
         self._order: InOrder[list[Any]] = InOrder()
         self._ahead = 0  # inputs read and not taken by the consumer
@@ -289,8 +290,9 @@ class Run:
 
     def _fill(self) -> None:
         """Submit what is pending, and read more while there is room."""
-        self._submit_pending()
-        while (count := self._room()) > 0:
+        if self._pending:
+            self._submit_pending()
+        while not self.source.exhausted and (count := self._room()) > 0:
             self._read(count)
             self._submit_pending()
 
@@ -299,7 +301,7 @@ class Run:
         """Whether nothing more will be sent: so workers without work can end while others still work, and the end takes less time."""
         if not self.source.exhausted or self._pending or self._workers.closed:
             return False
-        return all(len(batch.items) == 1 for batch in self._running)
+        return all(len(batch.items) == 1 for batch in self._running.values())
 
     @_locked
     def _room(self) -> int:
@@ -356,8 +358,8 @@ class Run:
         if not len(stretch):
             self._pending.popleft()
         batch = Batch(self._work, start, items, stretch.context, step, box)
-        self._running.add(batch)
-        if self._waker is not None and self._live:
+        self._running[start] = batch
+        if self._waker is not None and self._live and len(items) > 1:
             batch.signal.append(None)  # somebody waits for results already
         return batch
 
@@ -399,7 +401,7 @@ class Run:
 
     @_locked
     def _take_back(self, batch: Batch) -> None:
-        self._running.discard(batch)
+        self._running.pop(batch.start, None)
         self._pending.appendleft(_Stretch(batch.start, batch.items, 0, batch.context))
 
     def _goes_on_here(self) -> bool:
@@ -429,9 +431,11 @@ class Run:
     @_locked
     def _settle(self, batch: Batch, lost: BaseException | None) -> list[Future[Any]]:
         """Take a batch's outcomes, and its rest; return the handles that are to be cancelled because of its error."""
-        if batch not in self._running:
+        if self._running.get(batch.start) is not batch:
             return []  # the run has been given up
-        self._running.discard(batch)
+        del self._running[batch.start]
+        if self._head is batch:
+            self._head = None
         done = len(batch.results)
         self._count(batch, done)
         if lost is None and done < len(batch.items):
@@ -488,7 +492,7 @@ class Run:
         """Start no task behind `index`; return the handles of batches that need not be run."""
         self._limit = min(self._limit, index)
         self._pending = deque(stretch for stretch in self._pending if stretch.start < self._limit)
-        behind = [batch for batch in self._running if batch.start > self._limit]
+        behind = [batch for batch in self._running.values() if batch.start > self._limit]
         for batch in behind:
             batch.signal.append(None)
         return [batch.handle for batch in behind if batch.handle is not None]
@@ -557,9 +561,12 @@ class Run:
     def _awaited(self) -> list[Batch]:
         """Return the batches that may have the next result."""
         if not self._ordered:
-            return list(self._running)
+            return list(self._running.values())
         following = self._order.next
-        return [batch for batch in self._running if batch.start <= following < batch.start + len(batch.items)]
+        head = self._running.get(following, self._head)
+        if head is None or self._running.get(head.start) is not head or following >= head.start + len(head.items):
+            return []
+        return [head]
 
     def _take_from_running(self, batch: Batch) -> list[Any]:
         """Take what a batch that still runs has done so far."""
@@ -576,6 +583,7 @@ class Run:
         batch.results[first:last] = [None] * (last - first)  # the consumer may drop them: so do we
         if self._ordered:
             self._order.next += len(results)
+            self._head = batch
         return results
 
     def _is_failure_due(self) -> bool:
@@ -611,7 +619,8 @@ class Run:
         if ask and self._live:
             awaited = self._awaited()
             for batch in awaited:
-                batch.signal.append(None)
+                if len(batch.items) - len(batch.results) > 1:  # else it will be settled as soon
+                    batch.signal.append(None)
             # Looked at after the signal was set: what is done later finds it.
             if any(len(batch.results) > batch.taken and not (self._work.fails_fast and batch.errors) for batch in awaited):
                 return False
@@ -635,7 +644,7 @@ class Run:
         if self._pending or not _SHARES or len(self._running) >= self._workers.count:
             return
         now = perf_counter()
-        for batch in self._running:
+        for batch in self._running.values():
             if batch.box is None or not batch.began or batch.cut or len(batch.items) - len(batch.results) < 2:
                 continue
             overdue_at = batch.began + batch.box
@@ -694,7 +703,9 @@ class Run:
         """Return the handle of a batch that a worker's wait is for, if the executor can tell whether that would be for good."""
         if not hasattr(self._workers.executor, "wait_for_call"):
             return None
-        handles = [batch.handle for batch in sorted(self._running, key=lambda batch: batch.start) if batch.handle is not None]
+        handles = [
+            batch.handle for batch in sorted(self._running.values(), key=lambda batch: batch.start) if batch.handle is not None
+        ]
         return next((handle for handle in handles if handle.running()), handles[0] if handles else None)
 
     def _wake(self) -> None:
@@ -707,7 +718,7 @@ class Run:
     def _heed(self, batch: Batch) -> bool:
         """Called by a worker between two tasks, because the batch's signal is set: whether it is to stop."""
         done = len(batch.results)
-        if batch not in self._running or batch.start + done > self._limit or done >= len(batch.items):
+        if self._running.get(batch.start) is not batch or batch.start + done > self._limit or done >= len(batch.items):
             return True
         if not batch.cut:
             batch.signal.clear()
@@ -773,7 +784,7 @@ class Run:
         why = CancelledError(f"the timeout of {self._timeout:g} s of the run was over")
         pieces = [(stretch.start, self._cancelled_outcomes(stretch, why)) for stretch in self._pending]
         handles = self._stop_behind(-1)
-        for batch in self._running:
+        for batch in self._running.values():
             done = len(batch.results)
             self._count(batch, done)
             start = batch.start + batch.taken
@@ -815,8 +826,8 @@ class Run:
     @_locked
     def _stop_all(self) -> list[Future[Any]]:
         handles = self._stop_behind(-1)
-        self._given_up += sum(len(batch.items) - len(batch.results) for batch in self._running)
-        for batch in self._running:
+        self._given_up += sum(len(batch.items) - len(batch.results) for batch in self._running.values())
+        for batch in self._running.values():
             self._count(batch, len(batch.results))
         self._running.clear()
         self._finished.clear()
@@ -856,8 +867,8 @@ class Run:
     @_locked
     def _counts(self) -> tuple[int, int, int]:
         """Return how many tasks have ended, how many of them failed, and how many workers are at work."""
-        finished = self._tasks + sum(len(batch.results) for batch in self._running)
-        failed = self._failures + sum(len(batch.errors) for batch in self._running)
+        finished = self._tasks + sum(len(batch.results) for batch in self._running.values())
+        failed = self._failures + sum(len(batch.errors) for batch in self._running.values())
         return finished, failed, min(len(self._running), self._workers.count)
 
     def left(self) -> int | None:
