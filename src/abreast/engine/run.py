@@ -31,6 +31,7 @@ from __future__ import annotations
 import functools
 import sys
 import threading
+import weakref
 from collections import deque
 from concurrent.futures import CancelledError
 from contextvars import copy_context
@@ -71,6 +72,7 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 _NEVER = sys.maxsize
+
 _PATIENCE = 0.001
 """Seconds to wait for a whole batch of tiny tasks before asking for what there is of it: without the GIL, a consumer that is quicker
 than the workers would else be woken for each task, at 20 us."""
@@ -94,6 +96,16 @@ def _locked(method: Callable[Concatenate[Any, P], R]) -> Callable[Concatenate[An
             self._release()
 
     return cast("Callable[Concatenate[Any, P], R]", with_lock)
+
+
+def _heed_for(run_of: weakref.ref[Run]) -> Callable[[Batch], bool]:
+    """Return what a worker calls between tasks. Weak: else a run would hold itself until a collection of garbage."""
+
+    def heed(batch: Batch) -> bool:
+        run = run_of()
+        return run is None or run._heed(batch)
+
+    return heed
 
 
 class _Stretch:
@@ -208,7 +220,13 @@ class Run:
         self.scope = Scope()
         self._outer_scopes: tuple[Scope, ...] = ()
         self._work = Work(
-            fn, star=source.star, name=name, fails_fast=not outcomes, timed=outcomes, scope=self.scope, heed=self._heed
+            fn,
+            star=source.star,
+            name=name,
+            fails_fast=not outcomes,
+            timed=outcomes,
+            scope=self.scope,
+            heed=_heed_for(weakref.ref(self)),
         )
 
     # ---- start
@@ -438,6 +456,9 @@ class Run:
             self._head = None
         done = len(batch.results)
         self._count(batch, done)
+        if batch.start > self._limit:  # it was cancelled, or told to stop: nothing of it is wanted
+            self._wake_after(batch)
+            return []
         if lost is None and done < len(batch.items):
             if batch.start + done <= self._limit:
                 self._pending.appendleft(_Stretch(batch.start + done, batch.items, done, batch.context))
@@ -449,8 +470,7 @@ class Run:
         last = min(batch.errors, default=done) if self._work.fails_fast else done
         if last < done:
             handles = self._fail(_Failure(batch.start + last, batch.errors[last], batch, last))
-        if batch.start + batch.taken <= self._limit:
-            self._finished.append((batch.start + batch.taken, self._extract(batch, last)))
+        self._finished.append((batch.start + batch.taken, self._extract(batch, last)))
         batch.results = []  # the worker may hold the batch a moment longer than the consumer wants its results
         self._wake_after(batch)
         return handles
@@ -645,7 +665,13 @@ class Run:
             return
         now = perf_counter()
         for batch in self._running.values():
-            if batch.box is None or not batch.began or batch.cut or len(batch.items) - len(batch.results) < 2:
+            if (
+                batch.box is None
+                or not batch.began
+                or batch.cut
+                or batch.start > self._limit
+                or len(batch.items) - len(batch.results) < 2
+            ):
                 continue
             overdue_at = batch.began + batch.box
             if now < overdue_at:
@@ -839,6 +865,7 @@ class Run:
         self.over = True
         self._ended = perf_counter()
         self.source.close()
+        self._order = InOrder()
         for scope in self._outer_scopes:
             scope.unwatch(self._cancel_from_outside)
         try:

@@ -80,4 +80,7 @@ def deliver_from(batch: Batch, deliver: Deliver, future: Future[Any]) -> None:
             batch.results.append(finished)
     except BaseException as error:  # what the executor, not a task, came to: broken, cancelled, over its limit, not to be pickled
         lost = error
-    deliver(batch, lost)
+    try:
+        deliver(batch, lost)
+    finally:
+        del lost, future, batch, deliver  # the error's traceback holds this frame
