@@ -71,6 +71,7 @@ def test_width_is_kept_and_what_waits_runs(forever):
         both = threading.Barrier(2)
         assert sorted(future.result(30) for future in [executor.submit(both.wait, 10) for _ in range(2)]) == [0, 1]
         assert all(isinstance(future.exception(30), TaskTimeout) for future in stuck)
+        left_behind_all(executor, 2)
         now = executor.statistics()
         assert (now.workers, now.abandoned, now.failed) == (2, 2, 2)
 

@@ -30,6 +30,7 @@ async def collect_async(run: Run) -> list[Any]:
                 await _wait(run)
             elif piece:
                 results += piece
+                run.taken(len(piece))
             else:
                 return results
     except BaseException:  # asyncio's CancelledError as well
@@ -83,21 +84,22 @@ class AsyncResults(BaseResults, AsyncIterator[T]):
         try:
             if not run.started:
                 run.start()
-            while not ready:
-                piece = run.step()
-                if piece is None:
+            if not ready:
+                self._take_piece()
+                while (piece := run.step()) is None:
                     await _wait(run)
-                elif piece:
-                    ready.extend(piece)
-                else:
-                    raise StopAsyncIteration
-            if run.buffersize is not None:
-                run.taken(1)
-        except StopAsyncIteration:
-            raise
+                ready.extend(piece)
+                self._piece = 0 if self._exact else len(piece)
+        except (StopIteration, StopAsyncIteration) as error:  # as from a generator (PEP 479)
+            self._drop()
+            raise RuntimeError(f"a task of {run.name} raised {type(error).__name__}") from error
         except BaseException:
             self._drop()
             raise
+        if not ready:
+            raise StopAsyncIteration
+        if self._exact:
+            self._make_room()
         return ready.popleft()  # type: ignore[no-any-return]  # a T
 
     async def aclose(self) -> None:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from reprlib import repr as short
 
 __all__ = ["add_note"]
+
+_MOST = 3  # runs in runs each add their own
 
 
 def add_note(error: BaseException, *, name: str, index: int, given: object, star: bool, worker: str, further: int) -> None:
@@ -13,7 +16,11 @@ def add_note(error: BaseException, *, name: str, index: int, given: object, star
     note = f"abreast: raised by {call}: input {index}, attempt 1{f', on {worker}' if worker else ''}"
     if further > 0:
         note += f"; {further:,} further task{'s' * (further > 1)} failed"
-    error.add_note(note)
+    # One object may be the error of many tasks: a constant that is raised, or what broke an executor.
+    if sum(str(other).startswith("abreast: raised by") for other in getattr(error, "__notes__", ())) >= _MOST:
+        return
+    with suppress(Exception):  # an exception class of the user's may forbid it; its error is worth more than our note
+        error.add_note(note)
 
 
 def _shown(value: object) -> str:

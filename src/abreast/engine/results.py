@@ -32,6 +32,7 @@ def collect(run: Run) -> list[Any]:
                 run.wait()
             elif piece:
                 results += piece
+                run.taken(len(piece))
             else:
                 return results
     except BaseException:  # KeyboardInterrupt above all: what waits is cancelled, what runs is left behind
@@ -42,11 +43,14 @@ def collect(run: Run) -> list[Any]:
 class BaseResults:
     """What both iterators have."""
 
-    __slots__ = ("__weakref__", "_asked", "_ready", "_run")
+    __slots__ = ("__weakref__", "_asked", "_exact", "_piece", "_ready", "_run")
 
     def __init__(self, run: Run) -> None:
         self._run = run
         self._ready: deque[Any] = deque()
+        self._exact = run.buffersize is not None
+        """Whether each result that is taken makes room for one input; else a piece does, when all of it has been taken."""
+        self._piece = 0
         self._asked = False
 
     def summary(self) -> RunSummary:
@@ -55,11 +59,27 @@ class BaseResults:
 
     def __length_hint__(self) -> int:
         left = self._run.left()
-        return NotImplemented if left is None else len(self._ready) + (0 if self._run.over else left)
+        if self._run.over:
+            return len(self._ready)
+        return NotImplemented if left is None else left if self._exact else left - self._piece + len(self._ready)
 
     def __repr__(self) -> str:
         state = "over" if self._run.over else "running" if self._run.started else "not started"
         return f"<{type(self).__name__} of {self._run.name}: {state}, {self.summary().tasks} tasks ended>"
+
+    def _take_piece(self) -> None:
+        if self._piece:
+            taken, self._piece = self._piece, 0
+            self._run.taken(taken)
+
+    def _make_room(self) -> None:
+        """One more result is taken: read one more input, before the consumer goes on with it."""
+        try:
+            self._run.taken(1)
+            self._run.fill()
+        except BaseException:
+            self._drop()
+            raise
 
     def _drop(self) -> None:
         self._ready.clear()
@@ -89,13 +109,8 @@ class Results(BaseResults, Iterator[T]):
         ready = self._ready
         if not ready:
             self._next_piece()
-        if self._run.buffersize is None:
-            return ready.popleft()  # type: ignore[no-any-return]  # a T
-        try:
-            self._run.taken(1)
-        except BaseException:
-            self._drop()
-            raise
+        if self._exact:
+            self._make_room()
         return ready.popleft()  # type: ignore[no-any-return]  # a T
 
     def _next_piece(self) -> None:
@@ -104,14 +119,20 @@ class Results(BaseResults, Iterator[T]):
         try:
             if not run.started:
                 run.start()
+            self._take_piece()
             while (piece := run.step()) is None:
                 run.wait()
+        except StopIteration as error:  # as from a generator (PEP 479): it would end the iteration without a word
+            self._drop()
+            raise RuntimeError(f"a task of {run.name} raised StopIteration") from error
         except BaseException:
             self._drop()
             raise
         if not piece:
             raise StopIteration
         self._ready.extend(piece)
+        if not self._exact:
+            self._piece = len(piece)
 
     def close(self) -> None:
         """End the run: cancel what waits, leave behind what runs. Nothing happens if it is over."""

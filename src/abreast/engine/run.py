@@ -282,8 +282,6 @@ class Run:
         if self._progress is not None:
             self._draw()
         if results:
-            if self.buffersize is None:
-                self.taken(len(results))
             return results
         if self._cancelled:
             self.give_up()
@@ -299,10 +297,8 @@ class Run:
         return None
 
     def taken(self, count: int) -> None:
-        """The consumer has taken `count` results: there is room for as many inputs."""
+        """The consumer has taken `count` results of those that `step` returned: there is room for as many inputs."""
         self._ahead -= count
-        if not self.over:
-            self._fill()
 
     # ---- read, form batches, submit
 
@@ -319,7 +315,7 @@ class Run:
         """Whether nothing more will be sent: so workers without work can end while others still work, and the end takes less time."""
         if not self.source.exhausted or self._pending or self._workers.closed:
             return False
-        return all(len(batch.items) == 1 for batch in self._running.values())
+        return all(len(batch.items) == 1 and batch.handle is not None for batch in self._running.values())
 
     @_locked
     def _room(self) -> int:
@@ -338,7 +334,13 @@ class Run:
             limit=self._batch_limit(),
             buffersize=self.buffersize,
             keeps_all=self._keeps_all,
+            whole=self._fixed_size is not None,
         )
+
+    def fill(self) -> None:
+        """Read and submit what there is room for."""
+        if not self.over:
+            self._fill()
 
     def _read(self, count: int | None) -> None:
         """Read up to `count` inputs, or all; they are pending then."""
@@ -450,6 +452,7 @@ class Run:
     def _settle(self, batch: Batch, lost: BaseException | None) -> list[Future[Any]]:
         """Take a batch's outcomes, and its rest; return the handles that are to be cancelled because of its error."""
         if self._running.get(batch.start) is not batch:
+            batch.errors.clear()
             return []  # the run has been given up
         del self._running[batch.start]
         if self._head is batch:
@@ -471,7 +474,10 @@ class Run:
         if last < done:
             handles = self._fail(_Failure(batch.start + last, batch.errors[last], batch, last))
         self._finished.append((batch.start + batch.taken, self._extract(batch, last)))
-        batch.results = []  # the worker may hold the batch a moment longer than the consumer wants its results
+        # The worker may hold the batch a moment longer than the consumer wants its results; and an error must not hold itself,
+        # through its traceback, whose frames may hold the batch.
+        batch.results = []
+        batch.errors.clear()
         self._wake_after(batch)
         return handles
 
@@ -538,6 +544,17 @@ class Run:
             duration=ended - begun if ended else 0.0,
         )
 
+    def _note(self, error: BaseException, batch: Batch, place: int, *, further: int = 0) -> None:
+        add_note(
+            error,
+            name=self.name,
+            index=batch.start + place,
+            given=batch.items[place],
+            star=self._work.star,
+            worker=batch.worker,
+            further=further,
+        )
+
     def _wake_after(self, batch: Batch) -> None:
         """Wake the consumer if it could do something now."""
         if (
@@ -548,6 +565,7 @@ class Run:
                 and not self._patient
                 and (not self._ordered or batch.start <= self._order.next <= batch.start + len(batch.items))
             )
+            or (len(self._running) < self._workers.count and self._is_something_stuck())
             or (not self.source.exhausted and wakes_reader(len(self._running), self._batch_limit(), self._workers.count))
         ):
             self._wake()
@@ -637,6 +655,8 @@ class Run:
             return False
         self._patient = not ask
         if ask and self._live:
+            if self._finished:
+                return False
             awaited = self._awaited()
             for batch in awaited:
                 if len(batch.items) - len(batch.results) > 1:  # else it will be settled as soon
@@ -652,6 +672,14 @@ class Run:
         self._waker = None
 
     # ---- take back what is stuck behind a slow task
+
+    def _is_something_stuck(self) -> bool:
+        """Whether a batch holds tasks that have not started, while some worker has nothing to do."""
+        return (
+            _SHARES
+            and not self._pending
+            and any(batch.box is not None and len(batch.items) - len(batch.results) > 1 for batch in self._running.values())
+        )
 
     @_locked
     def _take_back_overdue(self) -> None:
@@ -771,22 +799,11 @@ class Run:
             if failure is None:
                 assert broken is not None
                 raise broken
-            batch, place = failure.batch, failure.place
-            add_note(
-                failure.error,
-                name=self.name,
-                index=failure.index,
-                given=batch.items[place],
-                star=self._work.star,
-                worker=batch.worker,
-                further=self._failures - 1,
-            )
+            self._note(failure.error, failure.batch, failure.place, further=self._failures - 1)
             raise failure.error
         finally:
             # error -> traceback -> this frame -> error; and the batch holds it too
             self._failure = self._broken = None
-            if failure is not None:
-                failure.batch.errors = {}
             del failure, broken
 
     def _expire(self) -> list[Any]:
@@ -834,6 +851,7 @@ class Run:
             start = self.source.read
             items = self.source.take(256)
             if items:
+                self._ahead += len(items)
                 return self._cancelled_outcomes(_Stretch(start, items, 0, None), CancelledError("the run's timeout was over"))
         return self._end()
 
@@ -857,6 +875,7 @@ class Run:
             self._count(batch, len(batch.results))
         self._running.clear()
         self._finished.clear()
+        self._wake()
         return handles
 
     def _close(self, *, abandon: bool) -> None:

@@ -61,7 +61,7 @@ class Source:
         """Return how many inputs are left to read, or None if that is not known."""
         if self.exhausted:
             return 0
-        return None if self.total is None or self.total <= self.read else self.total - self.read
+        return None if self.total is None or self.total < self.read else self.total - self.read
 
     def close(self) -> None:
         """Read no more, and let the iterables go."""

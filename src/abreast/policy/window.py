@@ -23,7 +23,7 @@ def batch_limit(workers: int, per_worker: int, batch_seconds: float | None) -> i
     return workers * per_worker
 
 
-def items_to_read(*, size: int, ahead: int, limit: int, buffersize: int | None, keeps_all: bool) -> int:
+def items_to_read(*, size: int, ahead: int, limit: int, buffersize: int | None, keeps_all: bool, whole: bool = False) -> int:
     """Return how many inputs may be read for the next batch; 0 is none now.
 
     Args:
@@ -33,13 +33,15 @@ def items_to_read(*, size: int, ahead: int, limit: int, buffersize: int | None, 
         buffersize: how many may be ahead; None is as many as `limit` batches hold.
         keeps_all: whether the consumer keeps every result anyway, so that only what is with the workers counts, which the caller
             of this limits by itself.
+        whole: whether somebody asked for this very size.
     """
     if buffersize is not None:
         # One batch must not take what is to be shared by all workers.
-        return max(0, min(size, -(-buffersize // limit), buffersize - ahead))
+        size = min(size, buffersize) if whole else min(size, -(-buffersize // limit), buffersize - ahead)
+        return size if 0 < size <= buffersize - ahead else 0
     if keeps_all:
         return size
-    return max(0, min(size, limit * size - ahead))
+    return size if size <= limit * size - ahead else 0
 
 
 def wakes_reader(outstanding: int, limit: int, workers: int) -> bool:
