@@ -6,11 +6,10 @@ them (engine/run.py).
 
 from __future__ import annotations
 
-import inspect
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
-from abreast.core.check import function
+from abreast.core.check import function, no_coroutine_function
 from abreast.core.current import name_of
 from abreast.core.options import RunOptions, check_run_options
 from abreast.engine.results import Results, collect
@@ -173,19 +172,18 @@ def make_run(
     *,
     outcomes: bool = False,
     keeps_all: bool = False,
+    executor: Executor | None = None,
     refused: Mapping[str, str] | None = None,
 ) -> Run:
     """Check the arguments, and return a run that has not started."""
     function("fn", fn)
-    if inspect.iscoroutinefunction(fn):
-        raise TypeError(f"fn must not be a coroutine function ({name_of(fn)}): threads cannot await what it returns")
+    no_coroutine_function("fn", fn, "a thread")
     if not iterables:
         raise TypeError("map() needs at least one iterable of inputs")
-    check_run_options(options, refused=refused or {})
-    get = options.get
+    get = check_run_options(options, refused=refused or {}).get
     name = get("name") or name_of(fn)
     source = Source(iterables, strict=get("strict", False))
-    executor: Executor | None = get("executor")
+    executor = executor or get("executor")
     workers: Callable[[], Workers]
     if executor is not None:
         workers = partial(workers_of, executor)

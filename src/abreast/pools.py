@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import concurrent.futures
-import inspect
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
-from abreast.core.check import count, count_or_none, function
+from abreast.core.check import count, count_or_none, function, no_coroutine_function
 from abreast.core.current import name_of
 from abreast.engine.results import Results
 from abreast.engine.run import Run
@@ -18,7 +17,7 @@ from abreast.executors.threads import ThreadPool
 from abreast.functions import make_run
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator
     from typing import Unpack
 
     from abreast.core.options import RunOptions
@@ -69,11 +68,9 @@ class _Runs(concurrent.futures.Executor):
         [3, 2, 1, 0, 1]
         """
         function("fn", fn)
-        if inspect.iscoroutinefunction(fn):
-            raise TypeError(f"fn must not be a coroutine function ({fn!r}): this executor cannot await what it returns")
-        if chunksize != "auto":
-            count("chunksize", chunksize, default=" or 'auto'")
-        count_or_none("buffersize", buffersize, text="buffersize must be None or > 0")
+        no_coroutine_function("fn", fn, "this executor")
+        size = None if chunksize == "auto" else count("chunksize", chunksize, default=" or 'auto'")
+        buffersize = count_or_none("buffersize", buffersize, text="buffersize must be None or > 0")
         if timeout is not None and (isinstance(timeout, (bool, str)) or not hasattr(timeout, "__float__")):
             raise TypeError(f"timeout must be a number of seconds or None, not {timeout!r}")
         run = Run(
@@ -83,8 +80,8 @@ class _Runs(concurrent.futures.Executor):
             name=name_of(fn),
             at_once=True,
             buffersize=buffersize,
-            chunksize=None if chunksize == "auto" else chunksize,
-            timeout=timeout,
+            chunksize=size,
+            timeout=None if timeout is None else float(timeout),
         )
         try:
             run.start()
@@ -110,7 +107,7 @@ class _Runs(concurrent.futures.Executor):
         ...     next(executor.imap(str.upper, itertools.cycle("ab")))
         'A'
         """
-        return Results(make_run(fn, iterables, {**options, "executor": self}, refused=_refused(options)))
+        return Results(make_run(fn, iterables, options, executor=self, refused=_POOLS_OWN))
 
     def outcomes(self, fn: Callable[..., T], /, *iterables: Iterable[Any], **options: Unpack[RunOptions]) -> Results[Outcome[T]]:
         """As `abreast.outcomes`, on this executor: yields an `Outcome` for every input, and never raises a task's error.
@@ -122,11 +119,7 @@ class _Runs(concurrent.futures.Executor):
         ...     [(outcome.value, outcome.error) for outcome in executor.outcomes(int, ["7", "x"], ordered=True)]
         [(7, None), (None, ValueError("invalid literal for int() with base 10: 'x'"))]
         """
-        return Results(make_run(fn, iterables, {**options, "executor": self}, outcomes=True, refused=_refused(options)))
-
-
-def _refused(options: Mapping[str, Any]) -> dict[str, str]:
-    return {name: why for name, why in _POOLS_OWN.items() if name in options}
+        return Results(make_run(fn, iterables, options, outcomes=True, executor=self, refused=_POOLS_OWN))
 
 
 class ThreadPoolExecutor(_Runs, ThreadPool):

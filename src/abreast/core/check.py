@@ -2,11 +2,22 @@
 
 from __future__ import annotations
 
+import inspect
 import operator
 from collections.abc import Callable, Iterable
 from reprlib import repr as short
+from typing import Any
 
-__all__ = ["callable_or_none", "count", "count_or_none", "function", "initargs_tuple", "seconds_or_none", "text_or_none"]
+__all__ = [
+    "callable_or_none",
+    "count",
+    "count_or_none",
+    "function",
+    "initargs_tuple",
+    "no_coroutine_function",
+    "seconds_or_none",
+    "text_or_none",
+]
 
 
 def count(name: str, value: object, *, default: str = "", text: str = "") -> int:
@@ -48,6 +59,13 @@ def function(name: str, value: object) -> None:
     """Raise TypeError unless `value` can be called."""
     if not callable(value):
         raise TypeError(f"{name} must be callable, not {short(value)} ({type(value).__name__})")
+
+
+def no_coroutine_function(name: str, value: Any, who: str) -> None:
+    """Raise TypeError if calling `value` gives something to await; `who` cannot do that."""
+    for called in (value, getattr(value, "__call__", None)):  # noqa: B004  # not whether it can be called: what is
+        if inspect.iscoroutinefunction(called) or inspect.isasyncgenfunction(called):
+            raise TypeError(f"{name} must not be a coroutine function ({short(value)}): {who} cannot await what it returns")
 
 
 def callable_or_none(name: str, value: Callable[..., object] | None) -> None:

@@ -6,7 +6,7 @@ with the nearest that there is.
 
 from __future__ import annotations
 
-import concurrent.futures
+import concurrent.futures  # noqa: TC003  # whoever looks up the annotations of RunOptions needs it
 import difflib
 from reprlib import repr as short
 from typing import TYPE_CHECKING, Any, Literal, TypedDict, get_args
@@ -84,8 +84,8 @@ _OF_POOLS = (
 )
 
 
-def check_run_options(options: Mapping[str, Any], *, refused: Mapping[str, str]) -> None:
-    """Raise TypeError or ValueError unless `options` are RunOptions that make sense.
+def check_run_options(options: Mapping[str, Any], *, refused: Mapping[str, str]) -> dict[str, Any]:
+    """Return `options` as plain integers and floats; raise TypeError or ValueError unless they are RunOptions that make sense.
 
     Args:
         options: as the user gave them.
@@ -96,35 +96,37 @@ def check_run_options(options: Mapping[str, Any], *, refused: Mapping[str, str])
             raise TypeError(f"{name}={short(value)}: {refused[name]}")
         if name not in KNOWN:
             raise TypeError(_unknown(name, value, [known for known in KNOWN if known not in refused]))
+    checked = dict(options)
     get = options.get
     if get("kind", "thread") not in get_args(Kind):
         kinds = " or ".join(repr(kind) for kind in get_args(Kind))
         raise ValueError(f"kind must be {kinds}, not {short(get('kind'))}")
     for name in ("max_workers", "buffersize"):
-        count_or_none(name, get(name))
+        checked[name] = count_or_none(name, get(name))
     if get("chunksize", "auto") != "auto":
         if isinstance(get("chunksize"), str):
             raise ValueError(f"chunksize must be an integer or 'auto', not {get('chunksize')!r}")
-        count("chunksize", get("chunksize"), default=" or 'auto'")
+        checked["chunksize"] = count("chunksize", get("chunksize"), default=" or 'auto'")
     for name in ("timeout", "task_timeout"):
-        seconds_or_none(name, get(name))
+        checked[name] = seconds_or_none(name, get(name))
     for name in ("ordered", "strict"):
         if not isinstance(get(name, False), bool):
             raise TypeError(f"{name} must be True or False, not {short(get(name))}")
     text_or_none("name", get("name"))
-    _check_executor(options)
+    _check_executor(options, checked)
+    return checked
 
 
-def _check_executor(options: Mapping[str, Any]) -> None:
+def _check_executor(options: Mapping[str, Any], checked: Mapping[str, Any]) -> None:
     executor = options.get("executor")
     if executor is None:
         if options.get("kind") == "serial":
             if options.get("task_timeout") is not None:
                 raise ValueError(f"task_timeout={options['task_timeout']!r}: kind='serial' cannot end a task, it runs it itself")
-            if (options.get("max_workers") or 1) > 1:
+            if (checked["max_workers"] or 1) > 1:
                 raise ValueError(f"max_workers={options['max_workers']!r}: kind='serial' runs one task after another")
         return
-    if not isinstance(executor, concurrent.futures.Executor) and not callable(getattr(executor, "submit", None)):
+    if isinstance(executor, type) or not callable(getattr(executor, "submit", None)):
         raise TypeError(f"executor must be a concurrent.futures.Executor, not {short(executor)} ({type(executor).__name__})")
     for name in ("kind", "max_workers", "task_timeout"):
         if options.get(name) is not None:

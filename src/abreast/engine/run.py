@@ -204,6 +204,7 @@ class Run:
         self._broken: BaseException | None = None  # the executor refused a batch, or a bug of ours
         self._expired = self._cancelled = False
         self._go_on_here = False
+        self._sends: int | None = None  # the thread that is sending batches
 
         self._look_again: float | None = None  # when a batch will be overdue
         self._news = False
@@ -233,10 +234,10 @@ class Run:
 
     def start(self) -> None:
         """Open the workers; from now on the time counts."""
-        self.started = True
         self._begun = perf_counter()
         self._deadline = None if self._timeout is None else monotonic() + self._timeout
         self._workers = workers = self._open_workers()
+        self.started = True
         del self._open_workers  # it may hold the executor
         self._send = sender(workers.executor)
         self._fixed_size = self._chunksize or workers.chunksize
@@ -358,12 +359,31 @@ class Run:
         self._pending.append(stretch)
 
     def _submit_pending(self) -> None:
-        while (batch := self._form()) is not None:
-            if not self._submit(batch):
-                return
+        """Send batches while there is room; one thread at a time, so that they are sent in the order of the inputs."""
+        try:
+            while (batch := self._form_to_send()) is not None:
+                if not self._submit(batch):
+                    return
+        finally:
+            if self._sends == threading.get_ident():  # left by an error
+                self._sends = None
 
     @_locked
-    def _form(self) -> Batch | None:
+    def _form_to_send(self) -> Batch | None:
+        """Form a batch; None also if another thread is sending: that one goes on until there is nothing to form."""
+        here_now = threading.get_ident()
+        if self._sends not in (None, here_now):
+            return None
+        batch = self._cut()
+        self._sends = None if batch is None else here_now
+        return batch
+
+    @_locked
+    def _form_to_run_here(self) -> Batch | None:
+        """Form a batch for this worker of an executor that ends; None while one is still in its queue, which is first."""
+        return self._cut() if all(batch.began for batch in self._running.values()) else None
+
+    def _cut(self) -> Batch | None:
         """Cut a batch off what is pending, if there is room for one with the workers."""
         if not self._pending or len(self._running) >= self._batch_limit():
             return None
@@ -441,7 +461,7 @@ class Run:
             if batch.submitting == threading.get_ident():
                 return  # the executor runs calls in submit(): whoever called that goes on
             self._submit_pending()
-            while self._go_on_here and (following := self._form()) is not None:
+            while self._go_on_here and (following := self._form_to_run_here()) is not None:
                 run_batch(following)
                 for handle in self._settle(following, None):
                     handle.cancel()
@@ -683,15 +703,20 @@ class Run:
 
     @_locked
     def _take_back_overdue(self) -> None:
-        """Take the tasks that have not started out of batches over their time, for workers that have nothing to do.
+        """Take the tasks that have not started out of batches over their time, above all for workers that have nothing to do.
 
         The worker of such a batch is in a task that takes long, and looks at the clock only after it. Without this, tasks
         behind it would wait while others are idle, which shows at the end of a run (2 % of 2.5 s, when naps of 50 ms met in one batch).
         """
         self._look_again = None
-        if self._pending or not _SHARES or len(self._running) >= self._workers.count:
+        if self._pending or not _SHARES:
             return
         now = perf_counter()
+        somebody_is_idle = len(self._running) < self._workers.count
+        if not somebody_is_idle:
+            # Then only out of those that are not merely waiting for their turns at the GIL: what is stuck is older than what
+            # would be read next, and if it takes long it had better start.
+            now -= sys.getswitchinterval() * self._workers.count
         for batch in self._running.values():
             if (
                 batch.box is None
@@ -703,7 +728,8 @@ class Run:
                 continue
             overdue_at = batch.began + batch.box
             if now < overdue_at:
-                self._look_again = min(self._look_again or overdue_at, overdue_at)
+                if somebody_is_idle:
+                    self._look_again = min(self._look_again or overdue_at, overdue_at)
                 continue
             # In this order. Once the signal is set, the worker starts at most the task at `done`: it looks at the signal after each
             # task, and then waits for this lock. With the GIL there is no third possibility; without, it would have to be shown
@@ -712,7 +738,7 @@ class Run:
             batch.cut = True
             keep = len(batch.results) + 1
             if keep < len(batch.items):
-                self._pending.append(_Stretch(batch.start + keep, batch.items, keep, batch.context))
+                self._pending.appendleft(_Stretch(batch.start + keep, batch.items, keep, batch.context))
                 batch.items = batch.items[:keep]
 
     def wait(self) -> None:

@@ -78,6 +78,7 @@ def deliver_from(batch: Batch, deliver: Deliver, future: Future[Any]) -> None:
             batch.load(finished)
         elif not batch.results:
             batch.results.append(finished)
+            batch.ends.append(0.0)  # not known
     except BaseException as error:  # what the executor, not a task, came to: broken, cancelled, over its limit, not to be pickled
         lost = error
     try:
