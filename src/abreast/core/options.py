@@ -113,6 +113,11 @@ def check_run_options(options: Mapping[str, Any], *, refused: Mapping[str, str])
         if not isinstance(get(name, False), bool):
             raise TypeError(f"{name} must be True or False, not {short(get(name))}")
     text_or_none("name", get("name"))
+    if checked["task_timeout"] is not None and isinstance(get("chunksize", "auto"), int):
+        raise ValueError(
+            f"chunksize={get('chunksize')!r} and task_timeout={get('task_timeout')!r} exclude each other: "
+            "a limit counts from a task's start, so tasks with a limit go to a worker one by one"
+        )
     _check_executor(options, checked)
     return checked
 

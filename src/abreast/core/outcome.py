@@ -71,8 +71,15 @@ class Outcome(Generic[T]):
         return cast("T", self.value)
 
     def __repr__(self) -> str:
-        came = f"value={short(self.value)}" if self.error is None else f"error={self.error!r}"
-        return f"<Outcome {self.index}: input={short(self.input)} {came} attempts={self.attempts} {self.duration:.3g} s>"
+        came = f"value={_shown(self.value)}" if self.error is None else f"error={_shown(self.error)}"
+        return f"<Outcome {self.index}: input={_shown(self.input)} {came} attempts={self.attempts} {self.duration:.3g} s>"
+
+
+def _shown(value: object) -> str:
+    try:
+        return short(value)
+    except Exception as error:  # a __repr__ of the user's
+        return f"<{type(value).__name__}, whose repr raised {type(error).__name__}>"
 
 
 class RunSummary(NamedTuple):

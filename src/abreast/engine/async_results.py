@@ -80,27 +80,36 @@ class AsyncResults(BaseResults, AsyncIterator[T]):
         return self
 
     async def __anext__(self) -> T:
-        run, ready = self._run, self._ready
+        ready = self._ready
+        if not ready:
+            if not self._turn.acquire(blocking=False):
+                raise ValueError(f"{self!r} is being awaited already")
+            try:
+                await self._wait_for_piece()
+            finally:
+                self._turn.release()
+        if not ready:
+            raise StopAsyncIteration
+        if self._exact:
+            self._make_room()
+        return ready.popleft()  # type: ignore[no-any-return]  # a T
+
+    async def _wait_for_piece(self) -> None:
+        run = self._run
         try:
-            if not run.started:
+            if not run.started and not run.over:
                 run.start()
-            if not ready:
-                self._take_piece()
-                while (piece := run.step()) is None:
-                    await _wait(run)
-                ready.extend(piece)
-                self._piece = 0 if self._exact else len(piece)
+            self._take_piece()
+            while (piece := run.step()) is None:
+                await _wait(run)
+            self._ready.extend(piece)
+            self._piece = 0 if self._exact else len(piece)
         except (StopIteration, StopAsyncIteration) as error:  # as from a generator (PEP 479)
             self._drop()
             raise RuntimeError(f"a task of {run.name} raised {type(error).__name__}") from error
         except BaseException:
             self._drop()
             raise
-        if not ready:
-            raise StopAsyncIteration
-        if self._exact:
-            self._make_room()
-        return ready.popleft()  # type: ignore[no-any-return]  # a T
 
     async def aclose(self) -> None:
         """End the run: cancel what waits, leave behind what runs. Nothing happens if it is over."""
@@ -115,4 +124,5 @@ class AsyncResults(BaseResults, AsyncIterator[T]):
         await self.aclose()
 
     def __del__(self) -> None:
-        self._drop()
+        if hasattr(self, "_asked"):
+            self._drop()

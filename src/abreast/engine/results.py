@@ -1,10 +1,15 @@
 """What the consumer of a run holds: a list at the end (`collect`), or an iterator (`Results`). async_results.py has the twins.
 
-A run does not hold its `Results`: an iterator that is dropped, by a ``break`` for instance, ends its run.
+A run does not hold its `Results`: an iterator that is dropped, by a ``break`` for instance, ends its run::
+
+    next() ─▶ _ready, if there is something ─▶ else run.step(), run.wait(), until there is a piece
+
+`_turn` guards nothing but the turn of who waits for a piece.
 """
 
 from __future__ import annotations
 
+import threading
 from collections import deque
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -43,7 +48,7 @@ def collect(run: Run) -> list[Any]:
 class BaseResults:
     """What both iterators have."""
 
-    __slots__ = ("__weakref__", "_asked", "_exact", "_piece", "_ready", "_run")
+    __slots__ = ("__weakref__", "_asked", "_exact", "_piece", "_ready", "_run", "_turn")
 
     def __init__(self, run: Run) -> None:
         self._run = run
@@ -51,6 +56,7 @@ class BaseResults:
         self._exact = run.buffersize is not None
         """Whether each result that is taken makes room for one input; else a piece does, when all of it has been taken."""
         self._piece = 0
+        self._turn = threading.Lock()  # held by who waits for the next piece: there is one such, as with a generator
         self._asked = False
 
     def summary(self) -> RunSummary:
@@ -114,10 +120,18 @@ class Results(BaseResults, Iterator[T]):
         return ready.popleft()  # type: ignore[no-any-return]  # a T
 
     def _next_piece(self) -> None:
+        if not self._turn.acquire(blocking=False):
+            raise ValueError(f"{self!r} is being waited for already, by another thread or by its own inputs")
+        try:
+            self._wait_for_piece()
+        finally:
+            self._turn.release()
+
+    def _wait_for_piece(self) -> None:
         run = self._run
         self._asked = True
         try:
-            if not run.started:
+            if not run.started and not run.over:
                 run.start()
             self._take_piece()
             while (piece := run.step()) is None:
@@ -146,5 +160,6 @@ class Results(BaseResults, Iterator[T]):
 
     def __del__(self) -> None:
         # One of executor.map that nobody has asked for anything: all of it runs, as in the standard library.
-        if self._asked or not self._run.started:
+        # Ctrl-C may have struck before there was a run.
+        if hasattr(self, "_asked") and (self._asked or not self._run.started):
             self._drop()

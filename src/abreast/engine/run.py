@@ -33,7 +33,7 @@ import sys
 import threading
 import weakref
 from collections import deque
-from concurrent.futures import CancelledError
+from concurrent.futures import BrokenExecutor, CancelledError
 from contextvars import copy_context
 from time import monotonic, perf_counter
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar, cast
@@ -77,6 +77,7 @@ _PATIENCE = 0.001
 """Seconds to wait for a whole batch of tiny tasks before asking for what there is of it: without the GIL, a consumer that is quicker
 than the workers would else be woken for each task, at 20 us."""
 _TINY = 20e-6
+_SLOW_READ = 0.001
 _SHARES = getattr(sys, "_is_gil_enabled", lambda: True)()
 
 
@@ -93,19 +94,23 @@ def _locked(method: Callable[Concatenate[Any, P], R]) -> Callable[Concatenate[An
             self._acquire()
             return method(self, *args, **kwargs)
         finally:
-            self._release()
+            try:  # noqa: SIM105  # suppress() is Python code, which another Ctrl-C may interrupt
+                self._release()
+            except RuntimeError:  # Ctrl-C struck while the lock was waited for: it is not ours to release
+                pass
 
     return cast("Callable[Concatenate[Any, P], R]", with_lock)
 
 
-def _heed_for(run_of: weakref.ref[Run]) -> Callable[[Batch], bool]:
+def _weakly(run: Run, method: Callable[[Run, Batch], bool]) -> Callable[[Batch], bool]:
     """Return what a worker calls between tasks. Weak: else a run would hold itself until a collection of garbage."""
+    run_of = weakref.ref(run)
 
-    def heed(batch: Batch) -> bool:
+    def ask(batch: Batch) -> bool:
         run = run_of()
-        return run is None or run._heed(batch)
+        return run is None or method(run, batch)
 
-    return heed
+    return ask
 
 
 class _Stretch:
@@ -199,10 +204,10 @@ class Run:
         self._finished: deque[tuple[int, list[Any]]] = deque()
         self._order: InOrder[list[Any]] = InOrder()
         self._ahead = 0  # inputs read and not taken by the consumer
-        self._limit = _NEVER
+        self._limit = self._first_dropped = _NEVER
         self._failure: _Failure | None = None
         self._broken: BaseException | None = None  # the executor refused a batch, or a bug of ours
-        self._expired = self._cancelled = False
+        self._expired = self._cancelled = self._executor_breaks = False
         self._go_on_here = False
         self._sends: int | None = None  # the thread that is sending batches
 
@@ -227,7 +232,8 @@ class Run:
             fails_fast=not outcomes,
             timed=outcomes,
             scope=self.scope,
-            heed=_heed_for(weakref.ref(self)),
+            heed=_weakly(self, Run._heed),
+            is_over_time=_weakly(self, Run._is_over_time),
         )
 
     # ---- start
@@ -240,24 +246,28 @@ class Run:
         self.started = True
         del self._open_workers  # it may hold the executor
         self._send = sender(workers.executor)
-        self._fixed_size = self._chunksize or workers.chunksize
+        self._fixed_size = workers.chunksize or self._chunksize
         self._goes_deep = self._fixed_size is not None and (self._keeps_all or self._at_once or self.buffersize is not None)
         self._pace = Pace(workers.dispatch)
         self._live = not self._keeps_all
+        # Everything is pending from the start, and the threads that complete batches send it. The one that iterates must not: the
+        # executor may have been dropped or shut down since, when only its own workers can go on.
+        self._sends_itself = self._at_once and self.buffersize is None
         self._outer_scopes = current_scopes()
         for scope in self._outer_scopes:
             scope.watch(self._cancel_from_outside)
         if self._open_progress is not None:
             self._progress = self._open_progress()
-        if self._at_once and self.buffersize is None:
+        if self._sends_itself:
             self._read(None)
         if self._at_once:
             self._fill()
-            if self.source.error is not None:
+            error, self.source.error = self._broken or self.source.error, None
+            if error is not None:
                 try:
-                    raise self.source.error
+                    raise error
                 finally:
-                    self.source.error = None
+                    del error
 
     # ---- one step of the thread that asks
 
@@ -273,10 +283,11 @@ class Run:
         """
         if self.over:
             return []
-        self._fill()
-        self._take_back_overdue()
-        if self._pending:
-            self._submit_pending()
+        if not self._sends_itself:
+            self._fill()
+            self._take_back_overdue()
+            if self._pending:
+                self._submit_pending()
         if self._workers.own and self._has_sent_all():
             self._workers.close()
         results = self._collect()
@@ -308,8 +319,12 @@ class Run:
         if self._pending:
             self._submit_pending()
         while not self.source.exhausted and (count := self._room()) > 0:
+            begun = perf_counter()
             self._read(count)
+            slow = perf_counter() - begun > _SLOW_READ
             self._submit_pending()
+            if slow and self._live and self._finished:
+                return  # results are due, and are not to wait until a slow source has filled the window
 
     @_locked
     def _has_sent_all(self) -> bool:
@@ -324,6 +339,7 @@ class Run:
         if (
             self.source.exhausted
             or self._pending
+            or self._broken is not None
             or self._limit != _NEVER
             or len(self._running) >= self._batch_limit()
             or (self._deadline is not None and monotonic() >= self._deadline)
@@ -385,7 +401,7 @@ class Run:
 
     def _cut(self) -> Batch | None:
         """Cut a batch off what is pending, if there is room for one with the workers."""
-        if not self._pending or len(self._running) >= self._batch_limit():
+        if not self._pending or self._broken is not None or len(self._running) >= self._batch_limit():
             return None
         stretch = self._pending[0]
         start, pace, workers = stretch.start, self._pace, self._workers.count
@@ -424,12 +440,13 @@ class Run:
         begun = perf_counter()
         try:
             batch.handle = self._send(batch, self._deliver)
-        except BaseException as error:
-            self._take_back(batch)
-            if self._at_once and isinstance(error, RuntimeError) and self._goes_on_here():
-                self._go_on_here = True
-                return False
-            raise
+        except Exception as error:
+            if self._take_back(batch):
+                if self._at_once and isinstance(error, RuntimeError) and self._goes_on_here():
+                    self._go_on_here = True
+                else:
+                    self._break(error)  # raised when what is known has been delivered
+            return False
         finally:
             batch.submitting = None
         batch.sent = perf_counter() - begun
@@ -440,9 +457,13 @@ class Run:
         return True
 
     @_locked
-    def _take_back(self, batch: Batch) -> None:
-        self._running.pop(batch.start, None)
+    def _take_back(self, batch: Batch) -> bool:
+        """A batch could not be sent: its inputs are pending again; False if the run has been given up meanwhile."""
+        if self._running.get(batch.start) is not batch:
+            return False
+        del self._running[batch.start]
         self._pending.appendleft(_Stretch(batch.start, batch.items, 0, batch.context))
+        return True
 
     def _goes_on_here(self) -> bool:
         """Whether this thread is a worker of an executor that ends: what was started before that is still run."""
@@ -456,17 +477,24 @@ class Run:
         if batch.submitting == threading.get_ident() and isinstance(lost, CancelledError):
             return  # the executor takes it back and refuses it; see _submit
         try:
-            for handle in self._settle(batch, lost):
-                handle.cancel()
+            self._cancel(self._settle(batch, lost))
             if batch.submitting == threading.get_ident():
                 return  # the executor runs calls in submit(): whoever called that goes on
             self._submit_pending()
             while self._go_on_here and (following := self._form_to_run_here()) is not None:
                 run_batch(following)
-                for handle in self._settle(following, None):
-                    handle.cancel()
+                self._cancel(self._settle(following, None))
         except BaseException as error:  # raised where results are asked for
             self._break(error)
+
+    def _cancel(self, handles: list[Future[Any]]) -> None:
+        """Cancel what need not be run; not in an executor that breaks: the standard library's does not survive it half-way.
+
+        (Its manager thread fails all futures, and dies at one that is cancelled: InvalidStateError; its processes stay.)
+        """
+        if not self._executor_breaks:
+            for handle in handles:
+                handle.cancel()
 
     @_locked
     def _settle(self, batch: Batch, lost: BaseException | None) -> list[Future[Any]]:
@@ -480,11 +508,14 @@ class Run:
         done = len(batch.results)
         self._count(batch, done)
         if batch.start > self._limit:  # it was cancelled, or told to stop: nothing of it is wanted
+            self._given_up += len(batch.items) - done
             self._wake_after(batch)
             return []
         if lost is None and done < len(batch.items):
             if batch.start + done <= self._limit:
                 self._pending.appendleft(_Stretch(batch.start + done, batch.items, done, batch.context))
+            else:
+                self._given_up += len(batch.items) - done
         elif lost is not None:
             done = self._lose(batch, done, lost)
         if done and lost is None:
@@ -492,7 +523,8 @@ class Run:
         handles: list[Future[Any]] = []
         last = min(batch.errors, default=done) if self._work.fails_fast else done
         if last < done:
-            handles = self._fail(_Failure(batch.start + last, batch.errors[last], batch, last))
+            # Those dropped with it may be before it.
+            handles = self._fail(_Failure(min(batch.start + last, self._first_dropped), batch.errors[last], batch, last))
         self._finished.append((batch.start + batch.taken, self._extract(batch, last)))
         # The worker may hold the batch a moment longer than the consumer wants its results; and an error must not hold itself,
         # through its traceback, whose frames may hold the batch.
@@ -505,7 +537,7 @@ class Run:
         if done:
             self._worker_names.add(batch.worker)
         self._tasks += done
-        self._failures += len(batch.errors)
+        self._failures += sum(place < done for place in batch.errors)  # one may be known a moment before its result is
         self._task_time += batch.seconds
 
     def _lose(self, batch: Batch, done: int, lost: BaseException) -> int:
@@ -514,11 +546,15 @@ class Run:
         if isinstance(lost, CancelledError):  # by whoever owns the executor: what else is pending would meet the same
             self._given_up += missing
             pending, self._pending = self._pending, deque()
-            if self._outcomes:
+            if not self._outcomes:
+                self._given_up += sum(map(len, pending))
+                self._first_dropped = min((stretch.start for stretch in pending), default=_NEVER)
+            else:
                 self._finished.extend((stretch.start, self._cancelled_outcomes(stretch, lost)) for stretch in pending)
         else:
             self._tasks += missing
             self._failures += missing
+            self._executor_breaks = isinstance(lost, BrokenExecutor)
             if missing > 1:
                 lost.add_note(f"abreast: {missing} tasks were lost together; which of them had run is not known")
         batch.results += [None] * missing
@@ -537,6 +573,7 @@ class Run:
     def _stop_behind(self, index: int) -> list[Future[Any]]:
         """Start no task behind `index`; return the handles of batches that need not be run."""
         self._limit = min(self._limit, index)
+        self._given_up += sum(len(stretch) for stretch in self._pending if stretch.start >= self._limit)
         self._pending = deque(stretch for stretch in self._pending if stretch.start < self._limit)
         behind = [batch for batch in self._running.values() if batch.start > self._limit]
         for batch in behind:
@@ -645,9 +682,9 @@ class Run:
         return results
 
     def _is_failure_due(self) -> bool:
-        if self._broken is not None:
-            return True
         failure = self._failure
+        if self._broken is not None and failure is None:
+            return not self._running or self._keeps_all
         return failure is not None and (self._limit < 0 or self._order.next >= failure.index)
 
     @_locked
@@ -703,21 +740,16 @@ class Run:
 
     @_locked
     def _take_back_overdue(self) -> None:
-        """Take the tasks that have not started out of batches over their time, above all for workers that have nothing to do.
+        """Take the tasks that have not started out of batches over their time, for workers that have nothing to do.
 
         The worker of such a batch is in a task that takes long, and looks at the clock only after it. Without this, tasks
         behind it would wait while others are idle, which shows at the end of a run (2 % of 2.5 s, when naps of 50 ms met in one batch).
         """
         self._look_again = None
-        if self._pending or not _SHARES:
+        if self._pending or not _SHARES or len(self._running) >= self._workers.count:
             return
         now = perf_counter()
-        somebody_is_idle = len(self._running) < self._workers.count
-        if not somebody_is_idle:
-            # Then only out of those that are not merely waiting for their turns at the GIL: what is stuck is older than what
-            # would be read next, and if it takes long it had better start.
-            now -= sys.getswitchinterval() * self._workers.count
-        for batch in self._running.values():
+        for batch in sorted(self._running.values(), key=lambda batch: batch.start):
             if (
                 batch.box is None
                 or not batch.began
@@ -728,8 +760,7 @@ class Run:
                 continue
             overdue_at = batch.began + batch.box
             if now < overdue_at:
-                if somebody_is_idle:
-                    self._look_again = min(self._look_again or overdue_at, overdue_at)
+                self._look_again = min(self._look_again or overdue_at, overdue_at)
                 continue
             # In this order. Once the signal is set, the worker starts at most the task at `done`: it looks at the signal after each
             # task, and then waits for this lock. With the GIL there is no third possibility; without, it would have to be shown
@@ -738,15 +769,15 @@ class Run:
             batch.cut = True
             keep = len(batch.results) + 1
             if keep < len(batch.items):
-                self._pending.appendleft(_Stretch(batch.start + keep, batch.items, keep, batch.context))
+                self._pending.append(_Stretch(batch.start + keep, batch.items, keep, batch.context))
                 batch.items = batch.items[:keep]
 
     def wait(self) -> None:
         """Wait, in a thread, until a `step` is worth while."""
         limit = self.wait_limit()
-        handle = self._handle_to_wait_for() if limit is None and here.worker is not None else None
+        handle = self._handle_to_wait_for() if self._deadline is None and here.worker is not None else None
         if handle is not None:
-            self._workers.executor.wait_for_call(handle, lambda: self._park(None))
+            self._workers.executor.wait_for_call(handle, lambda: self._park(limit))
         else:
             self._park(limit)
 
@@ -805,11 +836,20 @@ class Run:
         self._wake()
         return False
 
+    @_locked
+    def _is_over_time(self, batch: Batch) -> bool:
+        """Called by a worker whose batch has reached its box: whether it is to hand back what it has not started.
+
+        Not while a batch of the run waits in the executor's queue: then no worker is idle, and the rest would come behind that one.
+        Tasks may wait for earlier ones, as they may in the standard library, which starts them in order.
+        """
+        return self._running.get(batch.start) is not batch or all(other.began for other in self._running.values())
+
     # ---- the ends
 
     def _end(self) -> list[Any]:
         """Everything has been delivered: end the workers; then the error of the inputs, if there was one."""
-        error = self.source.error
+        error, self.source.error = self.source.error, None
         self._close(abandon=False)
         if error is not None:
             try:
@@ -825,7 +865,8 @@ class Run:
             if failure is None:
                 assert broken is not None
                 raise broken
-            self._note(failure.error, failure.batch, failure.place, further=self._failures - 1)
+            if not isinstance(failure.error, CancelledError):
+                self._note(failure.error, failure.batch, failure.place, further=self._failures - 1)
             raise failure.error
         finally:
             # error -> traceback -> this frame -> error; and the batch holds it too
@@ -841,8 +882,7 @@ class Run:
                 f"the run of {self.name} took longer than its timeout of {self._timeout:g} s: {tasks:,} tasks had ended"
             )
         self._expired = True
-        for handle in self._cancel_rest():
-            handle.cancel()
+        self._cancel(self._cancel_rest())
         self.scope.cancel()
         self._workers.end(abandon=True)
         return self._collect() or self._rest_after_timeout()
@@ -852,6 +892,7 @@ class Run:
         """What is not finished comes as cancelled. Return the handles to cancel."""
         why = CancelledError(f"the timeout of {self._timeout:g} s of the run was over")
         pieces = [(stretch.start, self._cancelled_outcomes(stretch, why)) for stretch in self._pending]
+        self._pending.clear()
         handles = self._stop_behind(-1)
         for batch in self._running.values():
             done = len(batch.results)
@@ -889,8 +930,7 @@ class Run:
         self._close(abandon=True)
 
     def _stop(self) -> None:
-        for handle in self._stop_all():
-            handle.cancel()
+        self._cancel(self._stop_all())
         self.scope.cancel()
 
     @_locked
@@ -921,8 +961,12 @@ class Run:
                 self._draw(last=True)
                 self._progress.close()
 
-    @_locked
     def _cancel_from_outside(self) -> None:
+        self._note_cancelled()
+        self.scope.cancel()  # tells the tasks, also if nobody asks for results just now
+
+    @_locked
+    def _note_cancelled(self) -> None:
         self._cancelled = True
         self._wake()
 

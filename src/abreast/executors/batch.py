@@ -35,7 +35,6 @@ from abreast.core.current import Scope, Task, here
 if TYPE_CHECKING:
     from collections.abc import Callable
     from concurrent.futures import Future
-    from types import TracebackType
 
 __all__ = ["Batch", "Finished", "RemoteTraceback", "Work", "run_batch"]
 
@@ -51,9 +50,10 @@ class Work:
         timed: whether each task's end is noted.
         scope: cancelled with the run.
         heed: called by a worker that found its batch's signal set; returns whether to stop. It takes no more than a moment.
+        is_over_time: called by a worker whose batch has reached its box; returns whether to hand back the rest.
     """
 
-    __slots__ = ("fails_fast", "fn", "heed", "name", "scope", "star", "timed")
+    __slots__ = ("fails_fast", "fn", "heed", "is_over_time", "name", "scope", "star", "timed")
 
     def __init__(
         self,
@@ -65,6 +65,7 @@ class Work:
         timed: bool,
         scope: Scope,
         heed: Callable[[Batch], bool],
+        is_over_time: Callable[[Batch], bool],
     ) -> None:
         self.fn = fn
         self.star = star
@@ -73,6 +74,7 @@ class Work:
         self.timed = timed
         self.scope = scope
         self.heed = heed
+        self.is_over_time = is_over_time
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _work_arrives, (self.fn, self.star, self.name, self.fails_fast, self.timed)
@@ -184,11 +186,15 @@ def _failure_arrives(error: BaseException, text: str) -> _Failure:
 
 
 def _work_arrives(fn: Callable[..., Any], star: bool, name: str, fails_fast: bool, timed: bool) -> Work:
-    return Work(fn, star=star, name=name, fails_fast=fails_fast, timed=timed, scope=Scope(), heed=_never_stops)
+    return Work(fn, star=star, name=name, fails_fast=fails_fast, timed=timed, scope=Scope(), heed=_no, is_over_time=_yes)
 
 
-def _never_stops(_batch: Batch) -> bool:
+def _no(_batch: Batch) -> bool:
     return False
+
+
+def _yes(_batch: Batch) -> bool:
+    return True
 
 
 def _batch_arrives(work: Work, start: int, items: list[Any], stride: int, box: float | None) -> Batch:
@@ -200,10 +206,10 @@ def _batch_arrives(work: Work, start: int, items: list[Any], stride: int, box: f
 def run_batch(batch: Batch) -> Finished:
     """Run the tasks of a batch in this thread; what they raise is their outcome, whatever it is."""
     before = here.running
-    here.running = batch
-    batch.worker = f"process {os.getpid()}" if batch.remote else threading.current_thread().name
-    batch.began = began = perf_counter()
-    try:
+    try:  # from here on: Ctrl-C may strike anywhere if this is the main thread
+        here.running = batch
+        batch.worker = f"process {os.getpid()}" if batch.remote else threading.current_thread().name
+        batch.began = began = perf_counter()
         _run_tasks(batch, None if batch.box is None else began + batch.box)
         batch.seconds = perf_counter() - began
         return _finished(batch)
@@ -250,14 +256,18 @@ def _run_tasks(batch: Batch, until: float | None) -> None:
                 if timed:
                     del batch.ends[done:]
                     end(clock())
-                batch.errors[done] = error.with_traceback(_from_user(error.__traceback__))
+                batch.errors[done] = _from_user(error)
                 append(None)
                 # An exception thrown in from outside may have struck between a task and the next: go by what is counted.
                 rest.__setstate__(done + 1)
                 if work.fails_fast or (signal and heed(batch)):
                     return
-            if len(results) >= total or (until is not None and clock() >= until):
+            if len(results) >= total:
                 return
+            if until is not None and (now := clock()) >= until:
+                if work.is_over_time(batch):
+                    return
+                until = now + (batch.box or 0)
     finally:
         # As in run_batch: this frame outlives the call if a task raised.
         del batch, work, results, signal, call, heed, fresh, append, end, rest
@@ -279,8 +289,9 @@ class _Star:
 _OURS = {_run_tasks.__code__, _Star.__call__.__code__}
 
 
-def _from_user(trace: TracebackType | None) -> TracebackType | None:
-    """Return the part of a traceback that begins in the user's function."""
+def _from_user(error: BaseException) -> BaseException:
+    """Return the error, its traceback beginning in the user's function."""
+    trace = error.__traceback__
     while trace is not None and trace.tb_frame.f_code in _OURS:
         trace = trace.tb_next
-    return trace
+    return BaseException.with_traceback(error, trace)  # not error.with_traceback, which a class of the user's may override

@@ -32,6 +32,11 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 
+def _run(batch: Batch) -> None:
+    """Run a batch; what came of it is in the batch."""
+    run_batch(batch)
+
+
 class _Tally:
     failed = 0
 
@@ -93,15 +98,18 @@ class Serial(concurrent.futures.Executor):
 
     def submit_call(self, batch: Batch, deliver: Deliver) -> Future[Any]:
         """For runs: run `batch` here and now, then call ``deliver(batch, None)``; see executors/base.py."""
-        future = self.submit(run_batch, batch)
+        future = self.submit(_run, batch)
         with self._counting:
             self._ended += len(batch.results) - 1
             self._failed += len(batch.errors)
-        for error in batch.errors.values():
-            if isinstance(error, KeyboardInterrupt):
-                raise error
-        deliver_from(batch, deliver, future)
-        return future
+        interrupts = [error for error in batch.errors.values() if isinstance(error, KeyboardInterrupt)]
+        try:
+            if interrupts:
+                raise interrupts[0]
+            deliver_from(batch, deliver, future)
+            return future
+        finally:
+            del interrupts, batch, future  # else: a task's error -> its traceback -> this frame -> the error
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:  # noqa: ARG002  # as Executor has it
         """Accept no more tasks. Nothing is waiting or running, so `wait` and `cancel_futures` have nothing to do."""
