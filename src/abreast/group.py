@@ -11,16 +11,24 @@
 Each function has a thread of its own (with `max_workers`: a pool's). The scope (core/current.py) is what asks: tasks, inner groups and
 runs in them, and `sleep` in the body, learn of its cancelling.
 
-`_lock` guards `_unfinished`, `_errors`, `_futures`, `_threads` and the state. Nothing is called under it but the waker of the one thread that waits
-in `__exit__`. It is re-entrant, for a signal handler that cancels the group.
+`_lock` guards `_unfinished`, `_waiting`, `_errors`, `_threads` and the state. Nothing is called under it but the waker of the one thread that
+waits in `__exit__`. It is re-entrant, for a signal handler that cancels the group.
 
-Invariants: a future of the group is counted in `_unfinished` from before its thread starts until its outcome is known, so
-`__exit__` cannot miss one, started by a task too. An outcome that comes when the block has been left (after a timeout
-or Ctrl-C) changes nothing but its future.
+Invariants
+    A future of the group is in `_unfinished` from before its thread starts until its outcome is known, so `__exit__` cannot
+    miss one, started by a task too; the state becomes "closed" in the moment in which none is left.
+
+    It is in `_waiting` as well until a thread has begun it. Who takes it out of there settles it: a thread, that runs it; or
+    `cancel`, and a thread that comes later finds nothing to do. Sets, not counts: a start that Ctrl-C interrupts cannot
+    know whether its thread runs.
+
+    An outcome that comes when the block has been left (after a timeout or Ctrl-C) changes nothing but its future.
 """
 
 from __future__ import annotations
 
+import atexit
+import inspect
 import itertools
 import logging
 import sys
@@ -33,13 +41,13 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, overload
 
 from abreast.core.check import count_or_none, function, initargs_tuple, seconds_or_none, text_or_none
-from abreast.core.current import Body, Scope, Task, body, current_scopes, here, name_of
+from abreast.core.current import Body, Scope, Task, current_scopes, here, locked, name_of
 from abreast.core.future import Future
+from abreast.executors.crew import _let_writes_end
 from abreast.executors.threads import ThreadPool
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
-    from contextvars import Token
     from types import TracebackType
     from typing import Self
 
@@ -90,6 +98,8 @@ class TaskGroup:
 
     Leaving the block raises, when all have ended: an ``ExceptionGroup`` of what the tasks and the body raised (tasks
     that ended with CancelledError because they were asked to are no errors). Ctrl-C goes first: what runs is left behind.
+    What else is no ``Exception``, out of the body, is waited for and goes up as it is: SystemExit, asyncio's CancelledError.
+    Where the group was cancelled from outside, and did not get everything done, leaving it raises `CancelledError`.
 
     Args:
         max_workers: how many functions may run at the same time, at least 1, on the threads of a pool. None: each has a thread.
@@ -113,15 +123,17 @@ class TaskGroup:
         self._pool = None if max_workers is None else ThreadPool(max_workers, f"TaskGroup-{next(_numbers)}")
         self._lock = threading.RLock()
         self._scope = Scope()
-        self._futures: set[Future[Any]] = set()  # not started yet, in a pool
+        self._waiting: set[Future[Any]] = set()
+        self._unfinished: set[Future[Any]] = set()
         self._threads: set[threading.Thread] = set()
-        self._unfinished = 0
         self._started = 0
         self._errors: list[BaseException] = []
+        self._cut_short = False
+        """Whether a task was cancelled, or ended with CancelledError because it was asked to."""
         self._state = "new"  # -> "open" -> "closed"
         self._waker: Callable[[], object] | None = None
         self._outer: tuple[Scope, ...] = ()
-        self._token: Token[Body | None] | None = None
+        self._body: Body | None = None
         self._deadline: float | None = None
         self._timer: threading.Timer | None = None
         self._expired = False
@@ -152,10 +164,10 @@ class TaskGroup:
         Args:
             target: the function; or a Thread, whose ``run`` is what runs, and whose own name, context and daemon mark stay.
             args, kwargs: its arguments.
-            name: the name of the thread and the task; default: the function's name and a number.
+            name: the name of the thread and the task; default: the function's name and a number. With `max_workers`, of the task.
 
         Returns:
-            The `Future` of the call; of a Thread, one whose result is None.
+            The `Future` of the call; of a Thread, one whose result is None. A cancelled one, if the group has been cancelled.
 
         Raises:
             TypeError: a wrong argument.
@@ -175,7 +187,7 @@ class TaskGroup:
             if args != () or kwargs is not None or name is not None:
                 raise TypeError("args, kwargs and name do not go with a Thread: it has its own")
             return self._start_thread(target)
-        function("target", target)
+        _function("target", target)
         text_or_none("name", name)
         arguments = initargs_tuple("args", args)
         if kwargs is not None and not hasattr(kwargs, "keys"):
@@ -191,117 +203,156 @@ class TaskGroup:
         >>> future.result()
         [1, 2]
         """
-        function("fn", fn)
+        _function("fn", fn)
         return self._start(fn, args, kwargs, None)
 
     def _start(self, fn: Callable[..., T], args: tuple[Any, ...], kwargs: dict[str, Any], name: str | None) -> Future[T]:
         future: Future[T] = Future()
-        number = self._admit()
-        if number is None:
-            future.cancel()
-            return future
         future._fn, future._args, future._kwargs = fn, args, kwargs
         future._context = copy_context()
         label = name or name_of(fn)
         run = partial(self._run, future, _Job(label, self._scope))
         try:
-            if self._pool is not None:
-                with self._lock:
-                    self._futures.add(future)
+            number = self._admit(future)
+            if number is None:
+                self._give_up(future)
+            elif self._pool is not None:
+                future._owner = self._pool._crew  # a task that waits for it there for good is told (DeadlockDetected)
                 self._pool.submit(run)
             else:
                 self._launch(_Thread(run, name or f"{label}-{number}"))
         except BaseException:
-            self._settled(None)
+            self._give_up(future)
             raise
         return future
-
-    def _launch(self, thread: threading.Thread) -> None:
-        with self._lock:
-            if len(self._threads) > 2 * self._unfinished + 64:  # a group that goes on for long
-                self._threads = {other for other in self._threads if other.is_alive()}
-            self._threads.add(thread)
-        try:
-            thread.start()
-        except BaseException:
-            with self._lock:
-                self._threads.discard(thread)
-            raise
 
     def _start_thread(self, thread: threading.Thread) -> Future[None]:
         future: Future[None] = Future()
         if thread.ident is not None:
             raise RuntimeError(f"{thread!r} has been started before; a group takes a Thread that has not")
-        if self._admit() is None:
-            future.cancel()
-            return future
-        future.set_running_or_notify_cancel()
-        # The thread's own run() is wrapped on the instance, the one way to learn of its error; taken off again when it runs.
-        thread.run = partial(self._run_thread, thread, thread.run, future)  # type: ignore[method-assign]  # see above
+        # The thread's run() is wrapped on the instance, the one way to learn of its error; taken off again when it runs.
+        run, own = thread.run, vars(thread).get("run")
         try:
-            self._launch(thread)
-        except BaseException:
-            self._settled(None)
+            if self._admit(future) is None:
+                self._give_up(future)
+            else:
+                thread.run = partial(self._run_thread, thread, run, own, future)  # type: ignore[method-assign]  # see above
+                self._launch(thread)
+        except BaseException as error:
+            if isinstance(error, Exception):  # else Ctrl-C: it may come to run yet, and is to find the wrapper
+                _unwrap(thread, own)
+            self._give_up(future)
             raise
         return future
 
-    def _admit(self) -> int | None:
+    @locked
+    def _admit(self, future: Future[Any]) -> int | None:
         """Count one more task; None if the group has been cancelled, and the task is not to start.
 
         Raises:
             RuntimeError: outside of the block.
         """
-        with self._lock:
-            if self._state != "open":
-                when = "before its with block is entered" if self._state == "new" else "after its with block has been left"
-                raise RuntimeError(f"a task cannot be started in a TaskGroup {when}")
-            if self._scope.cancelled:
-                return None
-            self._unfinished += 1
-            self._started += 1
-            return self._started
+        if self._state != "open":
+            when = "before its with block is entered" if self._state == "new" else "after its with block has been left"
+            raise RuntimeError(f"a task cannot be started in a TaskGroup {when}")
+        self._waiting.add(future)
+        self._unfinished.add(future)
+        if self._scope.cancelled:  # looked at last: a `cancel` that comes now finds the future
+            return None
+        self._started += 1
+        return self._started
+
+    def _launch(self, thread: threading.Thread) -> None:
+        self._keep(thread)
+        try:
+            thread.start()
+        except BaseException as error:
+            self._forget(thread)
+            if isinstance(error.__context__, KeyboardInterrupt):  # 3.11: 'release unlocked lock', out of Event.wait
+                raise error.__context__ from None
+            raise
+
+    @locked
+    def _keep(self, thread: threading.Thread) -> None:
+        if len(self._threads) > 2 * len(self._unfinished) + 64:  # a group that goes on for long
+            self._threads = {other for other in self._threads if other.ident is None or other.is_alive()}
+        self._threads.add(thread)
+
+    @locked
+    def _forget(self, thread: threading.Thread) -> None:
+        if thread.ident is None:  # else Ctrl-C struck when it was running already
+            self._threads.discard(thread)
 
     # ---- in the threads
 
     def _run(self, future: Future[Any], job: _Job) -> None:
-        with self._lock:
-            self._futures.discard(future)
-        before, here.running = here.running, job
+        before, worker = here.running, here.worker
+        outer = None if worker is None else worker.task
         try:
-            future._run(job)  # claimed, called in its context, published; or found cancelled
+            if self._begin(future):
+                here.running = job
+                if worker is not None:
+                    worker.task = future  # what it runs, for who looks for a deadlock
+                future._run(job)  # claimed, called in its context, published; or found cancelled
         finally:
             here.running = before
-            self._settled(future._exception)
-            del future
+            if worker is not None:
+                worker.task = outer
+            self._settled(future, future._exception)
+            del future, outer
 
-    def _run_thread(self, thread: threading.Thread, run: Callable[[], object], future: Future[None]) -> None:
-        del thread.run  # the wrapper; the class's own is there again
-        before, here.running = here.running, _Job(thread.name, self._scope)
+    def _run_thread(self, thread: threading.Thread, run: Callable[[], object], own: object, future: Future[None]) -> None:
+        _unwrap(thread, own)
+        before = here.running
         error: BaseException | None = None
         try:
-            run()
-        except BaseException as raised:  # to the group, instead of threading.excepthook
-            error = raised.with_traceback(raised.__traceback__ and raised.__traceback__.tb_next)
-            future.set_exception(error)
-        else:
-            future.set_result(None)
+            if self._begin(future) and future._claim():
+                here.running = _Job(thread.name, self._scope)
+                try:
+                    run()
+                except BaseException as raised:  # to the group, instead of threading.excepthook
+                    error = raised.with_traceback(raised.__traceback__ and raised.__traceback__.tb_next)
+                if future._publish(None, error):
+                    future._invoke_callbacks(BaseException)
         finally:
             here.running = before
-            self._settled(error)
-            del error, future, thread, run
+            self._settled(future, error)
+            del error, future, thread, run, own
 
-    def _settled(self, error: BaseException | None) -> None:
+    @locked
+    def _begin(self, future: Future[Any]) -> bool:
+        """A thread comes to run `future`. False if it was cancelled, and is settled."""
+        begins = future in self._waiting
+        self._waiting.discard(future)
+        return begins
+
+    def _settled(self, future: Future[Any], error: BaseException | None) -> None:
         """A task has ended. Its error, unless it only did as it was asked, is the group's."""
-        with self._lock:
-            fails = error is not None and not (isinstance(error, CancelledError) and self._scope.cancelled)
-            if fails and self._state == "open":
-                self._errors.append(error)  # type: ignore[arg-type]  # not None: see above
-            self._unfinished -= 1
-            waker = self._waker if self._unfinished == 0 else None
-        if fails:
-            self.cancel()
-        if waker is not None:
-            waker()
+        try:
+            if error is not None and self._note(error):
+                self.cancel()
+        finally:
+            self._end(future)
+
+    @locked
+    def _note(self, error: BaseException) -> bool:
+        if isinstance(error, CancelledError) and self._scope.cancelled:
+            self._cut_short = True
+            return False
+        if self._state == "open":
+            self._errors.append(error)
+        return True
+
+    @locked
+    def _end(self, future: Future[Any]) -> bool:
+        """Count a task no more; whether no thread had begun it."""
+        waited = future in self._waiting
+        self._unfinished.discard(future)
+        self._waiting.discard(future)
+        if not self._unfinished and self._waker is not None:
+            self._waker()
+            self._waker = None
+        return waited
 
     # ---- cancel
 
@@ -317,11 +368,30 @@ class TaskGroup:
         >>> future.exception()
         CancelledError()
         """
-        self._scope.cancel()
-        with self._lock:
-            futures = list(self._futures)
-        for future in futures:
-            future.cancel()  # its place in the pool finds it cancelled, and counts it as settled
+        try:
+            self._scope.cancel()
+        finally:
+            self._cancel_waiting()
+
+    def _cancel_waiting(self) -> None:
+        for future in self._not_begun():
+            try:
+                self._give_up(future)
+            except BaseException:  # Ctrl-C, or out of a callback of the user's: the others are cancelled all the same
+                self._cancel_waiting()
+                raise
+
+    @locked
+    def _not_begun(self) -> list[Future[Any]]:
+        return list(self._waiting)
+
+    def _give_up(self, future: Future[Any]) -> None:
+        """Cancel a task, unless a thread has begun it."""
+        if future.cancel():
+            self._cut_short = True
+            if self._end(future):
+                future._claim()  # tells those who wait for it in the standard library's way
+                future._drop_call()
 
     @property
     def cancelled(self) -> bool:
@@ -331,59 +401,81 @@ class TaskGroup:
     # ---- the block
 
     def __enter__(self) -> Self:
-        with self._lock:
-            if self._state != "new":
-                raise RuntimeError("a TaskGroup can be entered once")
-            self._state = "open"
-        if self._timeout is not None:
-            self._deadline = monotonic() + self._timeout
-            self._timer = threading.Timer(self._timeout, self._expire)
-            self._timer.name, self._timer.daemon = "TaskGroup-timeout", True
-            self._timer.start()
-        self._outer = current_scopes()
-        for scope in self._outer:
-            scope.watch(self.cancel)
-        self._token = body.set(Body(self._scope, here.running))
+        self._open()
+        try:
+            self._outer = current_scopes()
+            for scope in self._outer:
+                scope.watch(self.cancel)
+            self._body = Body(self._scope)
+            if self._timeout is not None:
+                self._deadline = monotonic() + self._timeout
+                self._timer = threading.Timer(min(self._timeout, threading.TIMEOUT_MAX), self._expire)
+                self._timer.name, self._timer.daemon = "TaskGroup-timeout", True
+                self._timer.start()
+        except BaseException:
+            self._leave()
+            raise
         return self
 
+    @locked
+    def _open(self) -> None:
+        if self._state != "new":
+            raise RuntimeError("a TaskGroup can be entered once")
+        self._state = "open"
+
     def __exit__(self, exc_type: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> bool:
-        with suppress(ValueError, RuntimeError):  # left in another context than it was entered in (a generator's)
-            if self._token is not None:
-                body.reset(self._token)
+        in_time = False
         try:
-            if error is not None:
-                if isinstance(error, KeyboardInterrupt):
-                    self._leave()
-                    return False
-                self.cancel()
-            in_time = self._wait()
+            if not isinstance(error, KeyboardInterrupt):
+                if error is not None:
+                    self.cancel()
+                in_time = self._wait()
+                if in_time:
+                    self._close(abandon=False)
         except BaseException:  # KeyboardInterrupt while waiting
             self._leave()
             raise
-        asked_to_end = isinstance(error, CancelledError) and self._scope.cancelled
-        errors = ([] if error is None or asked_to_end else [error]) + self._errors
         if not in_time:
             self._leave()
-            self._raise_timeout(errors)
-        self._close(abandon=False)
-        return self._finish(error, errors)
+        return self._finish(error, in_time)
 
-    def _finish(self, error: BaseException | None, errors: list[BaseException]) -> bool:
+    def _finish(self, error: BaseException | None, in_time: bool) -> bool:
+        """Raise what is to be raised, now that all is over. Return whether the body's own error ends here."""
+        errors, self._errors = self._errors, []
+        problem: BaseException | None = None
         try:
-            if isinstance(error, (SystemExit, GeneratorExit)):  # as it is: who exits a program does not look for it in a group
-                if others := [other for other in errors if other is not error]:
-                    LOGGER.error("lost to a %r", error, exc_info=BaseExceptionGroup("errors in a TaskGroup", others))
+            if isinstance(error, KeyboardInterrupt):
                 return False
-            if errors:
-                tasks = f"{len(errors)} error{'s' * (len(errors) > 1)} in a TaskGroup of {self._started} tasks"
-                raise BaseExceptionGroup(tasks, errors) from None
-            if error is not None and any(scope.cancelled for scope in self._outer):
-                return False  # the outer group's doing: its CancelledError goes up to it
-            return error is not None
+            asked_to_end = isinstance(error, CancelledError) and self._scope.cancelled
+            if isinstance(error, Exception) and not asked_to_end:
+                errors.insert(0, error)
+            problem = self._problem(errors, in_time)
+            if error is not None and not isinstance(error, Exception):  # nobody looks for a SystemExit in an ExceptionGroup
+                if problem is not None:
+                    LOGGER.error("a TaskGroup was left by %r; this is lost to it", error, exc_info=problem)
+                return False
+            if problem is not None:
+                raise problem from problem.__cause__
+            if (asked_to_end or self._cut_short) and any(scope.cancelled for scope in self._outer):
+                if error is not None:
+                    return False
+                raise CancelledError("the TaskGroup was cancelled: the task or group that it is part of has been asked to end")
+            return asked_to_end
         finally:
             # error -> traceback -> this frame -> errors
-            self._errors = []
-            del error, errors
+            del error, errors, problem
+
+    def _problem(self, errors: list[BaseException], in_time: bool) -> BaseException | None:
+        """Return what to raise for the errors and the timeout, if anything."""
+        once = list({id(error): error for error in errors}.values())  # the body too raises a task's, out of result()
+        text = f"{_count(len(once), 'error')} in a TaskGroup of {_count(self._started, 'task')}"
+        group = BaseExceptionGroup(text, once) if once else None
+        if in_time:
+            return group
+        left = _count(len(self._unfinished), "task")
+        problem = TimeoutError(f"a TaskGroup took longer than its timeout of {self._timeout:g} s: {left} had not ended")
+        problem.__cause__ = group
+        return problem
 
     def _expire(self) -> None:
         """The time is up, in the timer's thread: tasks and body are asked to end, whatever the body is at."""
@@ -391,38 +483,30 @@ class TaskGroup:
         self.cancel()
 
     def _wait(self) -> bool:
-        """Wait until no task is left; False if the time is up."""
-        while True:
-            lock = threading.Lock()
-            lock.acquire()
-            with self._lock:
-                if not self._unfinished:
-                    break
-                self._waker = lock.release
-            try:
-                limit = -1.0 if self._deadline is None else min(max(0.0, self._deadline - monotonic()), threading.TIMEOUT_MAX)
-                if not lock.acquire(timeout=limit):
-                    return False
-            finally:
-                with self._lock:
-                    self._waker = None
-        with self._lock:
-            threads = [thread for thread in self._threads if thread is not threading.current_thread()]
-        for thread in threads:  # their functions have ended; the threads are about to
+        """Wait until no task is left, and close; False if the time is up."""
+        while (lock := self._close_or_park()) is not None:
+            limit = -1.0 if self._deadline is None else min(max(0.0, self._deadline - monotonic()), threading.TIMEOUT_MAX)
+            if not lock.acquire(timeout=limit):
+                return False
+        for thread in self._ending_threads():
             thread.join()
         return not self._expired
 
-    def _raise_timeout(self, errors: list[BaseException]) -> None:
-        try:
-            timeout = TimeoutError(
-                f"a TaskGroup took longer than its timeout of {self._timeout:g} s: {self._unfinished} tasks had not ended"
-            )
-            if errors:
-                raise timeout from BaseExceptionGroup("errors before the timeout", errors)
-            raise timeout
-        finally:
-            self._errors = []
-            del errors
+    @locked
+    def _close_or_park(self) -> threading.Lock | None:
+        """Close if no task is left; else return a lock that is released when this is to be asked again."""
+        if not self._unfinished:
+            self._state = "closed"
+            return None
+        lock = threading.Lock()
+        lock.acquire()
+        self._waker = lock.release
+        return lock
+
+    @locked
+    def _ending_threads(self) -> list[threading.Thread]:
+        """Their functions have ended, and they are about to."""
+        return [thread for thread in self._threads if thread.is_alive() and thread is not threading.current_thread()]
 
     def _leave(self) -> None:
         """End at once: cancel what has not started, leave behind what runs."""
@@ -430,25 +514,48 @@ class TaskGroup:
         self._close(abandon=True)
 
     def _close(self, *, abandon: bool) -> None:
-        with self._lock:
-            self._state = "closed"
+        self._state = "closed"
+        if self._body is not None:
+            self._body.leave()
         for scope in self._outer:
             scope.unwatch(self.cancel)
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer.join()
+        timer, self._timer = self._timer, None  # they hold each other
+        if timer is not None:
+            timer.cancel()
+            if not abandon:
+                timer.join()
         if self._pool is not None:
             if abandon:
                 self._pool._crew.abandon()
             else:
                 self._pool.shutdown(wait=True)
+        self._threads = set()
 
     def __repr__(self) -> str:
         state = f"{self._state}, cancelled" if self._scope.cancelled else self._state
-        return f"<TaskGroup {state}: {self._started} started, {self._unfinished} not ended>"
+        return f"<TaskGroup {state}: {self._started} started, {len(self._unfinished)} not ended>"
 
 
 _numbers = itertools.count()
+atexit.register(_let_writes_end)  # of threads that were left behind
+
+
+def _function(name: str, value: object) -> None:
+    function(name, value)
+    if inspect.iscoroutinefunction(value):
+        raise TypeError(f"{name} must not be a coroutine function ({name_of(value)}): threads cannot await what it returns")
+
+
+def _unwrap(thread: threading.Thread, own: Any) -> None:
+    """Take the wrapper of ``run`` off a Thread; `own` is what its user had set there."""
+    if own is None:
+        vars(thread).pop("run", None)
+    else:
+        thread.run = own  # type: ignore[method-assign]  # as it was
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}{'s' * (number != 1)}"
 
 
 # ---- what a task calls to end when it is asked to
@@ -488,19 +595,25 @@ def sleep(seconds: float) -> None:
         raise TypeError(f"seconds must be a number, not {seconds!r}")
     if not seconds >= 0:  # also refuses nan
         raise ValueError(f"seconds must be at least 0, not {seconds!r}")
-    scopes = current_scopes()
     checkpoint()
-    if seconds == 0:
-        return
-    woken = threading.Event()
-    for scope in scopes:
-        scope.watch(woken.set)
+    end = monotonic() + float(seconds)
+    scopes = current_scopes()
+    # A bare lock, since a signal handler may cancel at any step: an Event's own lock could be held by this very thread.
+    # (SimpleQueue.get(timeout) waits for ever, on 3.11 and 3.12, if the time is up while it looks.)
+    alarm = threading.Lock()
+    alarm.acquire()
+
+    def wake() -> None:
+        with suppress(RuntimeError):  # another scope has woken it already
+            alarm.release()
+
     try:
-        end = monotonic() + seconds
+        for scope in scopes:
+            scope.watch(wake)
         while (left := end - monotonic()) > 0:
-            if woken.wait(min(left, threading.TIMEOUT_MAX)):
+            if alarm.acquire(timeout=min(left, threading.TIMEOUT_MAX)):
                 break
     finally:
         for scope in scopes:
-            scope.unwatch(woken.set)
+            scope.unwatch(wake)
     checkpoint()

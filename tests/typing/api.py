@@ -4,11 +4,25 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
-from collections.abc import Iterator
+import threading
+from collections.abc import AsyncIterator, Iterable, Iterator
 from typing import assert_type
 
 import abreast
-from abreast import Future, PoolStatistics, SerialExecutor, ThreadPoolExecutor
+from abreast import (
+    AsyncResults,
+    Future,
+    Outcome,
+    PoolStatistics,
+    Results,
+    RunOptions,
+    RunSummary,
+    SerialExecutor,
+    Task,
+    TaskGroup,
+    TaskOptions,
+    ThreadPoolExecutor,
+)
 
 
 def fetch(url: str, *, retries: int = 0) -> bytes:
@@ -45,3 +59,107 @@ except abreast.DeadlockDetected as deadlock:
     assert_type(deadlock.chain, tuple[str, ...])
 except abreast.AbreastError:
     pass
+
+
+# ---- runs
+
+urls = ["a", "b"]
+
+
+def add(a: int, b: int) -> int:
+    return a + b
+
+
+assert_type(abreast.map(fetch, urls), list[bytes])
+assert_type(abreast.map(fetch, (url for url in urls), max_workers=3, ordered=False, timeout=1.5, chunksize="auto"), list[bytes])
+assert_type(abreast.imap(fetch, urls, buffersize=3, kind="serial"), Results[bytes])
+assert_type(abreast.outcomes(fetch, urls, executor=executor), Results[Outcome[bytes]])
+assert_type(abreast.aimap(fetch, urls, progress=True), AsyncResults[bytes])
+assert_type(abreast.map(add, [1], [2], strict=True), list[int])
+assert_type(abreast.map(lambda number: number * 2, [1]), list[int])
+
+# A function of one argument and its inputs have to fit.
+abreast.map(fetch, [1, 2])  # type: ignore[arg-type]
+abreast.imap(fetch, [1, 2])  # type: ignore[arg-type]
+abreast.outcomes(fetch, [1, 2])  # type: ignore[arg-type]
+abreast.aimap(fetch, [1, 2])  # type: ignore[arg-type]
+abreast.map(add, [1])  # type: ignore[arg-type]
+abreast.map(5, [1])  # type: ignore[call-overload]
+abreast.map(fetch)  # type: ignore[call-overload]
+abreast.map(fetch, 5)  # type: ignore[call-overload]
+
+# Options are those there are, and of their types.
+abreast.map(fetch, urls, workers=3)  # type: ignore[call-overload]
+abreast.map(fetch, urls, max_workers="3")  # type: ignore[call-overload]
+abreast.map(fetch, urls, chunksize="big")  # type: ignore[call-overload]
+abreast.map(fetch, urls, kind="threads")  # type: ignore[call-overload]
+abreast.map(fetch, urls, initializer=print)  # type: ignore[call-overload]
+
+options: RunOptions = {"max_workers": 3, "timeout": None, "name": "fetch", "executor": None}
+wrong: RunOptions = {"max_worker": 3}  # type: ignore[typeddict-unknown-key]
+per_task: TaskOptions = {"task_timeout": 3, "name": None}
+assert_type(abreast.map(fetch, urls, **options), list[bytes])
+assert_type(abreast.map(fetch, urls, **per_task), list[bytes])
+
+with abreast.imap(fetch, urls) as results:
+    assert_type(results, Results[bytes])
+    for page in results:
+        assert_type(page, bytes)
+    assert_type(next(results), bytes)
+    assert_type(results.summary(), RunSummary)
+    assert_type(results.summary().wall_time, float)
+    results.close()
+pages: Iterator[bytes] = abreast.imap(fetch, urls)
+again: Iterable[bytes] = results
+
+for outcome in abreast.outcomes(fetch, urls):
+    assert_type(outcome, Outcome[bytes])
+    assert_type(outcome.index, int)
+    assert_type(outcome.value, bytes | None)
+    assert_type(outcome.error, BaseException | None)
+    assert_type(outcome.result(), bytes)
+    assert_type(outcome.ok, bool)
+    assert_type(outcome.attempts, int)
+    assert_type(outcome.worker, str)
+    assert_type(outcome.duration, float)
+
+assert_type(executor.imap(fetch, urls, buffersize=3), Results[bytes])
+assert_type(executor.outcomes(fetch, urls), Results[Outcome[bytes]])
+assert_type(SerialExecutor().imap(add, [1], [2]), Results[int])
+assert_type(executor.map(add, [1], [2], chunksize="auto"), Iterator[int])
+executor.imap(fetch, urls, wokers=1)  # type: ignore[call-arg]
+
+
+async def runs() -> None:
+    assert_type(await abreast.amap(fetch, urls, max_workers=3), list[bytes])
+    assert_type(await abreast.amap(add, [1], [2]), list[int])
+    await abreast.amap(fetch, [1])  # type: ignore[arg-type]
+    async for page in abreast.aimap(fetch, urls):
+        assert_type(page, bytes)
+    async with abreast.aimap(fetch, urls) as results:
+        assert_type(results, AsyncResults[bytes])
+        assert_type(await anext(results), bytes)
+        await results.aclose()
+    pages: AsyncIterator[bytes] = abreast.aimap(fetch, urls)
+    assert_type(pages, AsyncIterator[bytes])
+
+
+# ---- groups and tasks
+
+with TaskGroup(max_workers=3, timeout=1.5) as group:
+    assert_type(group, TaskGroup)
+    assert_type(group.submit(fetch, "a", retries=1), Future[bytes])
+    assert_type(group.start(fetch, ("a",), {"retries": 1}, name="fetch a"), Future[bytes])
+    assert_type(group.start(threading.Thread()), Future[None])
+    assert_type(group.cancelled, bool)
+    group.cancel()
+    group.submit(fetch, 5)  # type: ignore[arg-type]
+    group.start(fetch, 5)  # type: ignore[call-overload]
+
+task = abreast.current_task()
+assert_type(task, Task | None)
+if task is not None:
+    assert_type(task.index, int | None)
+    assert_type(task.cancelled, bool)
+abreast.sleep(0.5)
+abreast.checkpoint()

@@ -10,8 +10,8 @@ A `Scope` is what is cancelled as one: a run, a group, a worker that was left be
 
 A thread knows its innermost scopes by `here`, a thread-local object that whoever runs a task sets and restores, once per batch:
 a task that does not ask pays nothing. The body of a ``with TaskGroup()`` block is known by a context variable instead, because
-a coroutine may await inside it while others use the same thread; with it stands what the thread was running, since contexts
-are copied to tasks, and the body of a block is none of theirs.
+a coroutine may await inside it while others use the same thread; with it stands the thread, and what that was running, since
+contexts are copied to tasks and workers, and the body of a block is none of theirs.
 
 A scope's lock guards its watchers. It is re-entrant, for a finalizer or signal handler that cancels while this thread holds it;
 watchers are called without it.
@@ -22,12 +22,14 @@ from __future__ import annotations
 import functools
 import threading
 from contextvars import ContextVar
-from typing import TYPE_CHECKING, Any, NamedTuple
+from threading import get_ident
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar, cast
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from concurrent.futures import Future
     from typing import Protocol
+
+    from abreast.core.future import Future
 
     class Running(Protocol):
         """Who runs the user's function in a thread: a batch of a run, a task of a group."""
@@ -40,44 +42,80 @@ if TYPE_CHECKING:
     class Worker(Protocol):
         """A thread of an executor."""
 
+        task: Future[Any] | None
+
         @property
         def scope(self) -> Scope: ...
-        @property
-        def task(self) -> Future[Any] | None: ...
 
 
-__all__ = ["Scope", "Task", "current_scopes", "current_task", "here", "name_of"]
+__all__ = ["Body", "Scope", "Task", "current_scopes", "current_task", "here", "locked", "name_of"]
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+def locked(method: Callable[Concatenate[Any, P], R]) -> Callable[Concatenate[Any, P], R]:
+    """Run a method under its object's `_lock`, an RLock, which no Ctrl-C leaves held.
+
+    `acquire` stands inside the ``try``: signals are handled right after the call. (``with`` is not safe so on 3.14; see core/future.py.)
+    """
+
+    @functools.wraps(method)
+    def with_lock(self: Any, *args: P.args, **kwargs: P.kwargs) -> R:
+        lock = self._lock
+        try:
+            lock.acquire()
+            return method(self, *args, **kwargs)
+        finally:
+            try:  # noqa: SIM105  # suppress() is a call, after which a signal could be handled
+                lock.release()
+            except RuntimeError:  # Ctrl-C while another thread held it: that goes on
+                pass
+
+    return cast("Callable[Concatenate[Any, P], R]", with_lock)
 
 
 class Scope:
-    """What is cancelled as one. `cancel` may be called from any thread, more than once."""
+    """What is cancelled as one. `cancel` may be called from any thread, more than once: again, if Ctrl-C has interrupted it."""
 
     __slots__ = ("_lock", "_watchers", "cancelled")
 
     def __init__(self) -> None:
         self.cancelled = False
         self._lock = threading.RLock()
-        self._watchers: list[Callable[[], object]] = []
+        self._watchers: dict[Callable[[], object], None] = {}
 
     def cancel(self) -> None:
-        with self._lock:
-            self.cancelled = True
-            watchers, self._watchers = self._watchers, []
-        for watcher in watchers:
-            watcher()
+        self.cancelled = True
+        while (watcher := self._next()) is not None:
+            try:
+                watcher()
+            except (
+                BaseException
+            ):  # Ctrl-C, maybe before it did anything; or out of a callback of the user's, which is not called twice
+                self.cancel()
+                raise
+            self.unwatch(watcher)  # only now: one that has not been told stays
+
+    @locked
+    def _next(self) -> Callable[[], object] | None:
+        return next(iter(self._watchers), None)
 
     def watch(self, watcher: Callable[[], object]) -> None:
-        """Call `watcher` once, when this is cancelled: at once, if it is. It must not raise or block."""
-        with self._lock:
-            if not self.cancelled:
-                self._watchers.append(watcher)
-                return
-        watcher()
+        """Call `watcher` when this is cancelled: at once, if it is; twice, if two cancel at once. It must not raise or block."""
+        if not self._enter(watcher):
+            watcher()
 
+    @locked
+    def _enter(self, watcher: Callable[[], object]) -> bool:
+        if self.cancelled:
+            return False
+        self._watchers[watcher] = None
+        return True
+
+    @locked
     def unwatch(self, watcher: Callable[[], object]) -> None:
-        with self._lock:
-            if watcher in self._watchers:
-                self._watchers.remove(watcher)
+        self._watchers.pop(watcher, None)
 
 
 class Task:
@@ -120,22 +158,48 @@ class _Here(threading.local):
 here = _Here()
 
 
-class Body(NamedTuple):
-    """The body of a with block: its scope, and what the thread was running when it was entered."""
+class Body:
+    """The body of a with block: its scope, and the thread it was entered in and what that was running.
 
-    scope: Scope
-    running: Running | None
+    Entered when made. Contexts that were copied meanwhile, by a coroutine or for a worker, keep it: it is over for them as well.
+    """
+
+    __slots__ = ("outer", "over", "running", "scope", "thread")
+
+    def __init__(self, scope: Scope) -> None:
+        self.scope = scope
+        self.running = here.running
+        self.thread = get_ident()
+        self.outer = _innermost()
+        self.over = False
+        _body.set(self)
+
+    def leave(self) -> None:
+        """The block has been left; not always in the context it was entered in (a generator's), nor the innermost first."""
+        self.over = True
+        self.running = None
+        if _body.get() is self:
+            _body.set(_innermost())
+
+    def is_here(self) -> bool:
+        return self.running is here.running and self.thread == get_ident()
 
 
-body: ContextVar[Body | None] = ContextVar("abreast.body", default=None)
+_body: ContextVar[Body | None] = ContextVar("abreast.body", default=None)
+
+
+def _innermost() -> Body | None:
+    body = _body.get()
+    while body is not None and body.over:
+        body = body.outer
+    return body
 
 
 def current_scopes() -> tuple[Scope, ...]:
     """Return the scopes this thread works in now; if one is cancelled, what runs here should end."""
-    inside = body.get()
-    running, worker = here.running, here.worker
+    body, running, worker = _innermost(), here.running, here.worker
     return (
-        *(() if inside is None or inside.running is not running else (inside.scope,)),
+        *(() if body is None or not body.is_here() else (body.scope,)),
         *(() if running is None else (running.scope,)),
         *(() if worker is None else (worker.scope,)),
     )
@@ -159,10 +223,10 @@ def current_task() -> Task | None:
     running, worker = here.running, here.worker
     if running is not None:
         return running.current_task()
-    future = None if worker is None else worker.task
-    if worker is None or future is None:
+    fn = None if worker is None else getattr(worker.task, "_fn", None)
+    if worker is None or fn is None:  # also in a callback: its task has ended
         return None
-    return Task(name_of(getattr(future, "_fn", None)), None, 1, (worker.scope,))
+    return Task(name_of(fn), None, 1, (worker.scope,))
 
 
 def name_of(fn: object) -> str:

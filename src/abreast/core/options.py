@@ -7,7 +7,6 @@ with the nearest that there is.
 from __future__ import annotations
 
 import concurrent.futures  # noqa: TC003  # whoever looks up the annotations of RunOptions needs it
-import difflib
 from reprlib import repr as short
 from typing import TYPE_CHECKING, Any, Literal, TypedDict, get_args
 
@@ -141,6 +140,8 @@ def _check_executor(options: Mapping[str, Any], checked: Mapping[str, Any]) -> N
 def _unknown(name: str, value: object, known: Collection[str]) -> str:
     if name in _OF_POOLS:
         return f"{name}={short(value)} belongs to a pool: give it to the executor's constructor, and the executor as executor="
+    import difflib
+
     nearest = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
     hint = f"; did you mean {nearest[0]!r}?" if nearest else f"; the options are: {', '.join(known)}"
     return f"there is no option {name!r} (given {name}={short(value)}){hint}"

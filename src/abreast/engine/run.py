@@ -615,7 +615,7 @@ class Run:
     def _wake_after(self, batch: Batch) -> None:
         """Wake the consumer if it could do something now."""
         if (
-            (self._failure is not None and self._is_failure_due())
+            self._is_failure_due()
             or (not self._running and not self._pending)
             or (
                 self._live
@@ -683,8 +683,8 @@ class Run:
 
     def _is_failure_due(self) -> bool:
         failure = self._failure
-        if self._broken is not None and failure is None:
-            return not self._running or self._keeps_all
+        if self._broken is not None and (self._keeps_all or not self._running):
+            return True  # what is before the failure, if there is one, cannot be run any more
         return failure is not None and (self._limit < 0 or self._order.next >= failure.index)
 
     @_locked
@@ -859,12 +859,12 @@ class Run:
         return []
 
     def _raise_failure(self) -> None:
-        failure, broken = self._failure, self._broken
+        failure, broken, first = self._failure, self._broken, self._order.next
         self.give_up()
         try:
-            if failure is None:
-                assert broken is not None
+            if broken is not None and (failure is None or failure.index > first):
                 raise broken
+            assert failure is not None
             if not isinstance(failure.error, CancelledError):
                 self._note(failure.error, failure.batch, failure.place, further=self._failures - 1)
             raise failure.error

@@ -23,9 +23,7 @@ from __future__ import annotations
 
 import itertools
 import os
-import pickle
 import threading
-import traceback
 from contextvars import Context
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -171,6 +169,9 @@ class _Failure:
         self.error = error
 
     def __reduce__(self) -> tuple[Any, ...]:
+        import pickle
+        import traceback
+
         error = self.error
         text = "".join(traceback.format_exception(error))
         try:
