@@ -403,10 +403,14 @@ class TestArguments:
         async def fetch():
             pass
 
+        class Fetch:
+            async def __call__(self):
+                pass
+
         with TaskGroup() as group:
             for call in (group.start, group.submit):
-                for fn in (fetch, functools.partial(fetch)):
-                    with pytest.raises(TypeError, match=r"must not be a coroutine function \(.*fetch\)"):
+                for fn in (fetch, functools.partial(fetch), Fetch()):
+                    with pytest.raises(TypeError, match="must not be a coroutine function .* a thread cannot await"):
                         call(fn)
 
     @pytest.mark.parametrize("seconds", [True, "1", None])
@@ -1606,7 +1610,7 @@ class TestReferences:
 
         assert [ref() for ref in use()] == [None, None]
 
-    @pytest.mark.parametrize("how", ["task", "thread", "body", "result", "both", "exit", "timeout", "nested"])
+    @pytest.mark.parametrize("how", ["task", "thread", "body", "result", "both", "exit", "ctrl-c", "timeout", "nested"])
     def test_errors(self, max_workers, how, no_gc):
         class Known(Exception):
             def __init__(self):
@@ -1636,6 +1640,9 @@ class TestReferences:
                 elif how == "exit":
                     wait([group.submit(raise_it)])
                     sys.exit()
+                elif how == "ctrl-c":
+                    wait([group.submit(raise_it)])
+                    raise KeyboardInterrupt
                 elif how == "timeout":
                     wait([group.submit(raise_it)])
                     sleep(LONG)
@@ -1652,7 +1659,7 @@ class TestReferences:
             logging.disable(logging.NOTSET)
         assert known
         left = [ref() for ref in known + groups]
-        if how == "timeout":  # the thread that was left behind is about to end
+        if how in ("timeout", "ctrl-c"):  # the threads that were left behind are about to end
             deadline = time.monotonic() + 5
             while any(left) and time.monotonic() < deadline:
                 time.sleep(0.001)
@@ -1733,6 +1740,29 @@ class TestScarceThreads:
         with pytest.raises(RuntimeError):
             group.submit(int)
         checkpoint()
+
+
+@pytest.mark.skipif(sys.version_info < (3, 13), reason="sub-interpreters of before 3.13 have no public enough module")
+def test_in_a_sub_interpreter():
+    """Where threads cannot be daemons."""
+    done = run_python("""
+        try:
+            import _interpreters
+        except ImportError:
+            import _xxsubinterpreters as _interpreters
+        interpreter = _interpreters.create()
+        problem = _interpreters.exec(interpreter, '''if 1:
+            from abreast import TaskGroup, sleep
+            for workers in (None, 2):
+                with TaskGroup(workers, timeout=60) as group:
+                    future = group.submit(pow, 2, 5)
+                    group.submit(sleep, 0.001)
+                print(future.result(), flush=True)
+        ''')
+        print(problem)
+        _interpreters.destroy(interpreter)
+    """)
+    assert (done.stdout, done.stderr, done.returncode) == ("32\n32\nNone\n", "", 0)
 
 
 class TestDeadlock:

@@ -28,7 +28,6 @@ Invariants
 from __future__ import annotations
 
 import atexit
-import inspect
 import itertools
 import logging
 import sys
@@ -40,7 +39,7 @@ from functools import partial
 from time import monotonic
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, overload
 
-from abreast.core.check import count_or_none, function, initargs_tuple, seconds_or_none, text_or_none
+from abreast.core.check import count_or_none, function, initargs_tuple, no_coroutine_function, seconds_or_none, text_or_none
 from abreast.core.current import Body, Scope, Task, current_scopes, here, locked, name_of
 from abreast.core.future import Future
 from abreast.executors.crew import _let_writes_end
@@ -98,8 +97,8 @@ class TaskGroup:
 
     Leaving the block raises, when all have ended: an ``ExceptionGroup`` of what the tasks and the body raised (tasks
     that ended with CancelledError because they were asked to are no errors). Ctrl-C goes first: what runs is left behind.
-    What else is no ``Exception``, out of the body, is waited for and goes up as it is: SystemExit, asyncio's CancelledError.
-    Where the group was cancelled from outside, and did not get everything done, leaving it raises `CancelledError`.
+    What else comes out of the body and is no ``Exception``, such as SystemExit or asyncio's CancelledError, goes up as it is,
+    when all have ended. A group that was cancelled from outside, and did not get everything done, raises `CancelledError`.
 
     Args:
         max_workers: how many functions may run at the same time, at least 1, on the threads of a pool. None: each has a thread.
@@ -187,7 +186,8 @@ class TaskGroup:
             if args != () or kwargs is not None or name is not None:
                 raise TypeError("args, kwargs and name do not go with a Thread: it has its own")
             return self._start_thread(target)
-        _function("target", target)
+        function("target", target)
+        no_coroutine_function("target", target, "a thread")
         text_or_none("name", name)
         arguments = initargs_tuple("args", args)
         if kwargs is not None and not hasattr(kwargs, "keys"):
@@ -203,7 +203,8 @@ class TaskGroup:
         >>> future.result()
         [1, 2]
         """
-        _function("fn", fn)
+        function("fn", fn)
+        no_coroutine_function("fn", fn, "a thread")
         return self._start(fn, args, kwargs, None)
 
     def _start(self, fn: Callable[..., T], args: tuple[Any, ...], kwargs: dict[str, Any], name: str | None) -> Future[T]:
@@ -410,7 +411,9 @@ class TaskGroup:
             if self._timeout is not None:
                 self._deadline = monotonic() + self._timeout
                 self._timer = threading.Timer(min(self._timeout, threading.TIMEOUT_MAX), self._expire)
-                self._timer.name, self._timer.daemon = "TaskGroup-timeout", True
+                self._timer.name = "TaskGroup-timeout"
+                with suppress(RuntimeError):  # a sub-interpreter that has no daemon threads
+                    self._timer.daemon = True
                 self._timer.start()
         except BaseException:
             self._leave()
@@ -434,6 +437,7 @@ class TaskGroup:
                     self._close(abandon=False)
         except BaseException:  # KeyboardInterrupt while waiting
             self._leave()
+            self._errors = []  # error -> traceback -> frame of its thread -> self
             raise
         if not in_time:
             self._leave()
@@ -510,11 +514,13 @@ class TaskGroup:
 
     def _leave(self) -> None:
         """End at once: cancel what has not started, leave behind what runs."""
-        self.cancel()
-        self._close(abandon=True)
+        try:
+            self.cancel()
+        finally:  # also if a callback of the user's raises what ends that
+            self._close(abandon=True)
 
     def _close(self, *, abandon: bool) -> None:
-        self._state = "closed"
+        self._refuse_starts()
         if self._body is not None:
             self._body.leave()
         for scope in self._outer:
@@ -529,6 +535,10 @@ class TaskGroup:
                 self._pool._crew.abandon()
             else:
                 self._pool.shutdown(wait=True)
+
+    @locked
+    def _refuse_starts(self) -> None:
+        self._state = "closed"
         self._threads = set()
 
     def __repr__(self) -> str:
@@ -538,12 +548,6 @@ class TaskGroup:
 
 _numbers = itertools.count()
 atexit.register(_let_writes_end)  # of threads that were left behind
-
-
-def _function(name: str, value: object) -> None:
-    function(name, value)
-    if inspect.iscoroutinefunction(value):
-        raise TypeError(f"{name} must not be a coroutine function ({name_of(value)}): threads cannot await what it returns")
 
 
 def _unwrap(thread: threading.Thread, own: Any) -> None:

@@ -56,8 +56,7 @@ def fails_at(*bad):
 
 def wait_failed(results, failures=1):
     end = time.monotonic() + PATIENCE
-    # Settled, not only counted: in between, the run does not know of it yet.
-    while results._run._failures < failures:
+    while results.summary().failures < failures:
         assert time.monotonic() < end
         time.sleep(0)
 

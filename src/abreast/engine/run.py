@@ -577,6 +577,7 @@ class Run:
         self._pending = deque(stretch for stretch in self._pending if stretch.start < self._limit)
         behind = [batch for batch in self._running.values() if batch.start > self._limit]
         for batch in behind:
+            batch.stopped = True
             batch.signal.append(None)
         return [batch.handle for batch in behind if batch.handle is not None]
 
@@ -982,10 +983,9 @@ class Run:
 
     @_locked
     def _counts(self) -> tuple[int, int, int]:
-        """Return how many tasks have ended, how many of them failed, and how many workers are at work."""
+        """Return how many tasks have ended, how many failed (in batches that are over), and how many workers are at work."""
         finished = self._tasks + sum(len(batch.results) for batch in self._running.values())
-        failed = self._failures + sum(len(batch.errors) for batch in self._running.values())
-        return finished, failed, min(len(self._running), self._workers.count)
+        return finished, self._failures, min(len(self._running), self._workers.count)
 
     def left(self) -> int | None:
         """Return how many results are still to come, if the inputs can tell."""

@@ -82,7 +82,7 @@ class Batch:
     """Some consecutive inputs of a run on their way through a worker."""
 
     __slots__ = (
-        "began", "box", "context", "cut", "ends", "errors", "handle", "items", "remote", "results", "seconds", "sent", "signal", "start", "stride",
+        "began", "box", "context", "cut", "ends", "errors", "handle", "items", "remote", "results", "seconds", "sent", "signal", "start", "stopped", "stride",
         "submitting", "taken", "work", "worker",
     )  # fmt: skip
 
@@ -106,6 +106,8 @@ class Batch:
         # of the engine
         self.signal: list[None] = []
         self.taken = 0
+        self.stopped = False
+        """Whether no task of it is to be started any more."""
         self.cut = False
         """Whether tasks that had not started were taken out of `items`; the signal stays set then."""
         self.handle: Future[Any] | None = None
@@ -236,6 +238,8 @@ def _run_tasks(batch: Batch, until: float | None) -> None:
     fresh = Context if batch.context is None else batch.context.copy
     append, end, clock, stride = results.append, batch.ends.append, perf_counter, batch.stride
     total = len(batch.items)
+    if batch.stopped:  # when a worker had it already, so that it could not be cancelled
+        return
     rest = iter(batch.items)
     try:
         while True:
