@@ -213,7 +213,9 @@ class TestThreadObjects:
 
     def test_one_with_a_target_and_a_daemon(self):
         results = []
-        thread = threading.Thread(target=lambda *args, **kwargs: results.append((args, kwargs)), args=(1,), kwargs={"b": 2}, daemon=True)
+        thread = threading.Thread(
+            target=lambda *args, **kwargs: results.append((args, kwargs)), args=(1,), kwargs={"b": 2}, daemon=True
+        )
         with TaskGroup() as group:
             group.start(thread)
         assert results == [((1,), {"b": 2})]
@@ -1041,7 +1043,11 @@ class TestCurrentTask:
     def test_in_a_group(self, max_workers):
         with TaskGroup(max_workers) as group:
             futures = [group.submit(seen), group.start(seen, name="T1"), group.submit(functools.partial(seen))]
-        assert [future.result(0) for future in futures] == [("seen", None, 1, False), ("T1", None, 1, False), ("seen", None, 1, False)]
+        assert [future.result(0) for future in futures] == [
+            ("seen", None, 1, False),
+            ("T1", None, 1, False),
+            ("seen", None, 1, False),
+        ]
 
     def test_in_a_group_after_a_cancel(self, max_workers):
         def task():

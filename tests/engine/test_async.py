@@ -273,7 +273,7 @@ class TestEnds:
             done, _ = await asyncio.wait([waiting], timeout=1)
             waiting.cancel()
             assert done
-            assert waiting.result() == [0]
+            assert waiting.result() in ([], [0])  # it may not have had its turn before
 
         assert self.finish(end) == [1, 2]
 

@@ -19,6 +19,8 @@ import pytest
 from tests.engine.stand_ins import PATIENCE, Backwards, Gate, Inline, Recording
 from tests.helpers import in_threads
 
+pytestmark = pytest.mark.whole  # hardly depends on the version of Python; there the fast set has enough to do
+
 try:
     FORK = multiprocessing.get_context("fork")
 except ValueError:  # not on Windows

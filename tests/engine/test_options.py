@@ -17,6 +17,8 @@ from abreast.core.options import Kind
 
 from tests.engine.stand_ins import WAYS, every_way
 
+pytestmark = pytest.mark.whole  # hardly depends on the version of Python; there the fast set has enough to do
+
 
 def square(x):
     return x * x

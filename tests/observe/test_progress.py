@@ -24,6 +24,8 @@ from abreast.observe.progress import check_progress, open_progress, printable, r
 
 from tests.helpers import run_python
 
+pytestmark = pytest.mark.whole  # hardly depends on the version of Python; there the fast set has enough to do
+
 RICH = int(importlib.metadata.version("rich").split(".")[0])
 needs_rich_14 = pytest.mark.skipif(RICH < 14, reason="rich knows these variables from 14 on")
 needs_pty = pytest.mark.skipif(not hasattr(os, "openpty"), reason="no pseudo-terminals here")
