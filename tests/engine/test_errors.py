@@ -11,6 +11,7 @@ import threading
 import time
 import traceback
 from concurrent.futures import CancelledError
+from contextlib import suppress
 
 import abreast
 import pytest
@@ -515,17 +516,18 @@ class TestCtrlC:
             """],
             stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
         )  # fmt: skip
-        assert program.stdout.readline() == "started\n"
-        for _ in range(20):  # the main thread may not have come to where it waits: the signal is for whatever it does
-            begun = time.monotonic()
-            program.send_signal(signal.SIGINT)
-            try:
-                program.wait(1)
-                break
-            except subprocess.TimeoutExpired:
-                pass
-        took = time.monotonic() - begun
-        _, stderr = program.communicate()
+        try:
+            assert program.stdout.readline() == "started\n"
+            for _ in range(20):  # the main thread may not have come to where it waits: the signal is for whatever it does
+                begun = time.monotonic()
+                program.send_signal(signal.SIGINT)
+                with suppress(subprocess.TimeoutExpired):
+                    program.wait(1)
+                    break
+            took = time.monotonic() - begun
+        finally:
+            program.kill()
+            _, stderr = program.communicate()
         assert program.returncode in (-signal.SIGINT, 130), stderr
         assert "KeyboardInterrupt" in stderr
         assert took < 1

@@ -90,9 +90,7 @@ class Scope:
         while (watcher := self._next()) is not None:
             try:
                 watcher()
-            except (
-                BaseException
-            ):  # Ctrl-C, maybe before it did anything; or out of a callback of the user's, which is not called twice
+            except BaseException:  # Ctrl-C, maybe before it did anything; or out of a user's callback, which is not called twice
                 self.cancel()
                 raise
             self.unwatch(watcher)  # only now: one that has not been told stays
