@@ -8,6 +8,7 @@ import itertools
 import multiprocessing
 import operator
 import os
+import pickle
 import re
 import threading
 from concurrent.futures import BrokenExecutor, CancelledError, ProcessPoolExecutor
@@ -15,6 +16,7 @@ from concurrent.futures.process import BrokenProcessPool
 
 import abreast
 import pytest
+from abreast.executors.batch import Batch, Finished, _Failure
 
 from tests.engine.stand_ins import PATIENCE, Backwards, Gate, Inline, Recording
 from tests.helpers import in_threads
@@ -255,6 +257,24 @@ class TestForkedProcesses:
             with abreast.imap(waits_for_event, range(1000), executor=pool, chunksize=1) as results:
                 next(results)
             assert results.summary().tasks < 10
+
+
+def test_what_comes_back_is_shown_when_it_is_complete():
+    """The consumer may look at a batch at any moment; what `results` counts has to have its error and its time."""
+    batch = Batch(None, 0, [1, 2], None, 1, None)
+    shown = []
+
+    class Errors(dict):
+        def items(self):
+            shown.append((len(batch.results), len(batch.ends)))
+            return super().items()
+
+    failure = pickle.loads(pickle.dumps(Finished([None], {0: _Failure(KeyError())}, [1.0], "", 0.0, 1.0))).errors[0]
+    batch.load(Finished([None, 4], Errors({0: failure}), [1.0, 2.0], "there", 0.5, 1.5))
+    assert all(not results for results, _ in shown)
+    assert batch.results == [None, 4]
+    assert isinstance(batch.errors[0], KeyError)
+    assert batch.ends == [1.0, 2.0]
 
 
 @forks

@@ -258,6 +258,28 @@ class TestBuffersize:
         assert inputs.count <= buffersize + 1
         results.close()
 
+    def test_room_that_comes_while_a_step_is_taken_is_seen(self):
+        inputs = Reads()
+        with Gate() as gate:
+            results = abreast.imap(gate, inputs, max_workers=2, chunksize=1, buffersize=50)
+            run = results._run
+            run.start()
+            collect = run._collect
+
+            def collect_late():
+                gate.let(1, 2, 3)
+                while len(run._running) > 1:
+                    pass
+                return collect()
+
+            run._collect = collect_late
+            assert run.step() is None
+            run._collect = collect
+            sees = not run.begin_wait(lambda: None)
+            read_more = inputs.count > 4
+            results.close()
+        assert sees or read_more
+
     @kinds
     def test_counts_what_has_been_completed_and_not_been_taken(self, kind):
         inputs = Reads(100)
@@ -684,6 +706,23 @@ class TestEnds:
 
             assert in_threads(consume, close)[1]
 
+    def test_closing_in_another_thread_while_a_step_is_taken_does_not_wait_for_what_runs(self):
+        with Gate() as gate:
+            results = abreast.imap(gate, range(3), max_workers=1, chunksize=1)
+            run = results._run
+            run.start()
+            assert run.step() is None
+            gate.wait_started(0)
+            run._stop()  # the other thread has come so far in give_up()
+            stepping = threading.Thread(target=run.step)
+            stepping.start()
+            stepping.join(1)
+            waits = stepping.is_alive()
+            results.close()
+            gate.open()
+            stepping.join()
+        assert not waits
+
     def test_a_run_that_was_read_to_its_end_leaves_no_thread(self):
         before = threading.active_count()
         results = abreast.imap(square, range(100), max_workers=4)
@@ -779,13 +818,13 @@ class TestTimeoutOfOutcomes:
 
     def test_what_was_completed_behind_a_task_that_hangs_comes_with_its_value(self):
         with Gate() as gate:
-            got = self.outcomes(gate, {0}, [0, 1, 2, 3])
+            got = self.outcomes(gate, {0}, [0, 1, 2, 3], timeout=0.5)
         assert [outcome.cancelled for outcome in got] == [True, False, False, False]
         assert [outcome.value for outcome in got[1:]] == [1, 4, 9]
 
     def test_attempts_tell_what_was_running_from_what_never_started(self):
         with Gate() as gate:
-            got = self.outcomes(gate, {1}, range(6), max_workers=1, name="mill")
+            got = self.outcomes(gate, {1}, range(6), max_workers=1, name="mill", timeout=0.5)
         assert [outcome.attempts for outcome in got] == [1, 1, 0, 0, 0, 0]
         assert [bool(outcome.worker) for outcome in got] == [True, True, False, False, False, False]
         assert [outcome.duration for outcome in got[1:]] == [0.0] * 5
@@ -793,7 +832,7 @@ class TestTimeoutOfOutcomes:
     def test_what_has_not_been_read_of_an_iterator_of_unknown_length_is_left_there(self):
         inputs = Reads()
         with Gate() as gate:
-            got = self.outcomes(gate, {3}, inputs, max_workers=1)
+            got = self.outcomes(gate, {3}, inputs, max_workers=1, timeout=0.5)
         assert [outcome.index for outcome in got] == list(range(inputs.count))
         assert [outcome.cancelled for outcome in got[3:]] == [True] * (inputs.count - 3)
 

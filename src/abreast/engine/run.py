@@ -23,7 +23,8 @@ Invariants
     over for it.
     No task at an index above `_limit` is started once that is set: `_limit` is the place of the first error where results come in order, and
     -1 when the run is over.
-    A consumer that waits is woken: `_news` is set with everything that could matter to it, and looked at before it parks.
+    A consumer that waits is woken: `_news` is set with everything that could matter to it, reset before a step looks at anything, and
+    looked at before it parks.
 """
 
 from __future__ import annotations
@@ -207,7 +208,7 @@ class Run:
         self._limit = self._first_dropped = _NEVER
         self._failure: _Failure | None = None
         self._broken: BaseException | None = None  # the executor refused a batch, or a bug of ours
-        self._expired = self._cancelled = self._executor_breaks = False
+        self._expired = self._cancelled = self._executor_breaks = self._stopped = False
         self._go_on_here = False
         self._sends: int | None = None  # the thread that is sending batches
 
@@ -283,6 +284,7 @@ class Run:
         """
         if self.over:
             return []
+        self._news = False  # before anything is looked at: what comes from now on may have been missed by this step
         if not self._sends_itself:
             self._fill()
             self._take_back_overdue()
@@ -304,6 +306,8 @@ class Run:
             self._raise_failure()
         if self._is_finished():
             return self._rest_after_timeout() if self._expired else self._end()
+        if self._stopped:
+            return []
         if self._deadline is not None and monotonic() >= self._deadline:
             return self._expire()
         return None
@@ -638,7 +642,6 @@ class Run:
     @_locked
     def _collect(self) -> list[Any]:
         """Return what can be yielded now."""
-        self._news = False
         results: list[Any] = []
         while self._finished:
             start, piece = self._finished.popleft()
@@ -690,9 +693,10 @@ class Run:
 
     @_locked
     def _is_finished(self) -> bool:
-        """Whether every input has been read and every outcome taken."""
+        """Whether every input has been read and every outcome taken; not if another thread has given the run up, and ends it."""
         return (
-            (self.source.exhausted or self._limit != _NEVER)
+            not self._stopped
+            and (self.source.exhausted or self._limit != _NEVER)
             and not self._pending
             and not self._running
             and not self._finished
@@ -936,6 +940,7 @@ class Run:
 
     @_locked
     def _stop_all(self) -> list[Future[Any]]:
+        self._stopped = True
         handles = self._stop_behind(-1)
         self._given_up += sum(len(batch.items) - len(batch.results) for batch in self._running.values())
         for batch in self._running.values():
@@ -945,10 +950,14 @@ class Run:
         self._wake()
         return handles
 
+    @_locked
+    def _is_first_to_close(self) -> bool:
+        first, self.over = not self.over, True
+        return first
+
     def _close(self, *, abandon: bool) -> None:
-        if self.over:
+        if not self._is_first_to_close():
             return
-        self.over = True
         self._ended = perf_counter()
         self.source.close()
         self._order = InOrder()

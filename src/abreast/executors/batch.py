@@ -130,10 +130,11 @@ class Batch:
         return self.work.fn, item if self.work.star else (item,)
 
     def load(self, finished: Finished) -> None:
-        """Take over what came back from another process."""
+        """Take over what came back from another process; the results last, since what they count has to be complete."""
         if finished.results is not self.results:
-            self.results, self.errors, self.ends, self.worker, self.began, self.seconds = finished
             self.errors = {place: failure.error for place, failure in finished.errors.items()}
+            self.ends, self.worker, self.began, self.seconds = finished[2:]
+            self.results = finished.results
 
     def __repr__(self) -> str:
         return f"<Batch {self.work.name} {self.start}-{self.start + len(self.items) - 1}: {len(self.results)} done>"
