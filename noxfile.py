@@ -38,14 +38,14 @@ def lint(session: nox.Session) -> None:
 def tests(session: nox.Session) -> None:
     """The whole suite, mypy and the examples in the documents included, on this Python."""
     session.install("-e", ".[test]")
-    session.run("pytest", "-q", *session.posargs)
+    session.run("pytest", "-q", "-n", "2", *session.posargs)
 
 
 @nox.session(python=NEWER)
 def newer(session: nox.Session) -> None:
     """The fast set, and CPython's own tests of concurrent.futures with our classes, on newer Pythons."""
     session.install("-e", ".[fast]")
-    session.run("pytest", "-q", "-m", "not whole and not clients", *session.posargs)
+    session.run("pytest", "-q", "-n", "2", "-m", "not whole and not clients", *session.posargs)
     session.run("python", "tests/conformance/run_cpython.py", success_codes=[0, 3])  # 3: installed without its tests
 
 
