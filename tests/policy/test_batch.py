@@ -20,7 +20,6 @@ from abreast.policy.batch import (
     time_target,
 )
 
-pytest.importorskip("hypothesis")  # not to be had for free-threaded Python
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 

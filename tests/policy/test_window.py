@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import pytest
 from abreast.policy.window import batch_limit, items_to_read, wakes_reader
 
-pytest.importorskip("hypothesis")  # not to be had for free-threaded Python
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
