@@ -21,6 +21,8 @@ def test_every_file_opens_with_what_it_is(path):
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.name)
 def test_a_file_with_a_lock_or_a_thread_opens_with_a_picture(path):
     text = path.read_text()
+    if path.name == "course.py":  # code that is shown to users
+        return
     if re.search(r"threading\.(Lock|RLock|Condition|Thread)\(", text):
         opening = text.split('"""')[1]
         assert "::" in opening, "no picture"
@@ -38,5 +40,7 @@ def test_an_exception_to_a_check_has_a_code_and_a_reason(path):
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.name)
 def test_nothing_sleeps_prints_or_reads_the_wall_clock(path):
     text = re.sub(r'""".*?"""', "", path.read_text(), flags=re.DOTALL)
+    if path.parent.name == "cli":  # the one that writes for a living
+        text = re.sub(r"\bprint\(", "", text)
     for word in (r"\bprint\(", r"time\.sleep", r"time\.time\("):
         assert not re.search(word, text), f"{path}: {word}"

@@ -148,6 +148,10 @@ class Results(BaseResults, Iterator[T]):
         if not self._exact:
             self._piece = len(piece)
 
+    def is_next_ready(self) -> bool:
+        """Whether ``next()`` has a result at hand and will not wait: for who writes out results, as many at once as there are."""
+        return bool(self._ready)
+
     def close(self) -> None:
         """End the run: cancel what waits, leave behind what runs. Nothing happens if it is over."""
         self._drop()

@@ -1,0 +1,126 @@
+"""The command itself: finds subcommands, says errors in one line, and ends with the right status.
+
+==========  ======================================================================
+status      meaning
+==========  ======================================================================
+0           everything was done
+1           a task failed, or the run was cut short by one of its own limits
+2           the command was used wrongly, an input is not readable, an output not writable
+128 + n     ended by signal n: 130 Ctrl-C, 143 SIGTERM, 129 hang-up, 141 nobody reads the output
+==========  ======================================================================
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import os
+import signal
+import sys
+from typing import TYPE_CHECKING, NoReturn
+
+import click
+
+import abreast
+from abreast.cli.signals import Terminated, raise_on_signals
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+__all__ = ["main"]
+
+COMMANDS = ("demo", "map")
+"""In the order of the help; each is ``command`` in the module of its name."""
+
+
+class Commands(click.Group):
+    """Subcommands whose modules are imported when they are asked for: ``abreast --version`` imports none."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002  # click's signature
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002  # click's signature
+        if cmd_name not in COMMANDS:
+            return None
+        command: click.Command = importlib.import_module(f"abreast.cli.{cmd_name}").command
+        return command
+
+    def resolve_command(self, ctx: click.Context, args: list[str]) -> tuple[str | None, click.Command | None, list[str]]:
+        if args and args[0] not in COMMANDS and not args[0].startswith("-"):
+            import difflib
+
+            near = difflib.get_close_matches(args[0], COMMANDS, 1)
+            raise click.UsageError(f"no command {args[0]!r}" + (f"; did you mean {near[0]!r}?" if near else ""), ctx)
+        return super().resolve_command(ctx, args)
+
+
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.version_option(abreast.__version__, "--version", prog_name="abreast", message="%(prog)s %(version)s")
+def abreast_command() -> None:
+    """Run Python functions side by side, and see what each of them did.
+
+    \b
+    Start here:
+      abreast demo --fast                       two seconds that show what concurrency does on this machine
+      abreast map MODULE:FUNCTION lines.txt     call a function on every line of a file, in order, on threads
+    """  # noqa: D301  # the character itself is click's mark of lines to be left as they are
+
+
+def main(args: Sequence[str] | None = None) -> NoReturn:
+    """Run the command and end the program.
+
+    Args:
+        args: the words after ``abreast``; those of this process by default.
+    """
+    with raise_on_signals():
+        try:
+            status = abreast_command.main(args, prog_name="abreast", standalone_mode=False) or 0
+            sys.stdout.flush()
+        except click.ClickException as error:
+            status = tell(error)
+        except (KeyboardInterrupt, click.Abort) as error:
+            number = error.number if isinstance(error, Terminated) else signal.SIGINT
+            status = 128 + number
+        except BrokenPipeError:
+            status = closed_pipe()
+        except OSError as error:  # the text of demo or help could not be written
+            say(f"abreast: {error.strerror or error}")
+            status = 2
+    end(status)
+
+
+def tell(error: click.ClickException) -> int:
+    """Say an error of usage in one line, and return the exit status."""
+    if isinstance(error, click.exceptions.NoArgsIsHelpError):
+        say(error.format_message())
+        return error.exit_code
+    context = getattr(error, "ctx", None)
+    command = context.command_path if context is not None else "abreast"
+    message = error.format_message().strip().removesuffix(".")
+    help_of = f" (see {command} --help)" if isinstance(error, click.UsageError) else ""
+    say(f"{command}: {message}{help_of}")
+    return error.exit_code
+
+
+def say(message: str) -> None:
+    """Write one line on standard error, if there is one."""
+    if sys.stderr is not None:
+        with contextlib.suppress(OSError, ValueError):  # nobody is left to be told
+            sys.stderr.write(message + "\n")
+            sys.stderr.flush()
+
+
+def closed_pipe() -> int:
+    """Return the exit status for: nobody reads the output any more, as after ``| head -1``."""
+    return 128 + getattr(signal, "SIGPIPE", 13)
+
+
+def end(status: int) -> NoReturn:
+    """End the program without a complaint from the interpreter about an output that is closed."""
+    try:
+        sys.stdout.flush()
+    except (OSError, ValueError, AttributeError):
+        # What is left in the buffer would be tried again, and complained about, when the interpreter ends.
+        with contextlib.suppress(OSError, ValueError, AttributeError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    sys.exit(status)

@@ -1,0 +1,332 @@
+"""``abreast map MODULE:FUNCTION [FILE]``: a function over lines.
+
+::
+
+    FILE ─ reading.Inputs ─▶ outcomes(…) ─▶ lines of JSON ─ output.Output ─▶ -o FILE, standard output
+      main thread, lazily      tasks: the function, and its result made JSON, so that either's error is the task's
+
+Everything that can be wrong with the command line is found before anything is run; an output that was opened for nothing is gone then.
+"""
+
+from __future__ import annotations
+
+import json
+import reprlib
+import sys
+from time import monotonic
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from abreast.cli.function import described, load_function, name_of_function
+from abreast.cli.main import closed_pipe, say
+from abreast.cli.output import NobodyReads, Output, OutputError, open_output
+from abreast.cli.reading import InputError, Inputs, Line, TimeIsUp, open_inputs
+from abreast.functions import outcomes
+from abreast.observe.progress import printable
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import TypeAlias
+
+    from abreast.core.outcome import Outcome
+    from abreast.engine.results import Results
+
+    Task: TypeAlias = Outcome[str]
+
+__all__ = ["command"]
+
+FAILURES_SHOWN = 20
+"""Failed tasks named on standard error, one line each; all of them would bury the rest."""
+
+EPILOG = """\b
+Examples
+  abreast map os.path:getsize names.txt            sizes of the files that are named in names.txt
+  find . -name '*.py' -print0 | abreast map -0 os.path:getsize
+  abreast map -j 32 --outcomes -o pages.jsonl scraper:fetch urls.txt
+  abreast map --json 'operator:itemgetter("id")'   is no function's name: write a small module instead
+
+\b
+Exit status
+  0  every task has succeeded                2    wrong usage, unreadable input, unwritable output
+  1  a task failed, or a limit ended the run 130  Ctrl-C (143 SIGTERM, 141 nobody reads the output)
+"""
+
+
+class _Seconds(click.FloatRange):
+    name = "seconds"
+
+    def __init__(self) -> None:
+        super().__init__(min=0, min_open=True)
+
+
+@click.command("map", epilog=EPILOG)
+@click.argument("function", metavar="MODULE:FUNCTION")
+@click.argument("file", metavar="[FILE]", default="-")
+@click.option("--json", "as_json", is_flag=True, help="Each line of FILE is a JSON value, not text.")
+@click.option("-0", "--null", is_flag=True, help="Inputs end with a NUL byte, not with a line end, as after find -print0.")
+@click.option("-o", "--output", metavar="FILE", help="Write results to FILE; one that exists is refused.")
+@click.option("--force", is_flag=True, help="Replace the output FILE when the run has come to its end.")
+@click.option(
+    "--outcomes",
+    "with_outcomes",
+    is_flag=True,
+    help='Write {"index", "input", "value" or "error", "attempts", "duration"} for every input, failed ones too.',
+)
+@click.option(
+    "-j",
+    "--max-workers",
+    "--jobs",
+    metavar="N",
+    type=click.IntRange(min=1),
+    help="Tasks at once; by default cores + 4, at most 32.",
+)
+@click.option(
+    "-k/-u",
+    "--keep-order/--unordered",
+    "ordered",
+    default=True,
+    help="Results in the order of the inputs (default), or as completed.",
+)
+@click.option("--max-failures", metavar="N", type=click.IntRange(min=1), help="End the run when N tasks have failed.")
+@click.option("--timeout", metavar="SECONDS", type=_Seconds(), help="End the run after so long.")
+@click.option("--task-timeout", metavar="SECONDS", type=_Seconds(), help="A task that runs longer has failed.")
+@click.option(
+    "--kind", type=click.Choice(["thread", "serial"]), default="thread", help="What the tasks run on.", show_default=True
+)
+@click.option(
+    "--progress/--no-progress",
+    "--bar",
+    default=None,
+    help="Show a bar, on standard error; by default if that is a terminal of its own.",
+)
+@click.option("--dry-run", is_flag=True, help="Write the calls that would be made, and make none.")
+@click.pass_context
+def command(
+    ctx: click.Context,
+    function: str,
+    file: str,
+    *,
+    as_json: bool,
+    null: bool,
+    output: str | None,
+    force: bool,
+    with_outcomes: bool,
+    max_workers: int | None,
+    ordered: bool,
+    max_failures: int | None,
+    timeout: float | None,
+    task_timeout: float | None,
+    kind: str,
+    progress: bool | None,
+    dry_run: bool,
+) -> None:
+    """Call a function of a module on every line of FILE, side by side.
+
+    FILE is standard input if it is left out, or "-". Each line is one input, given to the function as text. Each result is written
+    as one line of JSON, in the order of the inputs. A failed task is told on standard error, has no line, and the run goes on.
+
+    MODULE is looked for in the current directory first. What the function prints goes to standard error while results go to
+    standard output.
+    """
+    separator = b"\0" if null else b"\n"
+    with open_inputs(file, as_json=as_json, separator=separator) as inputs, open_output(output, force=force) as out:
+        fn = load_function(function)  # now: what its module prints is not to mix with results
+        if dry_run:
+            ctx.exit(_tell_calls(name_of_function(function), inputs, out))
+        options: dict[str, Any] = {"kind": kind, "ordered": ordered, "max_workers": max_workers, "timeout": timeout}
+        if task_timeout is not None:
+            options["task_timeout"] = task_timeout
+        bar = _Bar(progress, out)
+        try:
+            results = outcomes(_Call(fn), inputs, name=name_of_function(function), progress=bar.progress, **options)
+        except (TypeError, ValueError) as error:  # options that the library refuses together
+            raise click.UsageError(str(error), ctx) from None
+        if timeout is not None:
+            inputs.deadline = monotonic() + timeout
+        status = _Run(results, inputs, out, bar, with_outcomes=with_outcomes, max_failures=max_failures, timeout=timeout).play()
+    ctx.exit(status)
+
+
+class _Bar:
+    """Whether a bar is drawn, and how to write on the terminal that it is on."""
+
+    def __init__(self, wanted: bool | None, out: Output) -> None:
+        self._is_drawn = sys.stderr is not None and sys.stderr.isatty() and wanted is not False
+        if wanted is None and out.is_terminal:  # a bar among results would be no help
+            self._is_drawn = False
+        self.progress = wanted if wanted is not None else None if self._is_drawn else False
+
+    def step_aside(self) -> None:
+        """Clear the line that the bar is on; it comes back below what is written next."""
+        if self._is_drawn:
+            sys.stderr.write("\r\x1b[2K")
+            sys.stderr.flush()
+
+    def say(self, message: str) -> None:
+        self.step_aside()
+        say(f"abreast map: {message}")
+
+
+class _Run:
+    """Takes outcomes, writes lines, and counts."""
+
+    def __init__(
+        self,
+        results: Results[Task],
+        inputs: Inputs,
+        out: Output,
+        bar: _Bar,
+        *,
+        with_outcomes: bool,
+        max_failures: int | None,
+        timeout: float | None,
+    ) -> None:
+        self.results = results
+        self.inputs = inputs
+        self.out = out
+        self.bar = bar
+        self.with_outcomes = with_outcomes
+        self.max_failures = max_failures
+        self.timeout = timeout
+        self.lines: list[bytes] = []
+        self.done = self.failures = self.cancelled = 0
+
+    def play(self) -> int:
+        """Run to the end, or to what ends it; return the exit status."""
+        try:
+            with self.results:
+                self._take_all()
+        except InputError as error:
+            self._write()
+            return self._end(f"{error}; the run ends there", 2)
+        except TimeIsUp:
+            self._write()
+            return self._end(f"the timeout of {self.timeout:g} s was over while a line of the input was waited for", 1)
+        except OutputError as error:
+            return self._end(str(error), 2)
+        except NobodyReads:
+            return self._end(f"nobody reads {self.out.name} any more; the run ends there", closed_pipe())
+        except KeyboardInterrupt as error:
+            if self.out.is_regular:  # a pipe may be what held it up
+                self._write()
+            self._end(f"ended by {error if error.args else 'Ctrl-C'}", 1)
+            raise
+        if self.cancelled:
+            return self._end(f"the timeout of {self.timeout:g} s was over", 1)
+        if self.max_failures is not None and self.failures >= self.max_failures:
+            return self._end(f"ended after {_count(self.failures, 'failed task')}, as --max-failures asks", 1)
+        self.out.complete = True
+        if not self.failures:
+            return 0
+        missing = "" if self.with_outcomes else "; they have no line in the output, --outcomes gives each input one"
+        self.bar.say(f"{self.failures:,} of {_count(self.done, 'task')} failed{missing}")
+        return 1
+
+    def _take_all(self) -> None:
+        for outcome in self.results:
+            self._take(outcome)
+            if self.max_failures is not None and self.failures >= self.max_failures:
+                break
+            if not self.results.is_next_ready():
+                self._write()
+        self._write()
+
+    def _take(self, outcome: Task) -> None:
+        if outcome.cancelled:
+            self.cancelled += 1
+        else:
+            self.done += 1
+            self.failures += not outcome.ok
+        if self.with_outcomes:
+            self.lines.append(_encoded(_record(outcome)))
+        elif outcome.ok:
+            self.lines.append(_encoded(outcome.result()))
+        elif not outcome.cancelled:
+            self._tell(outcome)
+
+    def _tell(self, outcome: Task) -> None:
+        if self.failures <= FAILURES_SHOWN:
+            number, value = outcome.input
+            assert outcome.error is not None
+            self.bar.say(f"line {number} ({_short(value)}): {described(outcome.error)}")
+        if self.failures == FAILURES_SHOWN:
+            self.bar.say("more failures are counted, and not shown")
+
+    def _write(self) -> None:
+        lines, self.lines = self.lines, []
+        if lines:
+            if self.out.is_terminal:
+                self.bar.step_aside()
+            self.out.write(lines)
+
+    def _end(self, why: str, status: int) -> int:
+        """Say why the run was cut short, and what there is of it."""
+        where = ""
+        if self.out.part != self.out.name and self.out.lines:
+            where = f" in {self.out.part}; {self.out.name} is as it was"
+        self.bar.say(f"{why}: {_count(self.out.lines, 'line')} written{where}")
+        return status
+
+
+def _record(outcome: Task) -> str:
+    """Return the line of an outcome; its value is JSON already."""
+    if outcome.ok:
+        what = f'"value": {outcome.result()}'
+    else:
+        assert outcome.error is not None
+        what = f'"error": {_json(described(outcome.error))}'
+    given = _json(outcome.input.value)
+    return f'{{"index": {outcome.index}, "input": {given}, {what}, "attempts": {outcome.attempts}, "duration": {outcome.duration:.6f}}}'
+
+
+def _tell_calls(name: str, inputs: Inputs, out: Output) -> int:
+    """Write the calls that would be made, one a line."""
+    try:
+        for _, value in inputs:
+            out.write([printable(f"{name}({value!r})").encode() + b"\n"])
+    except InputError as error:
+        say(f"abreast map: {error}")
+        return 2
+    except OutputError as error:
+        say(f"abreast map: {error}")
+        return 2
+    except NobodyReads:
+        return closed_pipe()
+    out.complete = True
+    return 0
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number:,} {noun}{'s' * (number != 1)}"
+
+
+def _short(value: object) -> str:
+    return printable(reprlib.repr(value))
+
+
+class _Call:
+    """The task: the function on a line's value, and its result as JSON."""
+
+    def __init__(self, fn: Callable[[Any], Any]) -> None:
+        self.fn = fn
+
+    def __call__(self, line: Line) -> str:
+        value = self.fn(line.value)
+        try:
+            return _json(value)
+        except (TypeError, ValueError, RecursionError) as error:
+            # `from None`: where json gave up is of no use to anybody
+            raise TypeError(f"the result is not JSON: {error}") from None
+
+
+def _json(value: object) -> str:
+    """Return a value as JSON in one line; NaN and infinities are not JSON."""
+    return json.dumps(value, ensure_ascii=False, allow_nan=False)
+
+
+def _encoded(line: str) -> bytes:
+    try:
+        return line.encode() + b"\n"
+    except UnicodeEncodeError:  # half of a surrogate pair, as names of files may have: JSON can say it in ASCII
+        return json.dumps(json.loads(line)).encode() + b"\n"

@@ -1,0 +1,216 @@
+"""Where results go: whole lines, whatever ends the command, and nothing overwritten.
+
+* A line is never left half written: signals are held while one is being written; what a full disk has cut off is taken back.
+* A file that is there is refused, or with ``--force`` replaced when the run has come to its end, and not before.
+* A pipe is written to when it has room, in pieces that the system takes whole, so that Ctrl-C is heard while nobody reads.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import select
+import stat
+import sys
+import tempfile
+from time import monotonic
+from typing import TYPE_CHECKING
+
+from abreast.cli.errors import Refused
+from abreast.cli.signals import Held, held
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+__all__ = ["NobodyReads", "Output", "OutputError", "open_output"]
+
+PIECE = (
+    4096  # PIPE_BUF of Linux: a write of so much to a pipe with room is taken whole (POSIX grants 512; a line may be cut there)
+)
+PATIENCE = 1.0
+"""Seconds that a reader who does not read is waited for, after a signal, to finish a line that has been begun."""
+
+
+class OutputError(Exception):
+    """The output cannot be written; the text says why."""
+
+
+class NobodyReads(Exception):
+    """The reader of a pipe has closed it."""
+
+
+@contextlib.contextmanager
+def open_output(file: str | None, *, force: bool) -> Iterator[Output]:
+    """Open where results go: a file, or standard output.
+
+    While results go to standard output, what functions print goes to standard error, so that it does not mix with them.
+
+    Raises:
+        Refused: the file exists and `force` is False, or it cannot be opened.
+    """
+    if file is None or file == "-":
+        with _standard_output() as fd:
+            yield Output(fd, "standard output")
+        return
+    with _file(file, force=force) as output:
+        yield output
+
+
+@contextlib.contextmanager
+def _standard_output() -> Iterator[int]:
+    try:
+        fd = os.dup(1)
+    except OSError:
+        raise Refused("standard output is closed; give an output with -o") from None
+    try:
+        if sys.stdout is not None:
+            sys.stdout.flush()
+        os.dup2(2, 1)
+        try:
+            yield fd
+        finally:
+            with contextlib.suppress(OSError, ValueError, AttributeError):
+                sys.stdout.flush()
+            os.dup2(fd, 1)
+    finally:
+        os.close(fd)
+
+
+@contextlib.contextmanager
+def _file(file: str, *, force: bool) -> Iterator[Output]:
+    old = None
+    with contextlib.suppress(OSError):
+        old = os.stat(file)
+    is_regular = old is None or stat.S_ISREG(old.st_mode)
+    if old is not None and is_regular and not force:
+        raise Refused(f"{file!r} exists; --force replaces it when the run has come to its end")
+    part = file
+    try:
+        if not is_regular:  # /dev/null, a pipe: nothing there to be lost
+            fd = os.open(file, os.O_WRONLY)
+        elif old is None:
+            fd = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), 0o666)
+        else:
+            file = os.path.realpath(file)  # through a link, its target is what is replaced
+            fd, part = tempfile.mkstemp(".part", os.path.basename(file) + ".", os.path.dirname(file))
+            with contextlib.suppress(OSError, AttributeError):
+                os.fchmod(fd, stat.S_IMODE(old.st_mode))
+    except OSError as error:
+        raise Refused(f"cannot write {file!r}: {error.strerror}") from None
+    output = Output(fd, file, part)
+    try:
+        yield output
+    finally:
+        try:
+            os.close(fd)
+        finally:
+            if is_regular and not output.complete and not output.lines:
+                os.unlink(part)  # an empty file would only stand in the way of the next run
+            elif output.complete and part != file:
+                os.replace(part, file)
+
+
+class Output:
+    """Whole lines to one descriptor.
+
+    Attributes:
+        name: what messages call it.
+        part: the file that is written now; another than `name` as long as that is not to be replaced.
+        lines: how many lines have been written, whole.
+        is_regular, is_terminal: what it is.
+        complete: whether the run has come to its end; set by whoever writes.
+    """
+
+    def __init__(self, fd: int, name: str, part: str | None = None) -> None:
+        self.name = name
+        self.part = part or name
+        self.lines = 0
+        self.complete = False
+        self._fd = fd
+        self.is_regular = stat.S_ISREG(os.fstat(fd).st_mode)
+        self.is_terminal = os.isatty(fd)
+
+    def write(self, lines: list[bytes]) -> None:
+        """Write lines, each with its end; those before an error are there, whole.
+
+        Raises:
+            NobodyReads: the pipe was closed.
+            OutputError: the disk is full, or another error of the system.
+            KeyboardInterrupt: a signal came; the line that was being written is whole.
+        """
+        if not lines:
+            return
+        with held() as signals:
+            try:
+                if self.is_regular:
+                    self._write_to_file(lines)
+                else:
+                    self._write_to_pipe(lines, signals)
+            except BrokenPipeError:
+                raise NobodyReads from None
+            except OSError as error:
+                raise OutputError(
+                    f"cannot write to {self.name}: {error.strerror}; {self.lines:,} lines have been written, all whole"
+                ) from None
+
+    def _write_to_file(self, lines: list[bytes]) -> None:
+        data = b"".join(lines)
+        written = 0
+        try:
+            while written < len(data):
+                written += os.write(self._fd, data[written:] if written else data)
+            self.lines += len(lines)
+        except OSError:
+            whole = data.rfind(b"\n", 0, written) + 1
+            self.lines += data.count(b"\n", 0, whole)
+            self._take_back(written - whole)
+            raise
+
+    def _take_back(self, count: int) -> None:
+        """Cut off the piece of a line at the end of the file, if nobody has written behind it."""
+        if count:
+            with contextlib.suppress(OSError):
+                end = os.lseek(self._fd, 0, os.SEEK_END)
+                os.ftruncate(self._fd, end - count)
+                os.lseek(self._fd, end - count, os.SEEK_SET)
+
+    def _write_to_pipe(self, lines: list[bytes], signals: Held) -> None:
+        for piece in _pieces(lines):
+            view = memoryview(piece)
+            begun = False
+            while view:
+                if not self._has_room(signals, begun=begun):
+                    return  # a signal, raised when this is left
+                view = view[os.write(self._fd, view[:PIECE]) :]
+                begun = True
+            self.lines += piece.count(b"\n")
+            if signals.number is not None:
+                return
+
+    def _has_room(self, signals: Held, *, begun: bool) -> bool:
+        """Wait for room; False if a signal has come, and nobody reads for `PATIENCE` what has been begun."""
+        if os.name != "posix":
+            return True
+        since = None
+        while True:
+            if signals.number is not None:
+                since = since or monotonic()
+                if not begun or monotonic() - since > PATIENCE:
+                    return False
+            # In steps: a signal that is held only notes itself, and select goes on waiting (PEP 475).
+            if select.select([], [self._fd], [], 0.05)[1]:
+                return True
+
+
+def _pieces(lines: list[bytes]) -> Iterator[bytes]:
+    """Join lines to pieces of at most PIECE bytes; a longer line is a piece of its own."""
+    piece: list[bytes] = []
+    size = 0
+    for line in lines:
+        if piece and size + len(line) > PIECE:
+            yield b"".join(piece)
+            piece, size = [], 0
+        piece.append(line)
+        size += len(line)
+    if piece:
+        yield b"".join(piece)

@@ -1,0 +1,1 @@
+"""Views of what a run did. Each file knows `core` only."""
