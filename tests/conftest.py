@@ -9,12 +9,17 @@ from __future__ import annotations
 import faulthandler
 import gc
 import os
+import signal
 import sys
 import threading
 import time
 from pathlib import Path
 
 import pytest
+
+
+# Started by nohup, or in the background of a script, it would be ignored here, and in every process that a test sends it to.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -2,9 +2,10 @@
 
 The map of the house; imports go down only (docs/design/README.md has the whole of it)::
 
+    L5  cli/                                the command
     L4  __init__  functions  group  pools   what users import
     L3  engine/                             a run over many inputs
-    L2  executors/  observe/                the machinery of each kind of worker; progress
+    L2  executors/  observe/  report/       the machinery of each kind of worker; progress; views of what was done
     L1  policy/                             pure decisions: batch, window, order
     L0  core/                               futures, outcomes, options, errors, what runs in this thread
 

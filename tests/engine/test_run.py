@@ -792,7 +792,7 @@ class TestTimeout:
                 abreast.map(gate, range(20), executor=executor, timeout=0.05, chunksize=1)
             gate.open()
             assert executor.submit(square, 3).result(PATIENCE) == 9
-        assert gate.started == [0]
+        assert gate.started in ([0], [])  # none, if the machine was too busy to start one in time
 
 
 class TestTimeoutOfOutcomes:

@@ -914,13 +914,15 @@ class TestCtrlC:
             stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
         )  # fmt: skip
         assert program.stdout.readline() == "ends\n"
-        while program.poll() is None:
+        # Free-threaded 3.13 loses two of three signals that come just before a wait for a lock, without this library too.
+        for _ in range(20 if FREE_THREADED else 1):
             program.send_signal(signal.SIGINT)
-            try:
+            with contextlib.suppress(subprocess.TimeoutExpired):
                 program.wait(1)
-            except subprocess.TimeoutExpired:
-                pytest.fail("Ctrl-C does not end a program that waits for its threads")
+                break
+        program.kill()
         program.communicate()
+        assert program.returncode != -signal.SIGKILL, "Ctrl-C does not end a program that waits for its threads"
 
 
 class TestCtrlCAtEveryStep:

@@ -240,12 +240,15 @@ def test_a_replacement_that_cannot_be_started_comes_later(scarce, caplog, foreve
         scarce.set()
         assert isinstance(stuck.exception(10), TaskTimeout)
         assert executor.submit(pow, 3, 2).result(10) == 9
-        scarce.clear()
         left_behind_all(executor, 1)
+        deadline = time.monotonic() + 10
+        while "cannot replace" not in caplog.text and time.monotonic() < deadline:
+            time.sleep(0.001)
+        assert "cannot replace" in caplog.text
+        scarce.clear()
         both = threading.Barrier(2)
         assert sorted(future.result(10) for future in [executor.submit(both.wait, 10) for _ in range(2)]) == [0, 1]
         assert len(executor._threads) == 2
-    assert "cannot replace" in caplog.text
 
 
 def test_the_last_worker_gone_and_no_replacement_leaves_nobody_waiting(scarce, caplog, forever):

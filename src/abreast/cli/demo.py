@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import click
 
 from abreast.cli import course
+from abreast.cli.errors import Refused
 from abreast.cli.stage import stage
 from abreast.report.bars import Span, bars
 
@@ -45,7 +46,7 @@ class Step(NamedTuple):
 
 STEPS = (
     Step(
-        "Two functions on named threads",
+        "Two named threads",
         course.two_named_threads,
         (course.task1, course.task2),
         None,
@@ -96,6 +97,8 @@ def command(ctx: click.Context, fast: bool) -> None:
     Each step shows its code, its output as it happens, which thread waited when, and how long it took; a table at the end compares
     them. The exit status is 0 only if every result and order was right.
     """
+    if sys.stdout is None:
+        raise Refused("standard output is closed")
     console = _console()
     stage.speed = 10.0 if fast else 1.0
     try:
@@ -146,8 +149,8 @@ def _play(console: Console, number: int, step: Step) -> tuple[Played, list[str]]
     serial_time = sum(task_times.values())
     longest = max(span.end - span.begin for span in spans) if step.workers else max(task_times.values())
     played = Played(step, wall_time, serial_time, max(longest, serial_time / (step.workers or len(task_times))))
-    _show_bars(console, _labelled(spans, by_row=step.workers is None))
-    console.print(Text(f"{wall_time:.2f} s", style="bold") + Text(f"   {step.moral}"), soft_wrap=False)
+    _show_bars(console, spans)
+    console.print(Text.assemble((f"{wall_time:.2f} s", "bold"), f"   {step.moral}"))
     return played, judge(step.function.__name__, stage.lines, os.getpid())
 
 
@@ -170,17 +173,6 @@ def _show_bars(console: Console, spans: list[Span]) -> None:
     for line in bars(spans, width=min(console.width, 100) - 4, ascii_only=console.options.ascii_only):
         console.print("    ", Text(line.rstrip(), style="yellow"), sep="", no_wrap=True, overflow="crop")
     console.print()
-
-
-def _labelled(spans: list[Span], *, by_row: bool) -> list[Span]:
-    """Number the spans in the order they began: those of each row, or all."""
-    numbers: dict[str, int] = {}
-    labelled = []
-    for span in sorted(spans, key=lambda span: span.begin):
-        row = span.row if by_row else ""
-        numbers[row] = numbers.get(row, 0) + 1
-        labelled.append(span._replace(label=str(numbers[row])))
-    return labelled
 
 
 def _sum_up(console: Console, played: list[Played], *, fast: bool) -> None:

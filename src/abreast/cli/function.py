@@ -97,7 +97,10 @@ def _kind(value: object) -> str:
 
 def described(error: BaseException) -> str:
     """Return an error in one line: its class, its text, and the last place of the user's where it was raised."""
-    text = printable(" ".join(str(error).split()))
+    try:
+        text = printable(" ".join(str(error).split()))
+    except Exception:  # its own __str__ fails
+        text = ""
     name = type(error).__qualname__
     described = f"{name}: {text}" if text else name
     ours = os.path.dirname(os.path.dirname(__file__)) + os.sep

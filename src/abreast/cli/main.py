@@ -15,6 +15,7 @@ from __future__ import annotations
 import contextlib
 import importlib
 import os
+import select
 import signal
 import sys
 from typing import TYPE_CHECKING, NoReturn
@@ -22,7 +23,7 @@ from typing import TYPE_CHECKING, NoReturn
 import click
 
 import abreast
-from abreast.cli.signals import Terminated, raise_on_signals
+from abreast.cli.signals import held, number_of, raise_on_signals
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -42,11 +43,12 @@ class Commands(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002  # click's signature
         if cmd_name not in COMMANDS:
             return None
-        command: click.Command = importlib.import_module(f"abreast.cli.{cmd_name}").command
+        with held():  # raised within an import, a signal may get lost there
+            command: click.Command = importlib.import_module(f"abreast.cli.{cmd_name}").command
         return command
 
     def resolve_command(self, ctx: click.Context, args: list[str]) -> tuple[str | None, click.Command | None, list[str]]:
-        if args and args[0] not in COMMANDS and not args[0].startswith("-"):
+        if args and args[0] not in COMMANDS and not args[0].startswith("-") and not ctx.resilient_parsing:
             import difflib
 
             near = difflib.get_close_matches(args[0], COMMANDS, 1)
@@ -61,8 +63,9 @@ def abreast_command() -> None:
 
     \b
     Start here:
-      abreast demo --fast                       two seconds that show what concurrency does on this machine
-      abreast map MODULE:FUNCTION lines.txt     call a function on every line of a file, in order, on threads
+      abreast demo --fast       two seconds that show what concurrency does here
+      abreast map os.path:getsize names.txt
+                                a function on every line of a file, on threads
     """  # noqa: D301  # the character itself is click's mark of lines to be left as they are
 
 
@@ -72,26 +75,60 @@ def main(args: Sequence[str] | None = None) -> NoReturn:
     Args:
         args: the words after ``abreast``; those of this process by default.
     """
-    with raise_on_signals():
-        try:
-            status = abreast_command.main(args, prog_name="abreast", standalone_mode=False) or 0
-            sys.stdout.flush()
-        except click.ClickException as error:
-            status = tell(error)
-        except (KeyboardInterrupt, click.Abort) as error:
-            number = error.number if isinstance(error, Terminated) else signal.SIGINT
-            status = 128 + number
-        except BrokenPipeError:
-            status = closed_pipe()
-        except OSError as error:  # the text of demo or help could not be written
-            say(f"abreast: {error.strerror or error}")
-            status = 2
+    if "_ABREAST_COMPLETE" in os.environ:  # a shell asks what could stand here
+        abreast_command.main(args, prog_name="abreast")
+    try:
+        with raise_on_signals():
+            fill_places_of_closed_streams()
+            status = status_of(sys.argv[1:] if args is None else list(args))
+    except KeyboardInterrupt as error:  # wherever it struck: there is one only
+        status = ended_by(error, "abreast")
     end(status)
+
+
+def status_of(args: list[str]) -> int:
+    """Run the command, say what was wrong, and return the exit status."""
+    try:
+        status = run(args)
+        if sys.stdout is not None:
+            sys.stdout.flush()
+        return status
+    except click.ClickException as error:
+        return tell(error)
+    except BrokenPipeError:
+        return closed_pipe()
+    except OSError as error:
+        where = repr(error.filename) if error.filename is not None else "cannot write to standard output"  # of demo or help
+        say(f"abreast: {where}: {error.strerror or error}")
+        return 2
+
+
+def run(args: list[str]) -> int:
+    """Run the command, and return the exit status.
+
+    Not by click's own `main`: that takes every signal for Ctrl-C, and ends the program with 1 when nobody reads its output.
+    """
+    try:
+        with abreast_command.make_context("abreast", args) as ctx:
+            abreast_command.invoke(ctx)
+    except click.exceptions.Exit as error:
+        return error.exit_code
+    return 0
+
+
+def fill_places_of_closed_streams() -> None:
+    """Put /dev/null where a standard stream is closed (``>&-``): a file opened later would get its number, and what is meant for it."""
+    for fd in range(3):
+        try:
+            os.fstat(fd)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # the lowest number that is free
+            os.set_inheritable(fd, True)
 
 
 def tell(error: click.ClickException) -> int:
     """Say an error of usage in one line, and return the exit status."""
-    if isinstance(error, click.exceptions.NoArgsIsHelpError):
+    if type(error).__name__ == "NoArgsIsHelpError":  # not in click 8.1
         say(error.format_message())
         return error.exit_code
     context = getattr(error, "ctx", None)
@@ -108,6 +145,25 @@ def say(message: str) -> None:
         with contextlib.suppress(OSError, ValueError):  # nobody is left to be told
             sys.stderr.write(message + "\n")
             sys.stderr.flush()
+
+
+def ended_by(error: KeyboardInterrupt, who: str, what: str = "") -> int:
+    """Say that a signal has ended the command, and `what` came of it, unless nobody listens; return the exit status."""
+    number = number_of(error)
+    name = "Ctrl-C" if number == signal.SIGINT else signal.Signals(number).name
+    if sys.stderr is not None and is_writable(2, within=0.5):
+        say(f"{who}: ended by {name}{what}")
+    return 128 + number
+
+
+def is_writable(fd: int, *, within: float) -> bool:
+    """Wait until there is room in a pipe or on a terminal."""
+    if os.name != "posix":
+        return True
+    try:
+        return bool(select.select([], [fd], [], within)[1])
+    except (OSError, ValueError):
+        return False
 
 
 def closed_pipe() -> int:

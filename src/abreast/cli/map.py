@@ -10,7 +10,10 @@ Everything that can be wrong with the command line is found before anything is r
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
+import re
 import reprlib
 import sys
 from time import monotonic
@@ -19,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from abreast.cli.function import described, load_function, name_of_function
-from abreast.cli.main import closed_pipe, say
+from abreast.cli.main import closed_pipe, ended_by, say
 from abreast.cli.output import NobodyReads, Output, OutputError, open_output
 from abreast.cli.reading import InputError, Inputs, Line, TimeIsUp, open_inputs
 from abreast.functions import outcomes
@@ -38,6 +41,9 @@ __all__ = ["command"]
 
 FAILURES_SHOWN = 20
 """Failed tasks named on standard error, one line each; all of them would bury the rest."""
+
+LONGEST = 1000
+"""Characters of an error on standard error: some bring a whole page of HTML."""
 
 EPILOG = """\b
 Examples
@@ -153,15 +159,22 @@ class _Bar:
 
     def __init__(self, wanted: bool | None, out: Output) -> None:
         self._is_drawn = sys.stderr is not None and sys.stderr.isatty() and wanted is not False
+        if os.environ.get("TERM", "").lower() in ("dumb", "unknown"):  # there it is lines
+            self._is_drawn = False
         if wanted is None and out.is_terminal:  # a bar among results would be no help
             self._is_drawn = False
-        self.progress = wanted if wanted is not None else None if self._is_drawn else False
+        self.progress: object = wanted
+        if not wanted and not self._is_drawn:
+            # The run then looks up ten times a second, as for a bar. Of two signals that come together (systemd: SIGTERM and SIGHUP),
+            # Linux may give both to a worker's thread; the main thread hears of them when it looks up.
+            self.progress = _show_nothing
 
     def step_aside(self) -> None:
         """Clear the line that the bar is on; it comes back below what is written next."""
         if self._is_drawn:
-            sys.stderr.write("\r\x1b[2K")
-            sys.stderr.flush()
+            with contextlib.suppress(OSError):  # the terminal may be gone
+                sys.stderr.write("\r\x1b[2K")
+                sys.stderr.flush()
 
     def say(self, message: str) -> None:
         self.step_aside()
@@ -196,22 +209,25 @@ class _Run:
         """Run to the end, or to what ends it; return the exit status."""
         try:
             with self.results:
-                self._take_all()
+                try:
+                    self._take_all()
+                except (InputError, TimeIsUp):
+                    self._write()
+                    raise
         except InputError as error:
-            self._write()
             return self._end(f"{error}; the run ends there", 2)
         except TimeIsUp:
-            self._write()
             return self._end(f"the timeout of {self.timeout:g} s was over while a line of the input was waited for", 1)
         except OutputError as error:
             return self._end(str(error), 2)
         except NobodyReads:
             return self._end(f"nobody reads {self.out.name} any more; the run ends there", closed_pipe())
         except KeyboardInterrupt as error:
-            if self.out.is_regular:  # a pipe may be what held it up
-                self._write()
-            self._end(f"ended by {error if error.args else 'Ctrl-C'}", 1)
-            raise
+            with contextlib.suppress(OutputError):
+                if self.out.is_regular:  # a pipe may be what held it up
+                    self._write()
+            self.bar.step_aside()
+            return ended_by(error, "abreast map", f": {self._written()}")
         if self.cancelled:
             return self._end(f"the timeout of {self.timeout:g} s was over", 1)
         if self.max_failures is not None and self.failures >= self.max_failures:
@@ -247,9 +263,9 @@ class _Run:
 
     def _tell(self, outcome: Task) -> None:
         if self.failures <= FAILURES_SHOWN:
-            number, value = outcome.input
+            number, value, _ = outcome.input
             assert outcome.error is not None
-            self.bar.say(f"line {number} ({_short(value)}): {described(outcome.error)}")
+            self.bar.say(f"line {number} ({_short(value)}): {_cut(described(outcome.error))}")
         if self.failures == FAILURES_SHOWN:
             self.bar.say("more failures are counted, and not shown")
 
@@ -262,11 +278,14 @@ class _Run:
 
     def _end(self, why: str, status: int) -> int:
         """Say why the run was cut short, and what there is of it."""
+        self.bar.say(f"{why}: {self._written()}")
+        return status
+
+    def _written(self) -> str:
         where = ""
         if self.out.part != self.out.name and self.out.lines:
             where = f" in {self.out.part}; {self.out.name} is as it was"
-        self.bar.say(f"{why}: {_count(self.out.lines, 'line')} written{where}")
-        return status
+        return f"{_count(self.out.lines, 'line')} written{where}"
 
 
 def _record(outcome: Task) -> str:
@@ -276,19 +295,17 @@ def _record(outcome: Task) -> str:
     else:
         assert outcome.error is not None
         what = f'"error": {_json(described(outcome.error))}'
-    given = _json(outcome.input.value)
+    line = outcome.input
+    given = _json(line.value) if line.source is None else line.source.strip().replace("\n", " ").replace("\r", " ")
     return f'{{"index": {outcome.index}, "input": {given}, {what}, "attempts": {outcome.attempts}, "duration": {outcome.duration:.6f}}}'
 
 
 def _tell_calls(name: str, inputs: Inputs, out: Output) -> int:
     """Write the calls that would be made, one a line."""
     try:
-        for _, value in inputs:
-            out.write([printable(f"{name}({value!r})").encode() + b"\n"])
-    except InputError as error:
-        say(f"abreast map: {error}")
-        return 2
-    except OutputError as error:
+        for line in inputs:
+            out.write([printable(f"{name}({line.value!r})").encode() + b"\n"])
+    except (InputError, OutputError) as error:
         say(f"abreast map: {error}")
         return 2
     except NobodyReads:
@@ -297,12 +314,20 @@ def _tell_calls(name: str, inputs: Inputs, out: Output) -> int:
     return 0
 
 
+def _show_nothing(_new: int) -> None:
+    pass
+
+
 def _count(number: int, noun: str) -> str:
     return f"{number:,} {noun}{'s' * (number != 1)}"
 
 
 def _short(value: object) -> str:
     return printable(reprlib.repr(value))
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= LONGEST else f"{text[:LONGEST]}… ({len(text):,} characters)"
 
 
 class _Call:
@@ -329,4 +354,4 @@ def _encoded(line: str) -> bytes:
     try:
         return line.encode() + b"\n"
     except UnicodeEncodeError:  # half of a surrogate pair, as names of files may have: JSON can say it in ASCII
-        return json.dumps(json.loads(line)).encode() + b"\n"
+        return re.sub("[\ud800-\udfff]", lambda half: f"\\u{ord(half[0]):04x}", line).encode() + b"\n"

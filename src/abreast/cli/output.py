@@ -17,7 +17,7 @@ from time import monotonic
 from typing import TYPE_CHECKING
 
 from abreast.cli.errors import Refused
-from abreast.cli.signals import Held, held
+from abreast.cli.signals import PATIENCE, Held, held
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -27,8 +27,6 @@ __all__ = ["NobodyReads", "Output", "OutputError", "open_output"]
 PIECE = (
     4096  # PIPE_BUF of Linux: a write of so much to a pipe with room is taken whole (POSIX grants 512; a line may be cut there)
 )
-PATIENCE = 1.0
-"""Seconds that a reader who does not read is waited for, after a signal, to finish a line that has been begun."""
 
 
 class OutputError(Exception):
@@ -58,10 +56,9 @@ def open_output(file: str | None, *, force: bool) -> Iterator[Output]:
 
 @contextlib.contextmanager
 def _standard_output() -> Iterator[int]:
-    try:
-        fd = os.dup(1)
-    except OSError:
-        raise Refused("standard output is closed; give an output with -o") from None
+    if sys.stdout is None:
+        raise Refused("standard output is closed; give an output with -o")
+    fd = os.dup(1)
     try:
         if sys.stdout is not None:
             sys.stdout.flush()
@@ -84,30 +81,32 @@ def _file(file: str, *, force: bool) -> Iterator[Output]:
     is_regular = old is None or stat.S_ISREG(old.st_mode)
     if old is not None and is_regular and not force:
         raise Refused(f"{file!r} exists; --force replaces it when the run has come to its end")
-    part = file
+    part = target = os.path.realpath(file)  # what a link leads to; and whole, since functions may change the directory
+    output = None
     try:
-        if not is_regular:  # /dev/null, a pipe: nothing there to be lost
-            fd = os.open(file, os.O_WRONLY)
-        elif old is None:
-            fd = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), 0o666)
-        else:
-            file = os.path.realpath(file)  # through a link, its target is what is replaced
-            fd, part = tempfile.mkstemp(".part", os.path.basename(file) + ".", os.path.dirname(file))
-            with contextlib.suppress(OSError, AttributeError):
-                os.fchmod(fd, stat.S_IMODE(old.st_mode))
-    except OSError as error:
-        raise Refused(f"cannot write {file!r}: {error.strerror}") from None
-    output = Output(fd, file, part)
-    try:
+        try:
+            if not is_regular:  # /dev/null, a pipe: nothing there to be lost; and a pipe waits here for its reader
+                output = Output(os.open(file, os.O_WRONLY), file)
+            else:
+                with held():  # a file that was made is known by the time that a signal is raised
+                    if old is None:
+                        fd = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), 0o666)
+                    else:
+                        fd, part = tempfile.mkstemp(".part", os.path.basename(target) + ".", os.path.dirname(target))
+                        with contextlib.suppress(OSError, AttributeError):
+                            os.fchmod(fd, stat.S_IMODE(old.st_mode))
+                    output = Output(fd, file, part if part != target else None)
+        except OSError as error:
+            raise Refused(f"cannot write {file!r}: {error.strerror}") from None
         yield output
     finally:
-        try:
-            os.close(fd)
-        finally:
-            if is_regular and not output.complete and not output.lines:
-                os.unlink(part)  # an empty file would only stand in the way of the next run
-            elif output.complete and part != file:
-                os.replace(part, file)
+        if output is not None:
+            with held():
+                output.close()
+                if is_regular and not output.complete and not output.lines:
+                    os.unlink(part)  # an empty file would only stand in the way of the next run
+                elif output.complete and part != target:
+                    os.replace(part, target)
 
 
 class Output:
@@ -130,6 +129,9 @@ class Output:
         self.is_regular = stat.S_ISREG(os.fstat(fd).st_mode)
         self.is_terminal = os.isatty(fd)
 
+    def close(self) -> None:
+        os.close(self._fd)
+
     def write(self, lines: list[bytes]) -> None:
         """Write lines, each with its end; those before an error are there, whole.
 
@@ -149,9 +151,7 @@ class Output:
             except BrokenPipeError:
                 raise NobodyReads from None
             except OSError as error:
-                raise OutputError(
-                    f"cannot write to {self.name}: {error.strerror}; {self.lines:,} lines have been written, all whole"
-                ) from None
+                raise OutputError(f"cannot write to {self.name}: {error.strerror}") from None
 
     def _write_to_file(self, lines: list[bytes]) -> None:
         data = b"".join(lines)

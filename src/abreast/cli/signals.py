@@ -3,19 +3,31 @@
 `raise_on_signals` lets SIGTERM and SIGHUP raise `Terminated`, a KeyboardInterrupt, so that everything that ends a run at Ctrl-C ends
 it then too. Under `held`, a signal is noted, and raised at the end: so whatever ends the command, an output has whole lines.
 Handlers run in the main thread, between two steps of Python; so nothing here needs a lock.
+
+The first signal is raised, and no other: one that struck the cleaning up behind the first would be a traceback wherever it came.
+
+::
+
+    first signal ──▶ raised (noted, under `held`) ──▶ the command cleans up ──▶ program ends
+    further ones     for `PATIENCE`: nothing, it is ending       later: the program ends at once
 """
 
 from __future__ import annotations
 
 import contextlib
+import os
 import signal
 import threading
+from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["Held", "Terminated", "held", "raise_on_signals"]
+__all__ = ["PATIENCE", "Held", "Terminated", "held", "number_of", "raise_on_signals"]
+
+PATIENCE = 1.0
+"""Seconds that the command has to end after a signal, before another one ends it as it is."""
 
 
 class Terminated(KeyboardInterrupt):
@@ -36,39 +48,59 @@ class Held:
 
 
 _held: list[Held] = []  # the innermost is the last
+_first: float | None = None  # when the first signal came
 
 
 def _handle(number: int, _frame: Any) -> None:
-    if _held and _held[-1].number is None:
-        _held[-1].number = number
-    elif number == signal.SIGINT:  # also a second signal while one is held: whoever sends it will not wait
-        raise KeyboardInterrupt
-    else:
-        raise Terminated(number)
+    global _first
+    if _first is None:
+        _first = monotonic()
+        if _held:
+            _held[-1].number = number
+        else:
+            _raise(number)
+    elif monotonic() - _first > PATIENCE:
+        with contextlib.suppress(OSError):
+            if os.isatty(2):
+                os.write(2, b"\x1b[?25h\n")  # a bar has hidden the cursor
+        os._exit(128 + number)
+
+
+def _raise(number: int) -> None:
+    raise KeyboardInterrupt if number == signal.SIGINT else Terminated(number)
+
+
+def number_of(error: KeyboardInterrupt) -> int:
+    """Return the number of the signal that an error stands for."""
+    return error.number if isinstance(error, Terminated) else signal.SIGINT
 
 
 @contextlib.contextmanager
 def raise_on_signals() -> Iterator[None]:
     """Within, SIGINT raises KeyboardInterrupt, SIGTERM and SIGHUP raise `Terminated`. No effect outside the main thread.
 
-    A signal that is ignored (``nohup``) stays so.
+    A signal that is ignored (``nohup``) stays so. Behind it, when the program ends, each ends it at once: Python's own handler would
+    show a traceback.
     """
-    before = {}
+    global _first
+    _first = None
+    taken = []
     if threading.current_thread() is threading.main_thread():
         for name in ("SIGINT", "SIGTERM", "SIGHUP"):
             number = getattr(signal, name, None)
             if number is not None and signal.getsignal(number) in (signal.SIG_DFL, signal.default_int_handler):
-                before[number] = signal.signal(number, _handle)
+                signal.signal(number, _handle)
+                taken.append(number)
     try:
         yield
     finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        for number in taken:
+            signal.signal(number, signal.SIG_DFL)
 
 
 @contextlib.contextmanager
 def held() -> Iterator[Held]:
-    """Within, the first signal is noted and raised at the end."""
+    """Within, a signal is noted; it is raised at the end."""
     mine = Held()
     _held.append(mine)
     try:
@@ -76,4 +108,4 @@ def held() -> Iterator[Held]:
     finally:
         _held.remove(mine)
     if mine.number is not None:
-        _handle(mine.number, None)
+        _raise(mine.number)

@@ -52,10 +52,12 @@ class Stage:
         self._closed.set()
 
     def sleep(self, seconds: float) -> None:
+        """Sleep, shorter by `speed`, and note it as a span, labelled with the caller's ``number`` if it has one."""
+        label = str(sys._getframe(1).f_locals.get("number", ""))
         begin = perf_counter()
         if self._closed.wait(seconds / self.speed):
             raise SystemExit  # ends this thread without a word
-        span = Span(threading.current_thread().name, begin, perf_counter())
+        span = Span(threading.current_thread().name, begin, perf_counter(), label)
         with self._lock:
             self.spans.append(span)
 

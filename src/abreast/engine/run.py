@@ -327,7 +327,7 @@ class Run:
             self._read(count)
             slow = perf_counter() - begun > _SLOW_READ
             self._submit_pending()
-            if slow and self._live and self._finished:
+            if slow and self._live and self._finished and not self._at_once:
                 return  # results are due, and are not to wait until a slow source has filled the window
 
     @_locked

@@ -1,0 +1,402 @@
+"""The examples with real input: run as a user runs them. What is wrong is said, and nothing is left behind."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import http.client
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import textwrap
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.helpers import ROOT
+
+pytestmark = pytest.mark.whole
+
+EXAMPLES = ROOT / "examples"
+PROC = Path("/proc")
+
+needs_proc = pytest.mark.skipif(not (PROC / "self/stat").exists(), reason="reads /proc")
+
+
+@pytest.fixture(autouse=True)
+def temporary_files(tmp_path, monkeypatch):
+    """Where the examples put temporary files: empty again at the end of every test."""
+    folder = tmp_path / "temporary"
+    folder.mkdir()
+    monkeypatch.setenv("TMPDIR", str(folder))
+    yield folder
+    assert list(folder.iterdir()) == []
+
+
+def run(*arguments, **more):
+    return subprocess.run([sys.executable, *arguments], capture_output=True, text=True, timeout=55, **more)
+
+
+def run_changed(code):
+    """Run code that imports an example, as a script beside it would."""
+    return run("-c", textwrap.dedent(code), cwd=EXAMPLES)
+
+
+def seconds(line, stdout):
+    return float(re.search(rf"^{line} +≈? *(\d+\.\d\d) s", stdout, flags=re.MULTILINE)[1])
+
+
+def check_times(stdout, side_by_side):
+    """The speed-up is the quotient of the times, which are rounded to 0.01 s."""
+    ours, serial = seconds(side_by_side, stdout), seconds("one after another", stdout)
+    told = float(re.search(r"^speed-up +≈? *(\d+\.\d\d)$", stdout, flags=re.MULTILINE)[1])
+    assert (serial - 0.01) / (ours + 0.01) - 0.01 <= told <= (serial + 0.01) / max(ours - 0.01, 0.001) + 0.01
+
+
+def check_checksums(stdout):
+    files, size = re.search(r"^([\d,]+) files, ([\d,]+) bytes, in /", stdout, flags=re.MULTILINE).groups()
+    assert int(files.replace(",", "")) > 500
+    assert int(size.replace(",", "")) > 5_000_000
+    check_times(stdout, "abreast.map")
+    assert "equal: all checksums, in the same order\n" in stdout
+
+
+def check_pages(stdout):
+    assert re.search(r"^2,000 pages from http://127.0.0.1:\d+/$", stdout, flags=re.MULTILINE)
+    check_times(stdout, "abreast.map, 64 at once")
+    assert re.search(r"^one after another +≈ +\d+\.\d\d s, from 100 pages$", stdout, flags=re.MULTILINE)
+    assert seconds("one after another", stdout) > 2_000 * 0.005
+    assert seconds("abreast.map, 64 at once", stdout) < seconds("one after another", stdout)
+    assert "equal: all 2,000 pages are what they must be, and 100 fetched again are the same\n" in stdout
+
+
+def check_pictures(stdout):
+    assert re.search(r"^48 pictures of 1600 x 1200, [\d,]{9,} bytes$", stdout, flags=re.MULTILINE)
+    check_times(stdout, "abreast.map")
+    assert "equal: all 48 files, byte by byte\n" in stdout
+
+
+def test_all_of_them_one_after_another():
+    pytest.importorskip("PIL")
+    done = run("examples", cwd=ROOT)
+    assert (done.returncode, done.stderr) == (0, "")
+    titles, parts = (
+        re.findall(r"^--- (.*)$", done.stdout, flags=re.MULTILINE),
+        re.split(r"^--- .*\n", done.stdout, flags=re.MULTILINE),
+    )
+    assert titles == ["checksums", "pages", "pictures"]
+    check_checksums(parts[1])
+    check_pages(parts[2])
+    check_pictures(parts[3])
+    assert "FAILED" not in done.stdout
+
+
+def test_checksums_by_itself():
+    done = run("examples/checksums.py", cwd=ROOT)
+    assert (done.returncode, done.stderr) == (0, "")
+    check_checksums(done.stdout)
+
+
+def test_pages_by_itself_where_there_is_no_such_sign(tmp_path):
+    """Called by its path from anywhere; standard output is ASCII."""
+    done = run(str(EXAMPLES / "pages.py"), cwd=tmp_path, env={**os.environ, "PYTHONIOENCODING": "ascii"})
+    assert (done.returncode, done.stderr) == (0, "")
+    check_pages(done.stdout.replace("?", "≈"))
+
+
+def test_all_pages_one_after_another():
+    """With fewer pages than there are: nothing is estimated then."""
+    done = run_changed("""
+        import sys, pages
+        pages.PAGES, sys.argv[1:] = 60, ["--all"]
+        sys.exit(pages.main())
+    """)
+    assert (done.returncode, done.stderr) == (0, "")
+    check_times(done.stdout, "abreast.map, 64 at once")
+    assert "≈" not in done.stdout
+    assert "from 60 pages" not in done.stdout
+    assert "equal: all 60 pages are what they must be, and 60 fetched again are the same\n" in done.stdout
+
+
+def test_pictures_by_itself():
+    pytest.importorskip("PIL")
+    done = run("examples/pictures.py", cwd=ROOT)
+    assert (done.returncode, done.stderr) == (0, "")
+    check_pictures(done.stdout)
+
+
+@pytest.mark.parametrize("name", ["", "checksums.py", "pages.py", "pictures.py"])
+def test_help(name):
+    if name == "pictures.py":
+        pytest.importorskip("PIL")
+    done = run(EXAMPLES / name, "--help")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert f"python examples/{name}".rstrip("/") in done.stdout
+    if not name:
+        for each in ("checksums.py", "pages.py", "pictures.py", "course.ipynb"):
+            assert each in done.stdout
+            assert (EXAMPLES / each).exists()
+
+
+@pytest.mark.parametrize("name", ["", "checksums.py", "pages.py", "pictures.py"])
+def test_an_unknown_option_is_refused(name):
+    if name == "pictures.py":
+        pytest.importorskip("PIL")
+    done = run(EXAMPLES / name, "--fast")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "unrecognized arguments: --fast" in done.stderr
+
+
+def test_checksums_are_right_on_the_command_line():
+    names = sorted(str(path) for path in EXAMPLES.iterdir() if path.is_file())
+    done = run("-m", "abreast", "map", "checksums:sha256", input="\n".join(names) + "\n", cwd=EXAMPLES)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert [json.loads(line) for line in done.stdout.splitlines()] == [hashlib.sha256(Path(name).read_bytes()).hexdigest() for name in names]  # fmt: skip
+
+
+class TestWrongResults:
+    """One result is changed, and no other thing: each says FAILED, with status 1."""
+
+    def test_checksums(self):
+        done = run_changed("""
+            import sys, checksums
+            files, serial = checksums.find_files()[:50], checksums.one_after_another
+            checksums.find_files = lambda: files
+            checksums.one_after_another = lambda paths: serial(paths)[:-1] + ["0"]
+            sys.exit(checksums.main())
+        """)
+        assert (done.returncode, done.stderr) == (1, "")
+        assert done.stdout.endswith("FAILED: the checksums, or their order, differ\n")
+        assert "equal" not in done.stdout
+
+    def test_the_order_of_checksums(self):
+        done = run_changed("""
+            import sys, checksums
+            files, serial = checksums.find_files()[:50], checksums.one_after_another
+            checksums.find_files = lambda: files
+            checksums.one_after_another = lambda paths: [*serial(paths)[:-2], *reversed(serial(paths)[-2:])]
+            sys.exit(checksums.main())
+        """)
+        assert (done.returncode, done.stderr) == (1, "")
+        assert done.stdout.endswith("FAILED: the checksums, or their order, differ\n")
+
+    def test_a_page_that_is_not_what_it_must_be(self):
+        """The server sends something else than what is expected here."""
+        done = run_changed("""
+            import sys, pages
+            page, pages.PAGES = pages.page, 100
+            pages.page = lambda number: page(number) + b"!" * (number == 57)
+            sys.exit(pages.main())
+        """)
+        assert (done.returncode, done.stderr) == (1, "")
+        assert done.stdout.endswith("FAILED: 1 of 100 pages not what they must be, the first is page 57\n")
+
+    def test_a_page_that_is_another_when_fetched_again(self):
+        done = run_changed("""
+            import sys, pages
+            serial, pages.PAGES = pages.one_after_another, 100
+            pages.one_after_another = lambda port, numbers: [b"", *serial(port, numbers)[1:]]
+            sys.exit(pages.main())
+        """)
+        assert (done.returncode, done.stderr) == (1, "")
+        assert done.stdout.endswith("FAILED: pages differ from those fetched one after another\n")
+
+    @pytest.mark.parametrize("change", ["write_bytes(b'')", "unlink()", "with_name('more').touch()"])
+    def test_pictures(self, change):
+        pytest.importorskip("PIL")
+        done = run_changed(f"""
+            import sys, pictures
+            serial, pictures.PICTURES = pictures.one_after_another, 4
+            def wrong(folder, paths):
+                results = serial(folder, paths)
+                results[2].{change}
+                return results
+            pictures.one_after_another = wrong
+            sys.exit(pictures.main())
+        """)
+        assert (done.returncode, done.stderr) == (1, "")
+        assert done.stdout.endswith(f"FAILED: these files differ: {'more' if 'more' in change else 'picture 02.jpg'}\n")
+
+    def test_the_order_of_pictures(self):
+        pytest.importorskip("PIL")
+        done = run_changed("""
+            import sys, pictures, abreast
+            right, pictures.PICTURES = abreast.map, 4
+            def reverse(fn, inputs, **options):
+                results = right(fn, inputs, **options)
+                return results if isinstance(inputs, range) else results[::-1]
+            abreast.map = reverse
+            sys.exit(pictures.main())
+        """)
+        assert (done.returncode, done.stderr) == (1, "")
+        assert done.stdout.endswith("FAILED: the order differs\n")
+
+    def test_the_others_run_all_the_same(self, tmp_path):
+        """The whole directory, with an example that is wrong and one that raises."""
+        (tmp_path / "__main__.py").write_bytes((EXAMPLES / "__main__.py").read_bytes())
+        (tmp_path / "checksums.py").write_text("import sys\nsys.exit(1)\n")
+        (tmp_path / "pages.py").write_text("raise OSError('no network')\n")
+        (tmp_path / "pictures.py").write_text("print('equal')\n")
+        done = run(tmp_path)
+        assert done.returncode == 1
+        assert done.stdout == "--- checksums\n--- pages\n--- pictures\nequal\nFAILED: checksums, pages\n"
+        assert done.stderr.endswith("OSError: no network\n")
+
+
+class TestWithoutPillow:
+    @pytest.fixture(autouse=True)
+    def no_pillow(self, tmp_path, monkeypatch):
+        (tmp_path / "none/PIL").mkdir(parents=True)
+        (tmp_path / "none/PIL/__init__.py").write_text("raise ModuleNotFoundError(\"No module named 'PIL'\", name='PIL')")
+        monkeypatch.setenv("PYTHONPATH", str(tmp_path / "none"))
+
+    def test_pictures_says_how_to_install_it(self):
+        done = run("examples/pictures.py", cwd=ROOT)
+        assert (done.returncode, done.stdout) == (2, "")
+        assert done.stderr == 'pictures.py needs Pillow: python -m pip install "Pillow>=10"\n'
+
+    def test_it_is_left_out_of_all(self, tmp_path):
+        for name in ("__main__.py", "pictures.py"):
+            (tmp_path / name).write_bytes((EXAMPLES / name).read_bytes())
+        for name in ("checksums.py", "pages.py"):
+            (tmp_path / name).write_text("")
+        done = run(tmp_path)
+        assert done.returncode == 0
+        assert done.stdout == "--- checksums\n--- pages\n--- pictures\npictures was left out\n"
+        assert done.stderr == 'pictures.py needs Pillow: python -m pip install "Pillow>=10"\n'
+
+
+class TestCtrlC:
+    @pytest.mark.parametrize(
+        ("name", "line"),
+        [
+            ("checksums.py", " files, "),
+            ("pages.py", " pages from "),
+            ("pages.py", "abreast.map"),
+            ("pictures.py", " pictures of "),
+            ("", "--- checksums"),
+            ("", "--- pages"),
+        ],
+    )
+    def test_it_ends_at_once_and_leaves_nothing(self, name, line):
+        if name == "pictures.py":
+            pytest.importorskip("PIL")
+        status, told, errors = self.interrupt(name, line)
+        while told.splitlines()[-1].startswith("equal:"):  # it had ended before it could be interrupted
+            status, told, errors = self.interrupt(name, line)
+        assert (status, errors) == (130, "")
+        assert "FAILED" not in told
+        for port in re.findall(r"http://127.0.0.1:(\d+)/", told):
+            with pytest.raises(ConnectionRefusedError):
+                socket.create_connection(("127.0.0.1", int(port)))
+
+    def interrupt(self, name, line):
+        """Press Ctrl-C shortly after a line; return exit status, output, errors."""
+        with subprocess.Popen(
+            [sys.executable, "-u", EXAMPLES / name],
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
+        ) as process:  # fmt: skip
+            told = ""
+            while line not in told:
+                told += process.stdout.readline()
+            time.sleep(0.05)  # into what follows; anywhere is as good
+            os.killpg(process.pid, signal.SIGINT)  # as the terminal does
+            rest, errors = process.communicate(timeout=30)
+        return process.returncode, told + rest, errors
+
+
+def ask(port, path):
+    with contextlib.closing(http.client.HTTPConnection("127.0.0.1", port, timeout=30)) as connection:
+        connection.request("GET", path)
+        response = connection.getresponse()
+        return response.status, response.read()
+
+
+class TestServer:
+    @pytest.fixture
+    def server(self):
+        with subprocess.Popen(
+            [sys.executable, EXAMPLES / "page_server.py"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        ) as process:
+            yield process
+
+    def test_pages_and_their_delays_follow_from_their_numbers(self, server, monkeypatch):
+        page_server = self.imported(monkeypatch)
+        port = int(server.stdout.readline())
+        for number in (0, 1, 1999):
+            begun = time.perf_counter()
+            assert ask(port, f"/{number}") == (200, page_server.page(number))
+            assert time.perf_counter() - begun >= page_server.delay(number)
+        assert ask(port, "/") == ask(port, "/x") == (404, b"no such page")
+        delays = [page_server.delay(number) for number in range(2000)]
+        assert 0.005 <= min(delays) < 0.006
+        assert 0.049 < max(delays) <= 0.05
+        pages = [page_server.page(number) for number in range(2000)]
+        assert len(set(pages)) == 2000
+        assert len({text.count(b"\n") for text in pages}) == 40
+
+    def test_many_clients_at_once_are_all_answered(self, server):
+        """More than a listener commonly lets wait: they come while the server does not run."""
+        port = int(server.stdout.readline())
+        server.send_signal(signal.SIGSTOP)
+        try:
+            clients = [socket.create_connection(("127.0.0.1", port), timeout=30) for _ in range(400)]
+        finally:
+            server.send_signal(signal.SIGCONT)
+        for number, client in enumerate(clients):
+            client.sendall(b"GET /%d HTTP/1.1\r\n\r\n" % number)
+        for number, client in enumerate(clients):
+            with client, client.makefile("rb") as answer:
+                assert answer.read().split(b"\r\n\r\n")[1].startswith(b"Page %d\n" % number)
+
+    def test_clients_that_go_away_do_it_no_harm(self, server):
+        port = int(server.stdout.readline())
+        for sent in (b"", b"GET /1 HT", b"GET /1 HTTP/1.1\r\n\r\n"):
+            with socket.create_connection(("127.0.0.1", port)) as client:
+                client.sendall(sent)
+        assert ask(port, "/1")[0] == 200
+        assert server.communicate(timeout=30) == (b"", b"")
+
+    def test_it_ends_when_its_input_is_closed_whoever_waits(self, server):
+        port = int(server.stdout.readline())
+        with socket.create_connection(("127.0.0.1", port)) as client, socket.create_connection(("127.0.0.1", port)):
+            client.sendall(b"GET /1 HTTP/1.1\r\n\r\n")
+            assert server.communicate(timeout=30) == (b"", b"")
+        assert server.returncode == 0
+
+    @needs_proc
+    def test_it_ends_when_its_parent_is_killed(self):
+        with subprocess.Popen(
+            [sys.executable, "-u", EXAMPLES / "pages.py"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        ) as process:
+            port = int(re.search(r":(\d+)/", process.stdout.readline())[1])
+            (server,) = (PROC / f"{process.pid}/task/{process.pid}/children").read_text().split()
+            assert b"page_server.py" in (PROC / server / "cmdline").read_bytes()
+            process.kill()
+            process.wait()
+            deadline = time.monotonic() + 20
+            while self.lives(server):
+                assert time.monotonic() < deadline, "it outlives its parent"
+                time.sleep(0.01)
+            assert process.stderr.read() == ""
+        with pytest.raises(ConnectionRefusedError):
+            socket.create_connection(("127.0.0.1", port))
+
+    def lives(self, pid):
+        try:
+            return (PROC / pid / "stat").read_text().rpartition(")")[2].split()[0] != "Z"  # a zombie has ended
+        except OSError:
+            return False
+
+    def imported(self, monkeypatch):
+        monkeypatch.syspath_prepend(str(EXAMPLES))
+        monkeypatch.setitem(sys.modules, "page_server", None)
+        del sys.modules["page_server"]
+        import page_server
+
+        return page_server
