@@ -190,3 +190,27 @@ def test_a_slow_source_does_not_hold_up_results_that_are_there():
     with abreast.imap(square, inputs(), max_workers=4) as results:
         assert next(results) == 0
         assert len(read) < 8, "the window of two batches a worker was filled first"
+
+
+def test_who_reads_and_finds_another_thread_sending_reads_on_afterwards():
+    """The fourth input was left unread while tasks 1 and 2 hung (free-threaded Python, once in some hundred runs)."""
+    run_parts = abreast.imap(square, range(4), max_workers=4, chunksize=1)
+    run = run_parts._run
+    run.start()
+    room, read = run._room, []
+
+    def other_thread_is_sending():
+        run._sends = -1  # as if a worker that has just completed a batch were sending what the consumer has read
+        run._submit_pending()
+        run._sends = None
+        read.append(run.source.read)
+
+    run._read(1)
+    other_thread_is_sending()
+    assert room() == 0
+    assert run._form_to_send() is not None
+    run._sends = threading.get_ident()
+    assert run._form_to_send() is None
+    assert run._news
+    run._running.clear()
+    run_parts.close()

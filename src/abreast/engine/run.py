@@ -211,6 +211,7 @@ class Run:
         self._expired = self._cancelled = self._executor_breaks = self._stopped = False
         self._go_on_here = False
         self._sends: int | None = None  # the thread that is sending batches
+        self._turned_away = False  # another one wanted to meanwhile
 
         self._look_again: float | None = None  # when a batch will be overdue
         self._news = False
@@ -393,9 +394,13 @@ class Run:
         """Form a batch; None also if another thread is sending: that one goes on until there is nothing to form."""
         here_now = threading.get_ident()
         if self._sends not in (None, here_now):
+            self._turned_away = True
             return None
         batch = self._cut()
         self._sends = None if batch is None else here_now
+        if batch is None and self._turned_away:
+            self._turned_away = False
+            self._wake()  # the thread that asks has found inputs pending, and has read no more
         return batch
 
     @_locked
