@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import io
 import os
 import re
 import sys
@@ -123,6 +124,8 @@ def _console() -> Console:
             """Let main.py say what the exit status is; rich would end the program with 1."""
             raise BrokenPipeError
 
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")  # rich writes an ellipsis, in ASCII too
     return Whole(highlight=False)
 
 
@@ -163,7 +166,7 @@ def _show_code(console: Console, step: Step) -> None:
     body = inspect.getsource(step.function).split("\n", 1)[1]
     body = re.sub(r"\n    return \w+\n$", "\n", body)
     code = "\n".join(textwrap.dedent(part) for part in [*parts, body]).rstrip()
-    console.print(Padding(Syntax(code, "python", theme="ansi_dark", background_color="default"), (0, 0, 0, 2)))
+    console.print(Padding(Syntax(code, "python", theme="ansi_dark", background_color="default", word_wrap=True), (0, 0, 0, 2)))
 
 
 def _show_bars(console: Console, spans: list[Span]) -> None:
@@ -180,12 +183,12 @@ def _sum_up(console: Console, played: list[Played], *, fast: bool) -> None:
     from rich.table import Table
 
     table = Table(box=box.SIMPLE_HEAD, title="What it bought", title_justify="left", title_style="bold")
-    table.add_column("step")
+    table.add_column("step", overflow="fold")
     for title in ("one by one", "took", "faster", "of the ideal"):
-        table.add_column(title, justify="right")
+        table.add_column(title, justify="right", overflow="fold")
     for number, (step, wall_time, serial_time, ideal_time) in enumerate(played, 1):
         table.add_row(
-            f"{number}. {step.title}",
+            f"{number}. {step.title}" if console.width >= 60 else f"{number}.",
             f"{serial_time:.2f} s",
             f"{wall_time:.2f} s",
             f"{serial_time / wall_time:.2f}x",

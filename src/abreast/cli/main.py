@@ -152,8 +152,14 @@ def ended_by(error: KeyboardInterrupt, who: str, what: str = "") -> int:
     number = number_of(error)
     name = "Ctrl-C" if number == signal.SIGINT else signal.Signals(number).name
     if sys.stderr is not None and is_writable(2, within=0.5):
-        say(f"{who}: ended by {name}{what}")
+        erased = "\r\x1b[2K" if can_draw() else ""  # the ^C that the terminal has shown
+        say(f"{erased}{who}: ended by {name}{what}")
     return 128 + number
+
+
+def can_draw() -> bool:
+    """Whether standard error is a terminal that obeys codes."""
+    return sys.stderr is not None and sys.stderr.isatty() and os.environ.get("TERM", "").lower() not in ("dumb", "unknown")
 
 
 def is_writable(fd: int, *, within: float) -> bool:

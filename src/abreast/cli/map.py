@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import re
 import reprlib
 import sys
@@ -22,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from abreast.cli.function import described, load_function, name_of_function
-from abreast.cli.main import closed_pipe, ended_by, say
+from abreast.cli.main import can_draw, closed_pipe, ended_by, say
 from abreast.cli.output import NobodyReads, Output, OutputError, open_output
 from abreast.cli.reading import InputError, Inputs, Line, TimeIsUp, open_inputs
 from abreast.functions import outcomes
@@ -47,15 +46,21 @@ LONGEST = 1000
 
 EPILOG = """\b
 Examples
-  abreast map os.path:getsize names.txt            sizes of the files that are named in names.txt
+  abreast map os.path:getsize names.txt
+      the sizes of the files that names.txt names
   find . -name '*.py' -print0 | abreast map -0 os.path:getsize
+      the same of all Python files below here
   abreast map -j 32 --outcomes -o pages.jsonl scraper:fetch urls.txt
-  abreast map --json 'operator:itemgetter("id")'   is no function's name: write a small module instead
+      fetch() of scraper.py, 32 at once; each URL has its value or error
+  abreast map --json shop:total orders.jsonl
+      total() of shop.py gets each line's object as a dict
 
 \b
 Exit status
-  0  every task has succeeded                2    wrong usage, unreadable input, unwritable output
-  1  a task failed, or a limit ended the run 130  Ctrl-C (143 SIGTERM, 141 nobody reads the output)
+  0    every task has succeeded
+  1    a task failed, or a limit ended the run
+  2    wrong usage, unreadable input, unwritable output
+  130  Ctrl-C (143 SIGTERM, 129 hang-up, 141 nobody reads the output)
 """
 
 
@@ -158,9 +163,7 @@ class _Bar:
     """Whether a bar is drawn, and how to write on the terminal that it is on."""
 
     def __init__(self, wanted: bool | None, out: Output) -> None:
-        self._is_drawn = sys.stderr is not None and sys.stderr.isatty() and wanted is not False
-        if os.environ.get("TERM", "").lower() in ("dumb", "unknown"):  # there it is lines
-            self._is_drawn = False
+        self._is_drawn = can_draw() and wanted is not False
         if wanted is None and out.is_terminal:  # a bar among results would be no help
             self._is_drawn = False
         self.progress: object = wanted
@@ -226,7 +229,6 @@ class _Run:
             with contextlib.suppress(OutputError):
                 if self.out.is_regular:  # a pipe may be what held it up
                     self._write()
-            self.bar.step_aside()
             return ended_by(error, "abreast map", f": {self._written()}")
         if self.cancelled:
             return self._end(f"the timeout of {self.timeout:g} s was over", 1)

@@ -154,6 +154,7 @@ class Output:
                 raise OutputError(f"cannot write to {self.name}: {error.strerror}") from None
 
     def _write_to_file(self, lines: list[bytes]) -> None:
+        # At once. Only kill -9 can stop that on its way, between two pages of the file, and so it can whatever is longer than a page.
         data = b"".join(lines)
         written = 0
         try:

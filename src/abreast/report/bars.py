@@ -33,11 +33,11 @@ def bars(spans: list[Span], *, width: int = 60, ascii_only: bool = False) -> lis
     """
     if not spans:
         return []
-    edge, filled = ("|", ".") if ascii_only else ("▏", "░")
+    edge, filled, more = ("|", ".", "~") if ascii_only else ("▏", "░", "…")
     first, last = min(span.begin for span in spans), max(span.end for span in spans)
-    names = max(len(span.row) for span in spans)
-    room = max(10, width - names - 2 - 10)
-    scale = room / (last - first) if last > first else 0.0
+    names = min(max(len(span.row) for span in spans), width - 2 - 10 - 10)
+    room = width - names - 2 - 10
+    scale = room / max(last - first, 1e-9)
     begins: dict[str, int] = {}  # in characters: rows that look as if they had begun together stand in the order of their names
     for span in sorted(spans):
         begins.setdefault(span.row, round((span.begin - first) * scale))
@@ -52,7 +52,8 @@ def bars(spans: list[Span], *, width: int = 60, ascii_only: bool = False) -> lis
             text = (edge + span.label).ljust(end - begin, filled)[: end - begin]
             cells[begin:end] = text
         busy = sum(span.end - span.begin for span in mine)
-        lines.append(f"{row:<{names}}  {''.join(cells)} {busy:6.2f} s")
+        name = row if len(row) <= names else more + row[len(row) - names + 1 :]  # workers differ at the end
+        lines.append(f"{name:<{names}}  {''.join(cells)} {busy:6.2f} s")
     total = f"{last - first:.2f} s"
     lines.append(f"{'':<{names}}  0 s{total:>{room - 3}}")
     return lines
