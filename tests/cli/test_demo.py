@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
 import inspect
-import os
 import re
 import signal
 import subprocess
@@ -18,7 +18,6 @@ from tests.cli.helpers import (
     ENVIRONMENT,
     PATIENCE,
     SOON,
-    abreast,
     end,
     here,  # noqa: F401
     one_line,
@@ -36,15 +35,26 @@ PRINTED = {
 }
 
 
+NARROW = [
+    {"COLUMNS": "40", "PYTHONIOENCODING": "ascii"},
+    {"COLUMNS": "40", "LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"},
+]
+
+
 @pytest.fixture(scope="module")
-def played():
-    """All that the fast demo writes into a pipe."""
-    done = subprocess.run(
-        [sys.executable, "-m", "abreast", "demo", "--fast"],
-        capture_output=True, env=ENVIRONMENT, timeout=PATIENCE, stdin=subprocess.DEVNULL, check=True,
-    )  # fmt: skip
-    assert done.stderr == b""
-    return done.stdout.decode()
+def all_played():
+    """All that the fast demo writes into a pipe: as it is, and where there is little room and ASCII only; played side by side."""
+    with contextlib.ExitStack() as stack:
+        processes = [stack.enter_context(started("demo", "--fast", env=env)) for env in ({}, *NARROW)]
+        texts = [process.stdout.read().decode() for process in processes]
+        assert [process.stderr.read() for process in processes] == [b""] * 3
+        assert [process.wait(PATIENCE) for process in processes] == [0] * 3
+    return texts
+
+
+@pytest.fixture
+def played(all_played):
+    return all_played[0]
 
 
 def between(text, beginning, end):
@@ -85,21 +95,18 @@ class TestPlayed:
         assert max(map(len, played.splitlines())) <= 80
         assert "\x1b" not in played
 
-    @pytest.mark.parametrize(
-        "env", [{"PYTHONIOENCODING": "ascii"}, {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}]
-    )
-    def test_forty_columns_and_ascii_are_enough(self, env):
-        done = abreast("demo", "--fast", env={**env, "COLUMNS": "40"})
-        assert max(map(len, done.stdout.splitlines())) <= 40
-        assert done.stdout.isascii()
-        assert done.stderr == ""
-        words = " ".join(done.stdout.split())
+    @pytest.mark.parametrize("which", [1, 2], ids=["PYTHONIOENCODING", "LC_ALL"])
+    def test_forty_columns_and_ascii_are_enough(self, all_played, which):
+        text = all_played[which]
+        assert max(map(len, text.splitlines())) <= 40
+        assert text.isascii()
+        words = " ".join(text.split())
         for step in STEPS:
             assert step.title in words
             assert step.moral in words
         assert "results = abreast.map(square_number, numbers, max_workers=9)" in words
-        assert re.search(r"\|1\.+", done.stdout)
-        assert len(re.findall(r"\d\.\d\d s$", done.stdout, re.M)) > 20
+        assert re.search(r"\|1\.+", text)
+        assert len(re.findall(r"\d\.\d\d s$", text, re.M)) > 20
 
 
 class TestJudge:
@@ -147,18 +154,16 @@ class TestEnds:
         assert "\nWRONG in step 1: " in done.stdout
         assert done.stderr == ""
 
-    @pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
     @pytest.mark.parametrize("title", ["1. ", "3. ", "7. "], ids=["threads", "subclasses", "map"])
-    def test_soon_at_a_signal(self, number, status, title):
-        options = ["--fast"] if title == "7. " else []
-        if title == "3. ":
-            options = ["--fast"]
-        with started("demo", *options) as process:
-            while not (line := process.stdout.readline().decode()).startswith(title):
-                assert line
-            said, got = end(process, number)
-        assert got == status
-        assert one_line(said) == f"abreast: ended by {'Ctrl-C' if number == signal.SIGINT else 'SIGTERM'}\n"
+    def test_soon_at_a_signal(self, title):
+        options = [] if title == "1. " else ["--fast"]
+        with started("demo", *options) as one, started("demo", *options) as other:
+            for process, number, name in ((one, signal.SIGINT, "Ctrl-C"), (other, signal.SIGTERM, "SIGTERM")):
+                while not (line := process.stdout.readline().decode()).startswith(title):
+                    assert line
+                said, status = end(process, number)
+                assert status == 128 + number
+                assert one_line(said) == f"abreast: ended by {name}\n"
 
     def test_soon_when_nobody_reads(self):
         begin = time.monotonic()

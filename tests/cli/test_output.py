@@ -16,8 +16,6 @@ from abreast.cli.signals import Terminated, held, raise_on_signals
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-pytestmark = pytest.mark.whole
-
 LINES = st.lists(st.integers(0, 2 * PIECE).map(lambda size: b"x" * size + b"\n") | st.just(b"\n"), max_size=20)
 
 

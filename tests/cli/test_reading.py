@@ -16,8 +16,6 @@ from abreast.cli.reading import InputError, Inputs, TimeIsUp, open_inputs
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-pytestmark = pytest.mark.whole
-
 BYTES = st.lists(st.sampled_from([b"\n", b"\r\n", b"\0", b"\r", b"a", "ü\u2028".encode(), b" "]), max_size=30).map(b"".join)
 
 
@@ -76,7 +74,7 @@ class TestLines:
             writer.close()
             assert [line.value for line in source] == lines_of(b"".join(pieces))
 
-    @settings(max_examples=200, deadline=None)
+    @settings(max_examples=60, deadline=None)
     @given(values=st.lists(st.recursive(st.none() | st.integers() | st.text(), st.lists), max_size=6), block=st.integers(1, 8))
     def test_of_json_are_its_values_and_keep_their_source(self, values, block):
         texts = [json.dumps(value, ensure_ascii=False) for value in values]

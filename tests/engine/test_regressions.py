@@ -214,3 +214,23 @@ def test_who_reads_and_finds_another_thread_sending_reads_on_afterwards():
     assert run._news
     run._running.clear()
     run_parts.close()
+
+
+def test_a_chunksize_is_obeyed_however_slowly_the_inputs_come():
+    """On a busy machine even a range may take milliseconds: batches of fewer were sent then."""
+
+    def slow_inputs():
+        for i in range(12):
+            time.sleep(0.003)
+            yield i
+
+    sizes = []
+
+    class Recording(concurrent.futures.ThreadPoolExecutor):
+        def submit(self, fn, batch, /):
+            sizes.append(len(batch.items))
+            return super().submit(fn, batch)
+
+    with Recording(2) as executor:
+        assert abreast.map(square, slow_inputs(), executor=executor, chunksize=3) == [square(i) for i in range(12)]
+    assert sizes == [3] * 4

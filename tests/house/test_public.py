@@ -25,7 +25,7 @@ def test_every_name_is_there_and_nothing_else():
     shown = {name for name in dir(abreast) if not name.startswith("_")} - {"annotations", "TYPE_CHECKING"}
     modules = {name for name in shown if isinstance(getattr(abreast, name), types.ModuleType)}
     assert shown - modules == set(abreast.__all__) - {"__version__"}
-    assert modules <= {"core", "engine", "executors", "functions", "group", "observe", "policy", "pools"}, (
+    assert modules <= {"cli", "core", "engine", "executors", "functions", "group", "observe", "policy", "pools", "report"}, (
         "only the parts of the house that have been imported"
     )
 

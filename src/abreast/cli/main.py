@@ -178,11 +178,12 @@ def closed_pipe() -> int:
 
 
 def end(status: int) -> NoReturn:
-    """End the program without a complaint from the interpreter about an output that is closed."""
-    try:
-        sys.stdout.flush()
-    except (OSError, ValueError, AttributeError):
-        # What is left in the buffer would be tried again, and complained about, when the interpreter ends.
-        with contextlib.suppress(OSError, ValueError, AttributeError):
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    """End the program without a complaint from the interpreter about an output that is closed, or full."""
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except (OSError, ValueError, AttributeError):
+            # What is left in the buffer would be tried again, and complained about, when the interpreter ends: with status 120.
+            with contextlib.suppress(OSError, ValueError, AttributeError):
+                os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
     sys.exit(status)

@@ -342,7 +342,9 @@ class _Call:
         value = self.fn(line.value)
         try:
             return _json(value)
-        except (TypeError, ValueError, RecursionError) as error:
+        except RecursionError:
+            raise TypeError("the result is not JSON: it is nested too deep") from None
+        except (TypeError, ValueError) as error:
             # `from None`: where json gave up is of no use to anybody
             raise TypeError(f"the result is not JSON: {error}") from None
 

@@ -126,7 +126,9 @@ class Inputs:
         except json.JSONDecodeError as error:
             what = f"{error.msg}, at character {error.pos + 1}" if text.strip() else "it is empty"
             raise InputError(f"{self._where()} is not JSON: {what}") from None
-        except (ValueError, RecursionError) as error:  # NaN; a number of too many digits; too deep
+        except RecursionError:
+            raise InputError(f"{self._where()} cannot be read as JSON: it is nested too deep") from None
+        except ValueError as error:  # NaN; a number of too many digits
             raise InputError(f"{self._where()} cannot be read as JSON: {error}") from None
 
     def __length_hint__(self) -> int:

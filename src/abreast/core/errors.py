@@ -4,7 +4,14 @@
 
     AbreastError                        catch this for all of them
     ├── DeadlockDetected (RuntimeError)     your use of us: tasks wait for each other, for good
-    └── TaskTimeout (TimeoutError)          your function: it ran longer than its task_timeout
+    ├── TaskTimeout (TimeoutError)          your function: it ran longer than its task_timeout
+    ├── TaskError                           your function: it raised, in another process, what cannot be sent
+    ├── TaskPickleError (PicklingError)     your data: it cannot be sent to another process, or back
+    ├── TaskDecodeError (BrokenProcessPool)     your data: it was sent, and cannot be unpickled in the worker
+    ├── ResultDecodeError (BrokenProcessPool)   your data: it came back, and cannot be unpickled here
+    └── WorkerCrashed (BrokenProcessPool)   the worker: its process died while it ran a task
+
+    (The last four are in process_errors.py, since what they derive from is not cheap to import.)
 
     and from the standard library, raised as they are there:
     concurrent.futures.BrokenExecutor
@@ -16,7 +23,7 @@ working. Each one pickles: its constructor takes exactly what ``args`` holds.
 
 from __future__ import annotations
 
-__all__ = ["AbreastError", "DeadlockDetected", "TaskTimeout"]
+__all__ = ["AbreastError", "DeadlockDetected", "TaskError", "TaskTimeout"]
 
 
 class AbreastError(Exception):
@@ -98,3 +105,33 @@ class TaskTimeout(AbreastError, TimeoutError):
     def __str__(self) -> str:
         where = f"; it was here:\n{self.stack.rstrip()}" if self.stack else ""
         return f"{self.task} ran longer than its task_timeout of {self.limit:g} s on {self.worker}{where}"
+
+
+class TaskError(AbreastError):
+    """A task in another process raised an exception that cannot be sent here; this stands for it.
+
+    The usual reason is an exception class whose ``__init__`` takes other arguments than it hands to ``super().__init__``, or one
+    that holds a socket or a lock. A note says what went wrong with it. Its cause is the traceback in the worker.
+
+    What to do: give the class a ``__reduce__``, or let ``args`` be what its constructor takes.
+
+    Attributes:
+        type_name (str): the exception's class, as ``shop.errors.OutOfStock``.
+        text (str): its ``str()``.
+        traceback (str): its traceback in the worker.
+
+    >>> import abreast
+    >>> raise abreast.TaskError("shop.errors.OutOfStock", "no more pears")
+    Traceback (most recent call last):
+        ...
+    abreast.core.errors.TaskError: shop.errors.OutOfStock: no more pears
+    """
+
+    def __init__(self, type_name: str = "", text: str = "", traceback: str = "") -> None:
+        super().__init__(type_name, text, traceback)
+        self.type_name = type_name
+        self.text = text
+        self.traceback = traceback
+
+    def __str__(self) -> str:
+        return f"{self.type_name}: {self.text}" if self.text else self.type_name

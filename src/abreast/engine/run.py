@@ -114,6 +114,21 @@ def _weakly(run: Run, method: Callable[[Run, Batch], bool]) -> Callable[[Batch],
     return ask
 
 
+def _decode_outcome(outcome: Outcome[Any], encoded: Any) -> None:
+    """Unpickle what is still bytes; what is raised by that is the task's error."""
+    value: Any = outcome.value
+    error: Any = outcome.error
+    try:
+        if type(value) is encoded:
+            outcome.value = value.decode()
+        if type(error) is encoded:
+            outcome.error = error.decode()
+    except KeyboardInterrupt:
+        raise
+    except BaseException as why:
+        outcome.value, outcome.error = None, why
+
+
 class _Stretch:
     """Consecutive inputs that have been read and are not in a batch."""
 
@@ -213,6 +228,7 @@ class Run:
         self._sends: int | None = None  # the thread that is sending batches
         self._turned_away = False  # another one wanted to meanwhile
 
+        self._undecodable: BaseException | None = None  # of a result that is due next
         self._look_again: float | None = None  # when a batch will be overdue
         self._news = False
         self._patient = False  # waits for more than one result
@@ -297,7 +313,9 @@ class Run:
         if self._progress is not None:
             self._draw()
         if results:
-            return results
+            return results if self._workers.encodes is None else self._decoded(results)
+        if self._undecodable is not None:
+            self._raise_undecodable()
         if self._cancelled:
             self.give_up()
             raise CancelledError(
@@ -350,8 +368,11 @@ class Run:
             or (self._deadline is not None and monotonic() >= self._deadline)
         ):
             return 0
+        size = self._size()
+        if self._fixed_size is None:  # else that many are waited for, however slowly they come
+            size = min(size, inputs_at_once(self._pace, self._workers.count))
         return items_to_read(
-            size=min(self._size(), inputs_at_once(self._pace, self._workers.count)),
+            size=size,
             ahead=self._ahead,
             limit=self._batch_limit(),
             buffersize=self.buffersize,
@@ -708,6 +729,36 @@ class Run:
             and not len(self._order)
         )
 
+    # ---- results of processes, unpickled in the thread that asks: that runs code of the user's
+
+    def _decoded(self, results: list[Any]) -> list[Any]:
+        """Return results as the user wants them; what stands behind one that cannot be unpickled is dropped, unless errors are outcomes."""
+        encoded: Any = self._workers.encodes
+        for place, result in enumerate(results):
+            try:
+                if self._outcomes:
+                    _decode_outcome(result, encoded)
+                elif type(result) is encoded:
+                    results[place] = result.decode()
+            except KeyboardInterrupt:
+                raise
+            except BaseException as error:
+                self._undecodable = error
+                del results[place:]
+                if not results:
+                    self._raise_undecodable()
+                break
+        return results
+
+    def _raise_undecodable(self) -> None:
+        error, self._undecodable = self._undecodable, None
+        self.give_up()
+        try:
+            assert error is not None
+            raise error
+        finally:
+            del error
+
     # ---- wait
 
     @_locked
@@ -875,6 +926,8 @@ class Run:
             if broken is not None and (failure is None or failure.index > first):
                 raise broken
             assert failure is not None
+            if type(failure.error) is self._workers.encodes:
+                failure.error = failure.error.decode()  # type: ignore[attr-defined]  # it is that class
             if not isinstance(failure.error, CancelledError):
                 self._note(failure.error, failure.batch, failure.place, further=self._failures - 1)
             raise failure.error

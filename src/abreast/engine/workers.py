@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from abreast.executors.base import has_replaced_submit, is_ours
 from abreast.executors.serial import Serial
@@ -29,9 +29,10 @@ class Workers:
         closed: whether it has been said that nothing more will be sent.
         dispatch: a first guess of the seconds that sending one batch costs.
         chunksize: a batch size that this executor demands, or None.
+        encodes: the class of results that are still bytes, which the thread that asks for results unpickles; None if they never are.
     """
 
-    __slots__ = ("chunksize", "closed", "count", "dispatch", "executor", "own", "per_worker")
+    __slots__ = ("chunksize", "closed", "count", "dispatch", "encodes", "executor", "own", "per_worker")
 
     def __init__(self, executor: Executor, count: int, *, own: bool) -> None:
         serial = isinstance(executor, Serial)
@@ -46,6 +47,7 @@ class Workers:
         # A limit counts from the start of a call: with several tasks in one it would end the wrong one.
         # Who has replaced `submit` counts its calls (tqdm), and expects one for each task.
         self.chunksize = 1 if serial or limited or has_replaced_submit(executor) else None
+        self.encodes: type[Any] | None = getattr(executor, "encodes", None) if is_ours(executor) else None
 
     def close(self) -> None:
         """Say that nothing more will be sent: workers end when they find nothing to do. Does not wait."""
@@ -58,18 +60,35 @@ class Workers:
             return
         if abandon and isinstance(self.executor, ThreadPool):
             self.executor._crew.abandon()
+        elif abandon and self.encodes is not None:
+            self.executor._kill("the run was given up")
         else:
             self.executor.shutdown(wait=True)
 
 
-def open_pool(kind: Kind, max_workers: int | None, *, name: str, inputs: int | None, task_timeout: float | None) -> Workers:
+def open_pool(
+    kind: Kind | Literal["process"], max_workers: int | None, *, name: str, inputs: int | None, task_timeout: float | None
+) -> Workers:
     """Return a pool for one run: never more workers than inputs."""
     if kind == "serial":
         return Workers(Serial(), 1, own=True)
+    if kind == "process":  # an option of runs once all of it is there
+        return _open_processes(max_workers, name=name, inputs=inputs, task_timeout=task_timeout)
     count = default_threads() if max_workers is None else max_workers
     if inputs is not None:
         count = max(1, min(count, inputs))
     return Workers(ThreadPool(count, name, task_timeout=task_timeout), count, own=True)
+
+
+def _open_processes(max_workers: int | None, *, name: str, inputs: int | None, task_timeout: float | None) -> Workers:
+    from abreast.executors.process.pool import ProcessPool, usable_cores
+    from abreast.executors.process.worker import is_worker
+
+    # Inside a worker the cores are taken: by its siblings.
+    count = (1 if is_worker() else usable_cores()) if max_workers is None else max_workers
+    if inputs is not None:
+        count = max(1, min(count, inputs))
+    return Workers(ProcessPool(count, task_timeout=task_timeout, name=name), count, own=True)
 
 
 def workers_of(executor: Executor, *, weakly: bool = False) -> Workers:

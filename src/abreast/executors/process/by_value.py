@@ -1,0 +1,121 @@
+"""What plain pickle cannot send, or would send by a name that the other process does not know: cloudpickle, and a little more.
+
+* Lambdas, closures, and all that the main script or a notebook has defined, travel by value.
+* Context variables travel by name or by number (variables.py).
+* A class with `__slots__` has them where it arrives too. cloudpickle leaves them out, and objects with a `__dict__` come back.
+* On the way *back*, a class that was sent by value is not defined anew: the parent has it. cloudpickle would set all its attributes
+  again, so that methods and counters of the user's own class were replaced by the worker's copies; and it would pickle the
+  whole class with every result, 200 us or more. Here its number travels, and its definition, pickled once, for a parent that
+  has dropped the class meanwhile.
+
+Private names of cloudpickle that this relies on (held by a test): `_get_or_create_tracker_id`, `_DYNAMIC_CLASS_TRACKER_BY_ID`,
+`_DYNAMIC_CLASS_TRACKER_BY_CLASS`, `_make_skeleton_class`, `_make_skeleton_enum`, `_class_setstate`. In sending.py: `_PICKLE_BY_VALUE_MODULES`.
+"""
+
+from __future__ import annotations
+
+import contextvars
+import io
+import pickle
+import sys
+import typing
+from functools import partial
+from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary
+
+import cloudpickle  # type: ignore[import-untyped]  # it has no types
+from cloudpickle import cloudpickle as inner
+
+from abreast.executors.process import variables
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+__all__ = ["dumps"]
+
+LARGE_DEFINITION = 64 * 1024
+"""Bytes from which a class's definition does not go back with every instance, if it has come from the parent."""
+
+
+def dumps(value: object, keep: Callable[[Any], bool] | None, *, back: bool) -> bytes:
+    """Return the pickle of `value` as it goes to a worker, or `back` from one."""
+    main = sys.modules.get("__mp_main__")
+    if main is not None and main.__name__ == "__mp_main__" and "__mp_main__" not in inner._PICKLE_BY_VALUE_MODULES:
+        # a child of multiprocessing: what its main script is called there, our workers do not have either
+        cloudpickle.register_pickle_by_value(main)
+    with io.BytesIO() as file:
+        (_Back if back else _Pickler)(file, protocol=5, buffer_callback=keep).dump(value)
+        return file.getvalue()
+
+
+class _Pickler(cloudpickle.Pickler):  # type: ignore[misc, no-any-unimported]  # it has no types
+    def reducer_override(self, obj: Any) -> Any:
+        if type(obj) is contextvars.ContextVar:
+            return variables.reduce(obj)
+        reduced = super().reducer_override(obj)
+        if isinstance(reduced, tuple) and reduced[0] is inner._make_skeleton_class and "__slots__" in vars(obj):
+            _add_slots(obj, reduced[1])
+        return reduced
+
+
+def _add_slots(cls: type, arguments: tuple[Any, ...]) -> None:
+    _, _, bases, namespace, *_ = arguments
+    if typing.NamedTuple not in bases:  # which has slots of its own, and allows no others
+        slots = vars(cls)["__slots__"]
+        namespace.setdefault("__slots__", slots if isinstance(slots, str) else tuple(slots))
+
+
+_definitions: WeakKeyDictionary[type, tuple[str, bytes | None]] = WeakKeyDictionary()
+"""Of classes that went by value from here: number and definition."""
+
+
+class _Back(_Pickler):
+    def reducer_override(self, obj: Any) -> Any:
+        if not issubclass(type(obj), type):
+            return super().reducer_override(obj)
+        told = _definitions.get(obj)
+        if told is None:
+            came = obj in inner._DYNAMIC_CLASS_TRACKER_BY_CLASS
+            reduced = super().reducer_override(obj)
+            if not isinstance(reduced, tuple) or len(reduced) != 6:  # it can be imported
+                return reduced
+            definition: bytes | None = dumps(obj, None, back=False)
+            if came and len(definition or b"") > LARGE_DEFINITION:
+                definition = None
+            told = _definitions[obj] = inner._get_or_create_tracker_id(obj), definition
+        return _class_arrives, told
+
+
+def _class_arrives(number: str, definition: bytes | None) -> Any:
+    known = inner._DYNAMIC_CLASS_TRACKER_BY_ID.get(number)
+    if known is not None:
+        return known
+    if definition is None:
+        raise pickle.UnpicklingError("its class has been dropped in this process, and was too large to come with it")
+    return _Definition(io.BytesIO(definition)).load()
+
+
+class _Definition(pickle.Unpickler):
+    """Reads the definition of a class, and leaves alone the classes in it that are here already: its parents, say."""
+
+    def __init__(self, file: io.BytesIO) -> None:
+        super().__init__(file)
+        self._known: set[type] = set()
+
+    def find_class(self, module: str, name: str) -> Any:
+        found = super().find_class(module, name)
+        if found is inner._make_skeleton_class or found is inner._make_skeleton_enum:
+            return partial(self._make, found)
+        if found is inner._class_setstate:
+            return self._set_state
+        return found
+
+    def _make(self, make: Callable[..., type], *args: Any) -> type:
+        known: type | None = inner._DYNAMIC_CLASS_TRACKER_BY_ID.get(args[-2])  # the number
+        if known is None:
+            return make(*args)
+        self._known.add(known)
+        return known
+
+    def _set_state(self, cls: type, state: Any) -> Any:
+        return cls if cls in self._known else inner._class_setstate(cls, state)

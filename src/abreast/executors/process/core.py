@@ -1,0 +1,751 @@
+"""`PoolCore`: what a pool of processes does about everything that happens to it; no I/O, no clock, no thread, no lock.
+
+Events go in, effects come out, in the order they are to be done. The supervisor (supervisor.py) feeds it from pipes, pids and its
+inbox; a seeded simulator in the tests feeds it from a random number, so the very code that runs in production is tested::
+
+    submit  cancel  ready  record  over  exited  boot_failed  page  stopped  tick  close  kill
+        └──────────────────────────────┬──────────────────────────────────────────────┘
+                                   PoolCore
+        ┌──────────────────────────────┴──────────────────────────────────────────────┐
+    Spawn  Send  Retire  Look  DumpStack  Stop  Continue  Kill  Resolve  Over  Broken  Warn
+
+A task's place, at any moment exactly one of
+    pending (in the deque), with a worker (in the `Sent` of its call), or out (resolved, or handed back by `Over`).
+    A call that its worker never began goes back to the front of the deque, or to whoever sent it if that is a run.
+
+A worker's life
+    STARTING → READY → RETIRING → gone; DYING from the moment that it is told to die. READY is idle if it has no call, and that is all that
+    being idle is: no token is counted (gh-115634: hangs in the standard library from 3.11 to 3.15b3).
+    Every worker has a number of its own, never used again: whatever comes late, of one that is gone, is known and dropped.
+
+A limit
+    The supervisor looks at the worker's page when the running task may be over its limit. Twice the same task, a millisecond apart:
+    its stack is asked for, it is stopped, looked at for a last time, and killed, or goes on if it has ended meanwhile. So no
+    task is killed for the limit of another.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from typing import Protocol, TypeAlias
+
+    class Call(Protocol):
+        """What travels to a worker: some tasks of one function.
+
+        Attributes:
+            size: how many tasks.
+            limit: seconds that each may take, or None.
+            resends: whether tasks that have not begun go to another worker; else they are handed back by `Over`.
+        """
+
+        size: int
+        limit: float | None
+        resends: bool
+
+        def claim(self) -> bool:
+            """Whether it is still wanted, now that it is to be sent; asked once."""
+
+
+__all__ = [
+    "BOOT_TIMES",
+    "Broken",
+    "Continue",
+    "Crashed",
+    "Died",
+    "DumpStack",
+    "Kill",
+    "Limits",
+    "Look",
+    "Over",
+    "Phase",
+    "PoolCore",
+    "Resolve",
+    "Retire",
+    "Send",
+    "Spawn",
+    "Stop",
+    "TimedOut",
+    "Warn",
+    "Worker",
+]
+
+BOOT_TIMES = 3
+"""Starts in a row that may fail before the pool is broken."""
+
+
+class Phase:
+    """What a worker is at, as its page says."""
+
+    BOOT, IDLE, DECODE, RUN, ENCODE, WRITE, EXIT = range(7)
+    TEXTS = (
+        "starting",
+        "idle",
+        "while its arguments were unpickled",
+        "while running",
+        "while its result was pickled",
+        "while its result was sent",
+        "while ending",
+    )
+
+
+class Limits(NamedTuple):
+    """Numbers that the simulator draws at random, absurd ones too. Seconds.
+
+    Attributes:
+        boot: for a worker to be ready.
+        second_look: between the two looks at a task over its limit.
+        dump: to write down the stack.
+        stop: for a stopped process to stand still.
+        dead: for a killed process to be gone, before it is given up as one that cannot be killed.
+        retire: for a worker that was told to end, before it is killed.
+        short: mean time of tasks up to which a second call is sent ahead.
+        tiny: mean time up to which several are.
+        ahead: work that is sent ahead then.
+        most_ahead: calls that a worker may have.
+    """
+
+    boot: float = 60.0
+    second_look: float = 0.001
+    dump: float = 0.02
+    stop: float = 0.02
+    dead: float = 0.25
+    retire: float = 5.0
+    short: float = 0.005
+    tiny: float = 0.0005
+    ahead: float = 0.002
+    most_ahead: int = 64
+
+
+# ---- what became of a task, where a worker did not say it itself
+
+
+class Died(NamedTuple):
+    """How a worker ended.
+
+    Attributes:
+        status: exit code; negative is a signal; None is not known.
+        phase: what it was at.
+        seq: the number of the task that it was at; 0 is none.
+        start: when that began, on the clock of `tick`.
+        stack: where it was, if that is known.
+        hint: why it may have died.
+    """
+
+    status: int | None = None
+    phase: int = Phase.IDLE
+    seq: int = 0
+    start: float = 0.0
+    stack: str = ""
+    hint: str = ""
+
+
+class Crashed(NamedTuple):
+    """The task was running when its worker died."""
+
+    worker: Worker
+    died: Died
+    after: float
+
+
+class TimedOut(NamedTuple):
+    """The task was over its limit, and its worker was killed."""
+
+    worker: Worker
+    died: Died
+    limit: float
+    after: float
+
+
+# ---- effects
+
+
+class Spawn(NamedTuple):
+    """Start its process."""
+
+    worker: Worker
+
+
+class Send(NamedTuple):
+    """Write the call to its pipe."""
+
+    worker: Worker
+    call: Any
+    first: int  # the number of its first task
+
+
+class Retire(NamedTuple):
+    """Tell it to end when it has done what it has."""
+
+    worker: Worker
+
+
+class Look(NamedTuple):
+    """Read its page, and call `PoolCore.page`."""
+
+    worker: Worker
+
+
+class DumpStack(NamedTuple):
+    """Have it write down where it is."""
+
+    worker: Worker
+
+
+class Stop(NamedTuple):
+    """Stop it, and call `PoolCore.stopped` when it stands still."""
+
+    worker: Worker
+
+
+class Continue(NamedTuple):
+    """Let it go on."""
+
+    worker: Worker
+
+
+class Kill(NamedTuple):
+    """Kill it, and all that it has started; call `PoolCore.exited` when it is gone."""
+
+    worker: Worker
+
+
+class Resolve(NamedTuple):
+    """`what` is a record as it came, or Crashed, TimedOut, or an exception."""
+
+    call: Any
+    place: int
+    what: Any
+
+
+class Over(NamedTuple):
+    """Nothing more comes of the call; tasks from `place` on have not begun. `why` is the pool's failure, if that is the reason."""
+
+    call: Any
+    place: int
+    why: str | None
+
+
+class Broken(NamedTuple):
+    """The pool is broken, for this reason."""
+
+    why: str
+
+
+class Warn(NamedTuple):
+    """Tell the user."""
+
+    text: str
+
+
+if TYPE_CHECKING:
+    Effect: TypeAlias = Spawn | Send | Retire | Look | DumpStack | Stop | Continue | Kill | Resolve | Over | Broken | Warn
+
+
+class Sent:
+    """A call that is with a worker."""
+
+    __slots__ = ("call", "done", "first")
+
+    def __init__(self, call: Any, first: int) -> None:
+        self.call = call
+        self.first = first
+        self.done = 0
+        """Tasks whose outcome has come."""
+
+
+class Worker:
+    """One process, from the wish to have it to its end."""
+
+    STARTING, READY, RETIRING, DYING, GONE = range(5)
+    # how far the end of a task over its limit has come
+    SUSPECTED, DUMPED, STOPPED, KILLED = range(1, 5)
+
+    __slots__ = ("calls", "due", "ending", "handle", "left", "number", "over_limit", "sent", "state", "tasks")
+
+    def __init__(self, number: int, left: int | None, due: float) -> None:
+        self.number = number
+        self.state = Worker.STARTING
+        self.calls: deque[Sent] = deque()
+        self.sent = 0
+        """Tasks sent to it so far: the next one's number is one more."""
+        self.tasks = 0
+        self.left = left
+        """How many more tasks it may be given."""
+        self.due = due
+        """When something has to be done about it; `inf` is never."""
+        self.ending = 0
+        self.over_limit = 0
+        """The number of the task that is looked at, or killed, because of its limit."""
+        self.handle: Any = None
+        """The supervisor's."""
+
+    def __repr__(self) -> str:
+        return f"<Worker {self.number} {('starting', 'ready', 'retiring', 'dying', 'gone')[self.state]}: {len(self.calls)} calls>"
+
+
+_NEVER = float("inf")
+_BACK_OFF = (0.0, 0.0, 0.0, 0.05, 0.1, 0.2, 0.4, 1.0)
+
+
+class PoolCore:
+    """The pool's decisions. Every method takes `now`, and returns the effects in order.
+
+    Attributes:
+        pending: calls that wait for a worker.
+        workers: those that are not gone, by number.
+        closed: whether nothing more is accepted.
+        broken: why the pool cannot be used, or None.
+    """
+
+    def __init__(self, max_workers: int, *, max_tasks_per_child: int | None = None, limits: Limits | None = None) -> None:
+        self.max_workers = max_workers
+        self.max_tasks_per_child = max_tasks_per_child
+        self.limits = limits or Limits()
+        self.pending: deque[Any] = deque()
+        self.workers: dict[int, Worker] = {}
+        self.closed = False
+        self.broken: str | None = None
+        self.killed = False
+        self.unkillable = 0
+        self.mean = _NEVER
+        """Seconds that a task takes, lately; infinite until the first has ended."""
+        self._numbers = 0
+        self._boot_failures = 0
+        self._deaths_in_a_row = 0
+        self._idle_deaths: deque[float] = deque(maxlen=5)
+        self._spawn_from = 0.0
+        self._effects: list[Effect] = []
+
+    # ---- events
+
+    def submit(self, call: Call, now: float) -> list[Effect]:
+        if self.broken is not None:
+            self._effects.append(Over(call, 0, self.broken))
+        else:
+            self.pending.append(call)
+            self._dispatch(now)
+        return self._take_effects()
+
+    def cancel(self, call: Call) -> bool:
+        """Take a call out of those that wait; whether it was one."""
+        try:
+            self.pending.remove(call)
+        except ValueError:
+            return False
+        return True
+
+    def ready(self, worker: Worker, now: float) -> list[Effect]:
+        if worker.state == Worker.STARTING:
+            worker.state = Worker.READY
+            worker.due = _NEVER
+            self._boot_failures = 0
+            self._dispatch(now)
+        return self._take_effects()
+
+    def record(self, worker: Worker, seq: int, what: Any, seconds: float, now: float, *, dispatch: bool = True) -> list[Effect]:
+        """The outcome of task number `seq` has come; outcomes of a worker come in the order of its tasks.
+
+        Raises:
+            ProtocolError: it is not the outcome that is due.
+        """
+        if worker.state == Worker.GONE:
+            return []
+        sent = worker.calls[0] if worker.calls else None
+        if sent is None or seq != sent.first + sent.done:
+            raise ProtocolError(f"worker {worker.number} sent the outcome of task {seq}, which is not due")
+        self._effects.append(Resolve(sent.call, sent.done, what))
+        sent.done += 1
+        worker.tasks += 1
+        self._deaths_in_a_row = 0
+        self.mean = seconds if self.mean == _NEVER else max(self.mean + 0.1 * (seconds - self.mean), 0.25 * seconds)
+        if sent.done == sent.call.size:
+            self._end_of_call(worker, now)
+            if dispatch:
+                self._dispatch(now)
+        return self._take_effects()
+
+    def over(self, worker: Worker, now: float) -> list[Effect]:
+        """The worker has ended its first call before its last task; the rest has not begun.
+
+        Raises:
+            ProtocolError: it has none.
+        """
+        if worker.state == Worker.GONE:
+            return []
+        if not worker.calls:
+            raise ProtocolError(f"worker {worker.number} ended a call that it does not have")
+        sent = worker.calls[0]
+        self._hand_back(sent.call, sent.done)
+        self._end_of_call(worker, now)
+        self._dispatch(now)
+        return self._take_effects()
+
+    def retire(self, worker: Worker, now: float) -> list[Effect]:
+        """Give the worker nothing more; it ends after what it has."""
+        if worker.state == Worker.READY:
+            worker.left = 0
+            self._retire_if_idle(worker, now)
+            self._dispatch(now)
+        return self._take_effects()
+
+    def page(self, worker: Worker, seq: int, start: float, phase: int, now: float) -> list[Effect]:
+        """What a look at the worker's page has shown, on the clock of `now`."""
+        if worker.state in (Worker.READY, Worker.RETIRING):
+            self._judge(worker, seq, start, phase, now)
+        return self._take_effects()
+
+    def stopped(self, worker: Worker, seq: int, phase: int, now: float) -> list[Effect]:
+        """The worker stands still (or cannot); its page shows this."""
+        if worker.ending == Worker.STOPPED:
+            if seq == worker.over_limit and phase in (Phase.DECODE, Phase.RUN, Phase.ENCODE):
+                self._kill(worker, now)
+            else:
+                self._let_go_on(worker, now)
+        return self._take_effects()
+
+    def exited(self, worker: Worker, died: Died, now: float) -> list[Effect]:
+        """The process has ended, and all that was in its pipe has been reported."""
+        if worker.state != Worker.GONE:
+            self._bury(worker, died, now)
+        return self._take_effects()
+
+    def boot_failed(self, worker: Worker, why: str, now: float, *, final: bool = False) -> list[Effect]:
+        """The worker could not be started, or says that it cannot work; `final` if another would not either."""
+        if worker.state == Worker.STARTING:
+            self._gone(worker)
+            self._count_boot_failure(why, now, final=final)
+        return self._take_effects()
+
+    def tick(self, now: float) -> list[Effect]:
+        """Do what is due."""
+        for worker in list(self.workers.values()):
+            if worker.due <= now:
+                self._tick_worker(worker, now)
+        if self._spawn_from and self._spawn_from <= now:
+            self._spawn_from = 0.0
+            self._dispatch(now)
+        return self._take_effects()
+
+    def next_tick(self) -> float:
+        """Return when `tick` has to be called; infinite is never."""
+        due = min((worker.due for worker in self.workers.values()), default=_NEVER)
+        return min(due, self._spawn_from) if self._spawn_from and self.pending else due
+
+    def close(self, now: float) -> list[Effect]:
+        """Accept nothing more; workers end when there is nothing left to do."""
+        self.closed = True
+        self._dispatch(now)
+        return self._take_effects()
+
+    def kill(self, why: str, now: float) -> list[Effect]:
+        """End everything: whatever is pending or running fails for this reason."""
+        self.closed = self.killed = True
+        self._break(why, now)
+        return self._take_effects()
+
+    def is_over(self) -> bool:
+        """Whether nothing is left to do, nor to come."""
+        return self.closed and not self.pending and not self.workers
+
+    # ---- sending
+
+    def _dispatch(self, now: float) -> None:
+        if self.broken is not None:
+            return
+        while self.pending:
+            worker = self._least_busy()
+            if worker is None:
+                break
+            call = self.pending.popleft()
+            if not call.claim():
+                continue
+            self._send(worker, call, now)
+        self._spawn(now)
+        if self.closed and not self.pending:
+            for worker in list(self.workers.values()):
+                self._retire_if_idle(worker, now)
+
+    def _least_busy(self) -> Worker | None:
+        """Return the worker that is to have the next call, or None if all have enough."""
+        best = None
+        for worker in self.workers.values():
+            if worker.state != Worker.READY or worker.left == 0 or worker.ending:
+                continue
+            if not worker.calls:
+                return worker
+            if best is None or len(worker.calls) < len(best.calls):
+                best = worker
+        return best if best is not None and len(best.calls) < self._depth() and not self._is_room_for_more() else None
+
+    def _is_room_for_more(self) -> bool:
+        """Whether a worker is starting, or may be started, that will have nothing to do: then nothing waits behind another call."""
+        starting = sum(worker.state == Worker.STARTING for worker in self.workers.values())
+        return len(self.pending) <= starting
+
+    def _depth(self) -> int:
+        """Return how many calls a worker may have: more than the one it runs only while tasks are short."""
+        if self.mean > self.limits.short:
+            return 1
+        if self.mean > self.limits.tiny:
+            return 2
+        share = len(self.pending) // (2 * self.max_workers)
+        return max(2, min(int(self.limits.ahead / max(self.mean, 1e-9)), share, self.limits.most_ahead))
+
+    def _send(self, worker: Worker, call: Any, now: float) -> None:
+        sent = Sent(call, worker.sent + 1)
+        worker.sent += call.size
+        worker.calls.append(sent)
+        if worker.left is not None:
+            worker.left = max(0, worker.left - call.size)
+        if call.limit is not None and len(worker.calls) == 1:
+            worker.due = now + call.limit
+        self._effects.append(Send(worker, call, sent.first))
+
+    def _spawn(self, now: float) -> None:
+        """Start workers for calls that no worker will get soon."""
+        if self.broken is not None or self._spawn_from > now:
+            return
+        coming = sum(
+            worker.state == Worker.STARTING or (worker.state == Worker.READY and not worker.calls and worker.left != 0)
+            for worker in self.workers.values()
+        )
+        alive = sum(worker.state != Worker.DYING for worker in self.workers.values() if not self._is_leaving(worker))
+        while coming < len(self.pending) and alive < self.max_workers:
+            self._numbers += 1
+            worker = Worker(self._numbers, self.max_tasks_per_child, now + self.limits.boot)
+            self.workers[worker.number] = worker
+            self._effects.append(Spawn(worker))
+            coming += 1
+            alive += 1
+
+    def _is_leaving(self, worker: Worker) -> bool:
+        """Whether a replacement may start already: it gets no more tasks."""
+        return worker.state == Worker.RETIRING or (worker.state == Worker.READY and worker.left == 0)
+
+    def _end_of_call(self, worker: Worker, now: float) -> None:
+        sent = worker.calls.popleft()
+        if sent.done == sent.call.size:
+            self._effects.append(Over(sent.call, sent.done, None))
+        worker.over_limit = 0
+        if worker.ending == Worker.SUSPECTED:
+            worker.ending = 0
+        if not worker.ending:
+            worker.due = _NEVER
+            if worker.calls and worker.calls[0].call.limit is not None:
+                worker.due = now + worker.calls[0].call.limit
+        self._retire_if_idle(worker, now)
+
+    def _retire_if_idle(self, worker: Worker, now: float) -> None:
+        if (
+            worker.state == Worker.READY
+            and not worker.calls
+            and not worker.ending
+            and (worker.left == 0 or self._has_no_use(worker))
+        ):
+            worker.state = Worker.RETIRING
+            worker.due = now + self.limits.retire
+            self._effects.append(Retire(worker))
+        elif worker.state == Worker.STARTING and self._has_no_use(worker):
+            self._doom(worker, now)
+
+    def _has_no_use(self, _worker: Worker) -> bool:
+        return self.closed and not self.pending
+
+    def _hand_back(self, call: Any, place: int) -> None:
+        """Tasks from `place` on have not begun."""
+        if call.resends and place == 0 and self.broken is None:
+            self.pending.appendleft(_Again(call) if not isinstance(call, _Again) else call)
+        else:
+            self._effects.append(Over(call, place, self.broken))
+
+    # ---- limits
+
+    def _tick_worker(self, worker: Worker, now: float) -> None:
+        worker.due = _NEVER
+        if worker.state == Worker.STARTING:
+            self._effects.append(Kill(worker))
+            self._gone(worker)
+            self._count_boot_failure(f"a worker was not ready after {self.limits.boot:g} s", now)
+        elif worker.state == Worker.RETIRING and not worker.calls:
+            self._doom(worker, now)
+        elif worker.state == Worker.DYING:  # killed, and still there
+            self.unkillable += 1
+            self._bury(worker, Died(hint="it could not be killed: it hangs in the system"), now, given_up=True)
+        elif worker.ending == Worker.DUMPED:
+            worker.ending = Worker.STOPPED
+            worker.due = now + self.limits.stop
+            self._effects.append(Stop(worker))
+        else:
+            # Also of one that was stopped and is not known to stand still: it sits in the system, and cannot have gone on.
+            self._effects.append(Look(worker))
+
+    def _judge(self, worker: Worker, seq: int, start: float, phase: int, now: float) -> None:
+        sent = worker.calls[0] if worker.calls else None
+        if sent is None or sent.call.limit is None:
+            self._let_go_on(worker, now)
+            return
+        # A task that has ended, or whose outcome waits for us to read it, is not over its limit.
+        running = sent.first + sent.done <= seq < sent.first + sent.call.size and phase in (Phase.DECODE, Phase.RUN, Phase.ENCODE)
+        due = start + sent.call.limit
+        if not running or now < due:
+            self._let_go_on(worker, now)
+            worker.due = max(due, now + self.limits.second_look) if running else now + sent.call.limit
+        elif worker.ending == Worker.STOPPED:
+            self._kill(worker, now)
+        elif worker.over_limit != seq:
+            worker.over_limit = seq
+            worker.ending = Worker.SUSPECTED
+            worker.due = now + self.limits.second_look
+        else:
+            worker.ending = Worker.DUMPED
+            worker.due = now + self.limits.dump
+            self._effects.append(DumpStack(worker))
+
+    def _let_go_on(self, worker: Worker, now: float) -> None:
+        if worker.ending == Worker.STOPPED:
+            self._effects.append(Continue(worker))
+        worker.ending = worker.over_limit = 0
+        if worker.calls and worker.calls[0].call.limit is not None:
+            worker.due = now + worker.calls[0].call.limit
+        self._retire_if_idle(worker, now)
+
+    def _kill(self, worker: Worker, now: float) -> None:
+        worker.ending = Worker.KILLED
+        self._doom(worker, now)
+
+    def _doom(self, worker: Worker, now: float) -> None:
+        worker.state = Worker.DYING
+        worker.due = now + self.limits.dead
+        self._effects.append(Kill(worker))
+
+    # ---- the end of a worker
+
+    def _bury(self, worker: Worker, died: Died, now: float, *, given_up: bool = False) -> None:
+        was, calls = worker.state, worker.calls
+        self._gone(worker)
+        if was == Worker.STARTING:
+            self._count_boot_failure(_boot_text(died), now)
+            return
+        self._settle(worker, died, now, given_up=given_up)
+        if not calls and was == Worker.READY and self.broken is None:
+            self._note_idle_death(died, now)
+        if calls or was == Worker.READY:
+            self._deaths_in_a_row += 1
+            pause = _BACK_OFF[min(self._deaths_in_a_row, len(_BACK_OFF)) - 1]
+            if pause:
+                self._spawn_from = now + pause
+        worker.calls = deque()
+        self._dispatch(now)
+
+    def _settle(self, worker: Worker, died: Died, now: float, *, given_up: bool) -> None:
+        """Say what became of the tasks that the worker had."""
+        unbegun: list[Sent] = []
+        culprit = died.seq
+        if given_up and worker.calls:
+            first = worker.calls[0]
+            culprit = worker.over_limit or first.first + first.done
+        for sent in worker.calls:
+            place = culprit - sent.first
+            if not sent.done <= place < sent.call.size or (died.phase in (Phase.IDLE, Phase.BOOT) and not given_up):
+                unbegun.append(sent)
+                continue
+            after = max(0.0, now - died.start) if died.start else 0.0
+            what: Crashed | TimedOut
+            if worker.ending == Worker.KILLED and worker.over_limit == culprit:
+                what = TimedOut(worker, died, sent.call.limit, after)
+            else:
+                what = Crashed(worker, died, after)
+            for lost in range(
+                sent.done, place
+            ):  # they have run, and their outcomes are lost: outcomes are sent before the next begins
+                self._effects.append(Resolve(sent.call, lost, Crashed(worker, died, 0.0)))
+            self._effects.append(Resolve(sent.call, place, what))
+            sent.done = place + 1
+            if sent.done == sent.call.size:
+                self._effects.append(Over(sent.call, sent.done, None))
+            else:
+                unbegun.append(sent)
+        for sent in reversed(unbegun):
+            self._hand_back(sent.call, sent.done)
+
+    def _gone(self, worker: Worker) -> None:
+        worker.state = Worker.GONE
+        worker.due = _NEVER
+        self.workers.pop(worker.number, None)
+
+    def _note_idle_death(self, died: Died, now: float) -> None:
+        self._idle_deaths.append(now)
+        if len(self._idle_deaths) == self._idle_deaths.maxlen and now - self._idle_deaths[0] < 60:
+            self._idle_deaths.clear()
+            self._effects.append(Warn(f"5 idle workers died within a minute, the last one {ended_by(died.status)}"))
+
+    def _count_boot_failure(self, why: str, now: float, *, final: bool = False) -> None:
+        self._boot_failures += 1
+        if final or self._boot_failures >= BOOT_TIMES:
+            self._break(why, now)
+        else:
+            self._dispatch(now)
+
+    def _break(self, why: str, now: float) -> None:
+        """Fail everything, and end all workers."""
+        if self.broken is None:
+            self.broken = why
+            self._effects.append(Broken(why))
+        for call in self._drain():
+            self._effects.append(Over(call, 0, why))
+        for worker in list(self.workers.values()):
+            for sent in worker.calls:
+                self._effects.append(Over(sent.call, sent.done, why))
+            worker.calls = deque()
+            if worker.state != Worker.DYING:
+                self._doom(worker, now)
+
+    def _drain(self) -> Iterator[Any]:
+        while self.pending:
+            yield self.pending.popleft()
+
+    def _take_effects(self) -> list[Effect]:
+        effects, self._effects = self._effects, []
+        return effects
+
+
+class _Again:
+    """A call that has been claimed before: its worker died before it began."""
+
+    __slots__ = ("call", "limit", "resends", "size")
+
+    def __init__(self, call: Any) -> None:
+        self.call = call
+        self.size = call.size
+        self.limit = call.limit
+        self.resends = True
+
+    def claim(self) -> bool:
+        return True
+
+
+class ProtocolError(Exception):
+    """What came from a worker is not what was due: a task has written to its pipe, or the page."""
+
+
+def ended_by(status: int | None) -> str:
+    """Return how a process ended, in words."""
+    if status is None:
+        return "ended in a way that is not known"
+    if status < 0:
+        import signal
+
+        try:
+            return f"died of {signal.Signals(-status).name}"
+        except ValueError:
+            return f"died of signal {-status}"
+    return f"ended with exit code {status}"
+
+
+def _boot_text(died: Died) -> str:
+    hint = f": {died.hint}" if died.hint else ""
+    return f"a worker {ended_by(died.status)} before it was ready{hint}"

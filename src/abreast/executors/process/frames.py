@@ -1,0 +1,171 @@
+"""Bytes on the pipes: frames. The only file that knows what they look like.
+
+::
+
+    ┌─────────┬──────┬───────┬────────┬────────┬──────────────────┬──────┬─────────┐
+    │ u32 len │ kind │ flags │ u16    │ u64    │ nbuf x u64       │ body │ buffers │
+    │ of body │  u8  │  u8   │ nbuf   │ number │ lengths of       │      │         │
+    └─────────┴──────┴───────┴────────┴────────┴ buffers ─────────┴──────┴─────────┘
+
+    parent → worker                                   worker → parent
+    BOOT     what it needs to begin                   READY
+    DEFINE   number = function; its pickle            FAILED   it cannot work; body = why, as text
+    CALL     number = of its first task               RECORD   number = of the task; body = seconds (f64) + pickle
+    RETIRE                                            OVER     number = of the first task of the call that has not begun
+                                                      LOG      body = pickled log record
+                                                      LEAVE    it wants to be replaced (memory)
+
+A buffer is what a pickle has kept out of band (sending.py). A frame of a task is written by one thread, so frames never mix; a death
+cuts the last one, which is then dropped. The parser takes bytes as they come, and trusts nothing: lengths and kinds are checked.
+"""
+
+from __future__ import annotations
+
+import struct
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+__all__ = ["MOST", "BadFrame", "Frame", "Kind", "Parser", "frame"]
+
+HEADER = struct.Struct("<IBBHQ")
+LENGTH = struct.Struct("<Q")
+MOST = 1 << 31
+"""Bytes that a body may have. Buffers may have more."""
+MOST_BUFFER = 1 << 40
+
+
+class Kind:
+    """What a frame is."""
+
+    BOOT, DEFINE, CALL, RETIRE = 1, 2, 3, 4
+    READY, FAILED, RECORD, OVER, LOG, LEAVE = 11, 12, 13, 14, 15, 16
+    OF_PARENT = frozenset((BOOT, DEFINE, CALL, RETIRE))
+    OF_WORKER = frozenset((READY, FAILED, RECORD, OVER, LOG, LEAVE))
+
+
+class BadFrame(Exception):
+    """These bytes are none of ours."""
+
+
+class Frame(NamedTuple):
+    """One that has arrived whole."""
+
+    kind: int
+    flags: int
+    number: int
+    body: Any  # bytes
+    buffers: tuple[Any, ...]  # of bytearray
+
+
+def frame(kind: int, number: int = 0, body: bytes = b"", buffers: Sequence[Any] = (), flags: int = 0) -> list[Any]:
+    """Return the parts of a frame, to be written one after another; large buffers are not copied.
+
+    Raises:
+        BadFrame: the body is too large.
+    """
+    if len(body) > MOST:
+        raise BadFrame(f"{len(body):,} bytes in one pickle; at most {MOST:,} can be sent")
+    if not buffers:
+        return [HEADER.pack(len(body), kind, flags, 0, number) + body]
+    raw = [memoryview(buffer).cast("B") if not isinstance(buffer, memoryview) else buffer for buffer in buffers]
+    lengths = b"".join(LENGTH.pack(view.nbytes) for view in raw)
+    return [HEADER.pack(len(body), kind, flags, len(raw), number) + lengths + body, *raw]
+
+
+class Parser:
+    """Takes bytes as they come, and gives frames as they are whole."""
+
+    __slots__ = ("_buffers", "_data", "_frame", "_kinds", "_lengths", "_view")
+
+    def __init__(self, kinds: frozenset[int]) -> None:
+        self._kinds = kinds
+        self._data = bytearray()
+        self._frame: tuple[int, int, int, Any] | None = None  # whose buffers are being filled
+        self._lengths: list[int] = []
+        self._buffers: list[bytearray] = []
+        self._view: memoryview | None = None  # of the buffer that is being filled: where it is to go on
+
+    def target(self) -> memoryview | None:
+        """Return memory that the next bytes belong into, if a large buffer is being filled: read into it, then call `filled`."""
+        return self._view
+
+    def filled(self, count: int) -> Iterator[Frame]:
+        """So many bytes have been read into `target`."""
+        assert self._view is not None
+        self._view = self._view[count:]
+        if not self._view:
+            self._view = None
+            self._begin_buffer()
+        yield from self._frames()
+
+    def feed(self, data: bytes | bytearray | memoryview) -> Iterator[Frame]:
+        """Take bytes, and yield the frames that are whole now.
+
+        Raises:
+            BadFrame: these are none.
+        """
+        self._data += data
+        yield from self._frames()
+
+    @property
+    def is_between_frames(self) -> bool:
+        return not self._data and self._frame is None
+
+    def _frames(self) -> Iterator[Frame]:
+        place, data = 0, self._data
+        try:
+            while True:
+                if self._frame is not None:
+                    place = self._fill(place)
+                    if self._view is not None:
+                        return
+                    kind, flags, number, body = self._frame
+                    self._frame = None
+                    buffers, self._buffers = tuple(self._buffers), []
+                    yield Frame(kind, flags, number, body, buffers)
+                if len(data) - place < HEADER.size:
+                    return
+                length, kind, flags, count, number = HEADER.unpack_from(data, place)
+                if kind not in self._kinds or length > MOST:
+                    raise BadFrame(f"a frame of kind {kind} with {length:,} bytes")
+                end = place + HEADER.size + count * LENGTH.size + length
+                if len(data) < end:
+                    return
+                begin = end - length
+                body = bytes(memoryview(data)[begin:end])
+                if not count:
+                    place = end
+                    yield Frame(kind, flags, number, body, ())
+                    continue
+                lengths = [LENGTH.unpack_from(data, place + HEADER.size + i * LENGTH.size)[0] for i in range(count)]
+                if max(lengths) > MOST_BUFFER:
+                    raise BadFrame(f"a buffer of {max(lengths):,} bytes")
+                place = end
+                self._frame = (kind, flags, number, body)
+                self._lengths = lengths[::-1]
+                self._begin_buffer()
+        finally:
+            if place:
+                del data[:place]
+
+    def _begin_buffer(self) -> None:
+        while self._lengths:
+            buffer = bytearray(self._lengths.pop())
+            self._buffers.append(buffer)
+            if buffer:
+                self._view = memoryview(buffer)
+                return
+
+    def _fill(self, place: int) -> int:
+        """Move what is there of the buffers to where it belongs; return where the rest begins."""
+        while self._view is not None and place < len(self._data):
+            count = min(len(self._view), len(self._data) - place)
+            self._view[:count] = memoryview(self._data)[place : place + count]
+            place += count
+            self._view = self._view[count:]
+            if not self._view:
+                self._view = None
+                self._begin_buffer()
+        return place

@@ -1,0 +1,302 @@
+"""What a process pool's `submit` returns, and what travels for it.
+
+A `ProcessFuture` keeps the outcome as bytes, and unpickles it in the thread that asks: unpickling runs code of the user's, which
+must hurt nobody but whoever asks for it::
+
+    supervisor ── _settle: bytes, FINISHED, wakes ──▶ result(): decode once ──▶ value, or what it raised
+                        └── callbacks' thread: the user's callbacks
+
+A lock of the future's own, made for the first who asks, guards `_encoded` and what it becomes. It is re-entrant: what is unpickled
+may ask for the very same future.
+"""
+
+from __future__ import annotations
+
+import functools
+import threading
+from concurrent.futures import CancelledError
+from concurrent.futures._base import FINISHED
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from abreast.core.future import Future
+from abreast.executors.process.core import Crashed, Phase, TimedOut, ended_by
+from abreast.executors.process.supervisor import Record
+from abreast.executors.process.worker import CALL, ITEM, OK
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from abreast.executors.base import Deliver
+    from abreast.executors.batch import Batch
+    from abreast.executors.process.sending import Encoded, Payload
+    from abreast.executors.process.supervisor import Courier, Supervisor
+
+__all__ = ["BatchCall", "FutureCall", "ProcessFuture", "body_of"]
+
+T = TypeVar("T")
+
+
+class ProcessFuture(Future[T]):
+    """A `Future` whose outcome is unpickled when it is asked for."""
+
+    __slots__ = ("_call", "_courier", "_encoded")
+
+    _call: FutureCall | None
+    _courier: Courier | None
+    _encoded: Encoded | None
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._encoded = None
+        self._courier = None
+        self._call = None
+
+    def result(self, timeout: float | None = None) -> T:
+        """As `Future.result`; unpickles what the worker has sent.
+
+        Raises:
+            ResultDecodeError: it cannot be unpickled here.
+            WorkerCrashed: the worker died while it ran this call.
+            TaskTimeout: the call was over its limit.
+        """
+        if self._state != FINISHED:
+            self._wait(timeout)
+        if self._encoded is not None:
+            self._decode()
+        return super().result(0)
+
+    def exception(self, timeout: float | None = None) -> BaseException | None:
+        """As `Future.exception`; unpickles what the worker has sent."""
+        if self._state != FINISHED:
+            self._wait(timeout)
+        if self._encoded is not None:
+            self._decode()
+        return self._exception
+
+    def _decode(self) -> None:
+        lock = self.__dict__.setdefault("_decoding", threading.RLock())  # atomic: all get the same one
+        with lock:
+            encoded = self._encoded
+            if encoded is None:
+                return
+            try:
+                value = encoded.decode()
+            except KeyboardInterrupt:  # not the outcome's: whoever asks again gets it
+                raise
+            except BaseException as error:  # ResultDecodeError
+                self._exception = error
+            else:
+                if encoded.status == OK:
+                    self._result = value
+                else:
+                    self._exception = value
+            self._encoded = None
+
+    # ---- for the supervisor
+
+    def _settle(self, encoded: Encoded | None, error: BaseException | None) -> None:
+        """Publish an outcome, and have the callbacks called in their thread."""
+        courier = self._courier
+        self._encoded = encoded
+        self._call = self._courier = None
+        if encoded is not None and encoded.status != OK:
+            error = _NOT_DECODED  # what waits for the first exception sees that there is one
+        if not self._publish(None, error):
+            self._encoded = None
+            return
+        self._owner = None
+        watch = self._watch
+        if watch is None:
+            return
+        parked, watch.parked = watch.parked, None
+        for lock in tuple(parked or ()):
+            lock.release()
+        if watch.callbacks is not None and courier is not None:
+            courier.put(functools.partial(Future._invoke_callbacks, caught=BaseException), self)
+
+
+_NOT_DECODED = RuntimeError("not decoded")
+"""Stands for an exception that is still bytes; nobody sees it."""
+
+
+def body_of(
+    function: int, items: list[Payload], *, index: int = -1, box: float = 0.0, name: str = "", context: Payload | None = None
+) -> tuple[bytes, tuple[Any, ...]]:
+    """Return body and buffers of a CALL frame."""
+    told = name.encode(errors="replace")[:1000]
+    within = b"" if context is None else context.data
+    if len(items) == 1:
+        data, buffers = items[0]
+        head = CALL.pack(function, 1, index, box, len(told), len(within)) + told + within + ITEM.pack(len(data), len(buffers))
+        return head + data, buffers
+    parts = [CALL.pack(function, len(items), index, box, len(told), len(within)), told, within]
+    out: list[Any] = []
+    for data, buffers in items:
+        parts += (ITEM.pack(len(data), len(buffers)), data)
+        out += buffers
+    return b"".join(parts), tuple(out)
+
+
+class _Travels:
+    """What both kinds of calls have."""
+
+    __slots__ = ("body", "buffers", "definition", "function", "limit", "size", "what", "worker")
+
+    resends = True
+
+    def __init__(self, function: int, definition: bytes, limit: float | None, size: int, what: Callable[[int], str]) -> None:
+        self.function = function
+        self.definition = definition
+        self.limit = limit
+        self.size = size
+        self.what = what
+        """Tells a task, for errors: ``resize('a.png')``."""
+        self.worker = ""
+        self.body = b""
+        self.buffers: tuple[Any, ...] = ()
+
+    def error_of(self, place: int, index: int | None, lost: Crashed | TimedOut) -> BaseException:
+        worker, died = lost.worker, lost.died
+        name = f"worker {worker.number} ({self.worker})"
+        if isinstance(lost, TimedOut):
+            from abreast.core.errors import TaskTimeout
+
+            return TaskTimeout(self.what(place), lost.limit, name, died.stack)
+        from abreast.core.process_errors import WorkerCrashed
+
+        pid = int(self.worker.rpartition(" ")[2] or 0)
+        phase = Phase.TEXTS[died.phase] if died.phase < len(Phase.TEXTS) else ""
+        signal_name = ended_by(died.status).removeprefix("died of ") if (died.status or 0) < 0 else ""
+        return WorkerCrashed(
+            self.what(place),
+            index,
+            f"worker {worker.number}",
+            pid,
+            died.status,
+            signal_name,
+            phase,
+            lost.after,
+            died.stack,
+            died.hint,
+        )
+
+
+def broken(why: str) -> BaseException:
+    """Return an error of its own for each future: tracebacks would add up in a shared one."""
+    from concurrent.futures.process import BrokenProcessPool
+
+    return BrokenProcessPool(why)
+
+
+class FutureCall(_Travels):
+    """One call of `submit`."""
+
+    __slots__ = ("future",)
+
+    def __init__(
+        self, future: ProcessFuture[Any], function: int, definition: bytes, limit: float | None, what: Callable[[int], str]
+    ) -> None:
+        super().__init__(function, definition, limit, 1, what)
+        self.future = future
+
+    def claim(self) -> bool:
+        return self.future.set_running_or_notify_cancel()
+
+    def cancel(self) -> None:
+        self.future.cancel()
+
+    def cancelled(self) -> None:
+        """It was taken out of the queue."""
+        if self.future.cancelled():
+            self.future.set_running_or_notify_cancel()  # tells those who wait()
+
+    def resolve(self, place: int, what: Any) -> None:
+        if isinstance(what, Record):
+            self.future._settle(what.encoded, None)
+        else:
+            self.future._settle(None, self.error_of(place, None, what))
+
+    def over(self, place: int, why: str | None) -> None:
+        self.body, self.buffers = b"", ()
+        if why is not None and not place:
+            if self.future.cancelled():
+                self.cancelled()
+            else:
+                self.future._settle(None, broken(why))
+
+
+class BatchCall(_Travels):
+    """A batch of a run; its outcomes are put into the batch as they come, still as bytes."""
+
+    __slots__ = ("batch", "began", "deliver", "delivered", "handle", "supervisor")
+
+    resends = False
+
+    def __init__(
+        self,
+        batch: Batch,
+        deliver: Deliver,
+        supervisor: Supervisor,
+        function: int,
+        definition: bytes,
+        limit: float | None,
+        what: Callable[[int], str],
+    ) -> None:
+        super().__init__(function, definition, limit, len(batch.items), what)
+        self.batch = batch
+        self.deliver = deliver
+        self.supervisor = supervisor
+        self.handle: Future[Any] = Future()
+        self.delivered = False
+        self.began = 0.0
+
+    def claim(self) -> bool:
+        if self.handle.set_running_or_notify_cancel():
+            return True
+        self._tell(CancelledError())
+        return False
+
+    def cancel(self) -> None:
+        self.handle.cancel()
+
+    def cancelled(self) -> None:
+        if self.handle.cancelled():
+            self.handle.set_running_or_notify_cancel()
+        self._tell(CancelledError())
+
+    def resolve(self, place: int, what: Any) -> None:
+        batch = self.batch
+        batch.worker = self.worker
+        seconds = 0.0
+        error: Any = None
+        value: Any = None
+        if isinstance(what, Record):
+            seconds = what.seconds
+            if what.encoded.status == OK:
+                value = what.encoded
+            else:
+                error = what.encoded
+        else:
+            error = self.error_of(place, batch.start + place, what)
+            seconds = what.after
+        batch.seconds += seconds
+        if error is not None:
+            batch.errors[place] = error
+        batch.ends.append(batch.seconds)
+        batch.results.append(value)
+        if batch.signal:
+            batch.work.heed(batch)
+
+    def over(self, _place: int, why: str | None) -> None:
+        self.body, self.buffers = b"", ()
+        self._tell(None if why is None else broken(why))
+
+    def _tell(self, lost: BaseException | None) -> None:
+        if not self.delivered:
+            self.delivered = True
+            self.supervisor.deliveries.put(self._deliver, lost)
+
+    def _deliver(self, lost: BaseException | None) -> None:
+        self.deliver(self.batch, lost)
+        if not self.handle.done():
+            self.handle.set_result(None)

@@ -1,0 +1,81 @@
+"""The progress page: which task a worker is at, since when. Shared memory without a name, one writer to each word.
+
+::
+
+    w0 magic   w1 number of the worker        the parent, before the start
+    w2 phase                                  the worker: 0 boot 1 idle 2 decode 3 run 4 encode 5 write 6 exit
+    w3 seq     the number of its task         the worker; growing over its life; 0 before the first
+    w4 start   nanoseconds, perf_counter      the worker, written BEFORE seq
+
+From the start on the parent only reads: seq, start, seq, until it is stable. A torn read can only give a later start, hence a later end
+of a task over its limit. A store costs 0.04 us. The clock has one zero for all processes of a host.
+"""
+
+from __future__ import annotations
+
+import mmap
+import os
+import sys
+import tempfile
+
+__all__ = ["Page"]
+
+MAGIC = 0x6162726561737401
+SIZE = 64
+WORDS = 8
+
+
+class Page:
+    """One worker's page; on either side."""
+
+    PHASE, SEQ, START = 2, 3, 4
+
+    def __init__(self, fd: int) -> None:
+        self.fd = fd
+        self._map = mmap.mmap(fd, SIZE)
+        self.words = memoryview(self._map).cast("Q")
+
+    @classmethod
+    def make(cls, number: int) -> Page:
+        """Make one, in the parent."""
+        fd = nameless_file("abreast-page")
+        try:
+            os.ftruncate(fd, SIZE)
+            page = cls(fd)
+        except BaseException:
+            os.close(fd)
+            raise
+        page.words[0] = MAGIC
+        page.words[1] = number
+        return page
+
+    def read(self) -> tuple[int, float, int]:
+        """Return (seq, start in seconds, phase)."""
+        words = self.words
+        for _ in range(100):
+            seq, start, phase = words[3], words[4], words[2]
+            if words[3] == seq:
+                break
+        return seq, start / 1e9, phase if phase < WORDS else 0
+
+    def close(self) -> None:
+        self.words.release()
+        self._map.close()
+        if self.fd >= 0:
+            os.close(self.fd)
+            self.fd = -1
+
+
+def nameless_file(name: str) -> int:
+    """Return a descriptor of memory without a name, or of a file that has none any more; not inherited."""
+    if hasattr(os, "memfd_create"):
+        try:
+            return os.memfd_create(name)
+        except OSError:  # refused, as in some sandboxes
+            pass
+    with tempfile.TemporaryFile() as file:
+        return os.dup(file.fileno())
+
+
+if sys.platform == "win32":  # pragma: no cover
+    raise ImportError("pools of processes run on Linux so far")

@@ -1,0 +1,368 @@
+"""The process pool's machinery: the standard library's `ProcessPoolExecutor`, on a supervisor and workers of ours.
+
+The life of a task, in the order things happen::
+
+    submit ─▶ encode function, arguments, context ─▶ inbox ─▶ supervisor: core ─▶ task pipe ─▶ worker: decode, run, encode
+    (here, in the caller's thread: sending.py)                                                      │
+    result() decodes  ◀── future: bytes ◀── supervisor ◀── result pipe ◀─────────────────────────────┘
+
+A subclass, since real clients ask with isinstance. Nothing of its machinery is used: its __init__ is not called. Private names that
+clients read are here: `_max_workers`, `_processes`, `_mp_context`, `_broken`, `_shutdown_thread`.
+
+`_starting` guards the start of the supervisor, which is started by the first submit. The executor's object holds the supervisor, and nobody holds the executor: when it is collected, a weak reference's callback posts
+that no more will come, the workers finish what is queued, and end.
+"""
+
+from __future__ import annotations
+
+import concurrent.futures.process
+import contextlib
+import itertools
+import os
+import pickle
+import sys
+import threading
+import weakref
+from contextvars import copy_context
+from functools import partial
+from reprlib import repr as short
+from typing import TYPE_CHECKING, Any, NoReturn, ParamSpec, TypeVar
+
+from abreast.core.check import callable_or_none, count, count_or_none, function, initargs_tuple, seconds_or_none
+from abreast.core.current import name_of
+from abreast.core.statistics import PoolStatistics
+from abreast.executors.process.core import PoolCore, Worker
+from abreast.executors.process.futures import BatchCall, FutureCall, ProcessFuture, body_of, broken
+from abreast.executors.process.launch import dump_signal
+from abreast.executors.process.sending import Encoded, Functions, encode_args, encode_context
+from abreast.executors.process.supervisor import Supervisor
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+    from types import TracebackType
+
+    from abreast.core.future import Future
+    from abreast.executors.base import Deliver
+    from abreast.executors.batch import Batch
+
+__all__ = ["ProcessPool", "usable_cores"]
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+_numbers = itertools.count()
+_pools: weakref.WeakSet[Supervisor] = weakref.WeakSet()
+_program_ends = False
+
+
+def usable_cores() -> int:
+    """Return how many cores this process may use: its affinity, and the limit of its container, if there is one."""
+    try:
+        cores = os.process_cpu_count() if hasattr(os, "process_cpu_count") else len(os.sched_getaffinity(0))
+    except (AttributeError, OSError):
+        cores = os.cpu_count()
+    limit = _container_limit()
+    return max(1, min(cores or 1, limit or cores or 1))
+
+
+def _container_limit() -> int | None:
+    """Return the CPU limit of the cgroup, rounded up; None if there is none."""
+    with contextlib.suppress(OSError, ValueError), open("/sys/fs/cgroup/cpu.max") as file:  # cgroup 2
+        quota, period = file.read().split()
+        return None if quota == "max" else -(-int(quota) // int(period))
+    with contextlib.suppress(OSError, ValueError):
+        with open("/sys/fs/cgroup/cpu/cpu.cfs_quota_us") as file:
+            quota_us = int(file.read())
+        with open("/sys/fs/cgroup/cpu/cpu.cfs_period_us") as file:
+            return None if quota_us <= 0 else -(-quota_us // int(file.read()))
+    return None
+
+
+class ProcessPool(concurrent.futures.ProcessPoolExecutor):
+    """`submit`, and the life of the workers; the public class adds what runs over many inputs."""
+
+    encodes = Encoded
+    """What outcomes of a run's batches are until they are asked for."""
+
+    def __init__(
+        self,
+        max_workers: int | None = None,
+        mp_context: Any = None,
+        initializer: Callable[..., object] | None = None,
+        initargs: Iterable[object] = (),
+        *,
+        max_tasks_per_child: int | None = None,
+        task_timeout: float | None = None,
+        max_memory_per_child: int | None = None,
+        name: str = "",
+    ) -> None:
+        workers = usable_cores() if max_workers is None else count("max_workers", max_workers, default=" or None")
+        callable_or_none("initializer", initializer)
+        _check_context(mp_context)
+        self._max_workers = workers
+        self._mp_context = mp_context
+        self._initializer: Any = initializer
+        self._initargs = initargs_tuple("initargs", initargs)
+        self._max_tasks_per_child = count_or_none("max_tasks_per_child", max_tasks_per_child)
+        self._max_memory = count_or_none("max_memory_per_child", max_memory_per_child)
+        self._task_timeout = seconds_or_none("task_timeout", task_timeout)
+        self._name = name or f"ProcessPoolExecutor-{next(_numbers)}"
+        self._functions = Functions()
+        self._closed = _program_ends
+        self._starting = threading.Lock()  # guards the start of the supervisor
+        core = PoolCore(workers, max_tasks_per_child=self._max_tasks_per_child)
+        boot = partial(_boot, self._initializer, self._initargs, self._max_memory, max(1, usable_cores() // workers))
+        self._supervisor = supervisor = Supervisor(core, boot, name=self._name)
+        self._owner = weakref.ref(self, partial(_let_go, weakref.ref(supervisor)))
+        _pools.add(supervisor)
+
+    def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
+        """Call ``fn(*args, **kwargs)`` in a worker process.
+
+        The arguments are pickled now, in this thread: what is changed in them later does not matter, but for large buffers (arrays
+        from 128 KiB on), which are read when they are sent.
+
+        Returns:
+            The `Future` of the call. What cannot be pickled is its error.
+
+        Raises:
+            TypeError: `fn` cannot be called.
+            RuntimeError: after `shutdown`, at the end of the program, in a forked child.
+            BrokenProcessPool: no worker can be started, or the initializer failed.
+        """
+        if not callable(fn):
+            function("fn", fn)  # type: ignore[unreachable]  # a caller without a type checker
+        self._check_open()
+        future: ProcessFuture[T] = ProcessFuture()
+        supervisor = self._supervisor
+        try:
+            number, definition = self._functions.encode(fn)
+            payload = encode_args(args, kwargs or None, name_of(fn))
+            context = encode_context(copy_context())
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # whatever the user's pickling raises, SystemExit too, is this task's
+            future.set_running_or_notify_cancel()
+            future.set_exception(error)
+            return future
+        call = FutureCall(future, number, definition, self._task_timeout, partial(_told, fn, args, kwargs))
+        call.body, call.buffers = body_of(number, [payload], name=name_of(fn), context=context)
+        future._call = call
+        future._courier = supervisor.callbacks
+        future._owner = supervisor
+        supervisor.post(supervisor.submit, call)
+        if supervisor.ended.is_set():  # it has ended meanwhile
+            supervisor.refuse_late()
+        return future
+
+    def submit_call(self, batch: Batch, deliver: Deliver) -> Future[Any]:
+        """For runs: have a worker run `batch`, then call ``deliver(batch, …)``; see executors/base.py."""
+        self._check_open()
+        supervisor, work = self._supervisor, batch.work
+        number, definition = self._functions.encode(work.fn)
+        items = [encode_args(item if work.star else (item,), None, work.name) for item in batch.items]
+        context = None if batch.context is None else encode_context(batch.context)
+        call = BatchCall(batch, deliver, supervisor, number, definition, self._task_timeout, partial(_told_item, batch))
+        call.body, call.buffers = body_of(number, items, index=batch.start, box=batch.box or 0.0, name=work.name, context=context)
+        call.handle._owner = _CancelsCall(call)
+        batch.remote = True
+        supervisor.post(supervisor.submit, call)
+        return call.handle
+
+    def _check_open(self) -> None:
+        supervisor = self._supervisor
+        if supervisor.forked:
+            raise RuntimeError("this executor belongs to the parent process: make another one in a forked child")
+        why = supervisor.core.broken
+        if why is not None and not supervisor.core.killed:
+            raise broken(why)
+        if self._closed or supervisor.core.closed:
+            raise RuntimeError("cannot schedule new futures after " + ("interpreter shutdown" if _program_ends else "shutdown"))
+        if not supervisor.is_started:
+            with self._starting:
+                supervisor.begin()
+
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+        """Accept no more tasks, and wait until all have run and the workers have ended. May be called more than once.
+
+        Ctrl-C while waiting kills the workers; what they ran fails.
+
+        Args:
+            wait: False returns at once; what is queued runs all the same, before the program ends.
+            cancel_futures: cancel what has not started.
+        """
+        self._closed = True
+        supervisor = self._supervisor
+        if cancel_futures:
+            supervisor.post(supervisor.cancel_pending)
+        supervisor.post(supervisor.close)
+        if wait:
+            try:
+                supervisor.join_all()
+            except BaseException:  # KeyboardInterrupt above all
+                self._kill("the executor was killed by Ctrl-C")
+                raise
+
+    def _kill(self, why: str) -> None:
+        supervisor = self._supervisor
+        self._closed = True
+        supervisor.post(supervisor.kill, why)
+        supervisor.join_all()
+
+    def kill_workers(self) -> None:
+        """Kill all workers, at once, and shut down: what was running fails with BrokenProcessPool, what waited is cancelled."""
+        self._force("killed")
+
+    def terminate_workers(self) -> None:
+        """As `kill_workers`; workers get SIGTERM first, so that a handler of the user's can put things in order for a moment."""
+        self._force("terminated")
+
+    def _force(self, how: str) -> None:
+        supervisor = self._supervisor
+        self._closed = True
+        supervisor.post(supervisor.cancel_pending)
+        if how == "terminated":
+            import signal
+
+            supervisor.post(supervisor.send_signal, signal.SIGTERM)
+        supervisor.post(supervisor.kill, f"the workers were {how}")
+
+    def __exit__(
+        self, exc_type: type[BaseException] | None, exc_val: BaseException | None, exc_tb: TracebackType | None
+    ) -> bool | None:
+        if exc_type is not None and not issubclass(exc_type, Exception):
+            self._kill(f"the executor's block was left by {exc_type.__name__}")
+        else:
+            self.shutdown(wait=True)
+        return None
+
+    def statistics(self) -> PoolStatistics:
+        """Return what the executor is doing and has done, as counts (`PoolStatistics`)."""
+        core = self._supervisor.core
+        workers = [worker for worker in list(core.workers.values()) if worker.state in (Worker.READY, Worker.RETIRING)]
+        running = sum(bool(worker.calls) for worker in workers)
+        counts = self._supervisor.counts
+        return PoolStatistics(
+            self._max_workers, len(workers), len(workers) - running, running, len(core.pending), *counts, core.unkillable
+        )
+
+    def __repr__(self) -> str:
+        core, now = self._supervisor.core, self.statistics()
+        state = "broken" if core.broken and not core.killed else "shut down" if self._closed else "open"
+        parts = [f"{type(self).__name__} {state}: {now.workers} of {now.max_workers} processes"]
+        parts += [f"{n} {what}" for what, n in zip(now._fields[3:], now[3:], strict=True) if n]
+        return f"<{', '.join(parts)}>"
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("an executor cannot be pickled: make one where it is used")
+
+    # ---- private names of the standard library that clients and its tests read
+
+    @property
+    def _processes(self) -> Any:  # type: ignore[override]  # an attribute there
+        """By pid; None once the executor is shut down, as there."""
+        return None if self._supervisor.ended.is_set() else self._supervisor.processes
+
+    @property
+    def _broken(self) -> str | bool:  # type: ignore[override]  # an attribute there
+        return self._supervisor.core.broken or False
+
+    @property
+    def _shutdown_thread(self) -> bool:  # type: ignore[override]  # an attribute there
+        return self._closed
+
+    @property
+    def _executor_manager_thread(self) -> threading.Thread | None:  # type: ignore[override]  # an attribute there
+        return None if self._supervisor.ended.is_set() else self._supervisor.thread
+
+
+class _CancelsCall:
+    """The owner of a batch's handle."""
+
+    def __init__(self, call: BatchCall) -> None:
+        self.call = call
+
+    def wait_for(self, future: Future[Any], timeout: float | None) -> None:
+        future._park(timeout)
+
+    def cancelled(self, _future: Future[Any]) -> None:
+        supervisor = self.call.supervisor
+        supervisor.post(supervisor.cancel, self.call)
+
+
+def _told(fn: Any, args: tuple[Any, ...], kwargs: dict[str, Any], _place: int) -> str:
+    told = [*map(short, args), *(f"{name}={short(value)}" for name, value in kwargs.items())]
+    return f"{name_of(fn)}({', '.join(told)})"
+
+
+def _told_item(batch: Batch, place: int) -> str:
+    item = batch.items[place]
+    return f"{batch.work.name}({', '.join(map(short, item)) if batch.work.star else short(item)})"
+
+
+def _boot(initializer: Any, initargs: tuple[Any, ...], max_memory: int | None, threads: int) -> bytes:
+    """Return what a worker is told at its start."""
+    import logging
+
+    root = logging.getLogger()
+    functions = Functions()
+    return pickle.dumps(
+        {
+            "path": [entry or os.getcwd() for entry in sys.path],
+            "argv": sys.argv,
+            "max_memory": max_memory,
+            "faulthandler": os.environ.get("PYTHONFAULTHANDLER", "1") != "0",
+            "dump_signal": dump_signal(),
+            "threads": threads,
+            "log_level": root.level if root.handlers else None,
+            "initializer": None if initializer is None else functions.encode(initializer)[1],
+            "initargs": b"" if initializer is None else encode_args(initargs, None, "initializer").data,
+        }
+    )
+
+
+def _check_context(context: Any) -> None:
+    if context is None or hasattr(context, "get_start_method"):
+        return
+    import multiprocessing
+
+    if not isinstance(context, str) or context not in multiprocessing.get_all_start_methods():
+        known = ", ".join(map(repr, multiprocessing.get_all_start_methods()))
+        raise ValueError(f"mp_context must be None, a multiprocessing context or one of {known}, not {context!r}")
+
+
+def _let_go(supervisor_of: weakref.ref[Supervisor], _: object) -> None:
+    supervisor = supervisor_of()
+    if supervisor is not None:
+        supervisor.post(supervisor.close)
+
+
+def _end_of_program() -> None:
+    """Let all pools finish what is queued, and wait for them; after Ctrl-C kill their workers."""
+    global _program_ends
+    _program_ends = True
+    supervisors = [supervisor for supervisor in list(_pools) if supervisor.is_started]
+    try:
+        last = getattr(sys, "last_exc", None) or getattr(sys, "last_value", None)
+        if isinstance(last, KeyboardInterrupt):
+            raise KeyboardInterrupt
+        for supervisor in supervisors:
+            supervisor.post(supervisor.close)
+        for supervisor in supervisors:
+            supervisor.join_all()
+    except BaseException:  # Ctrl-C while it waits
+        for supervisor in supervisors:
+            supervisor.post(supervisor.kill, "the program was ended by Ctrl-C")
+        for supervisor in supervisors:
+            supervisor.join_all()
+
+
+def _after_fork_in_child() -> None:
+    for supervisor in list(_pools):
+        supervisor.after_fork()
+
+
+# As the standard library's executors; atexit comes later, when 3.12 and later start no more threads.
+threading._register_atexit(_end_of_program)  # type: ignore[attr-defined]  # private; what the standard library itself uses
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork_in_child)

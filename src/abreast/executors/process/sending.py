@@ -1,0 +1,512 @@
+"""What crosses the pipes as pickles: functions, arguments, contexts, results, errors.
+
+::
+
+    parent                                                        worker
+    encode_args, Functions.encode, encode_context ── Payload ──▶  decode_args, decode_function, decode_context
+    Encoded.decode, in the thread that asks       ◀── Payload ──  encode_result, encode_error
+
+Plain pickle comes first, it takes half a microsecond. Two things send us to cloudpickle (by_value.py, 30 us and more): an error, as for
+a lambda; and the name of the main script among the bytes, since pickle writes its classes and functions by name without complaint, and
+workers do not have them (they never import the main script, so it needs no guard and nothing runs twice).
+
+Large arrays stay where they are: pickle's protocol 5 hands over their memory, and frames.py writes it to the pipe from there. So a large
+array is read when its frame is written, not when it is encoded.
+
+A worker imports this file at its start: what few tasks need is imported where it is used.
+"""
+
+from __future__ import annotations
+
+import builtins
+import contextlib
+import re
+import sys
+import weakref
+from functools import partial
+from itertools import count
+from pickle import PicklingError, dumps, loads
+from types import BuiltinFunctionType, FunctionType
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from abreast.core.current import name_of
+from abreast.core.errors import TaskError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from contextvars import Context, ContextVar
+
+__all__ = [
+    "ERROR",
+    "OK",
+    "OUT_OF_BAND",
+    "Encoded",
+    "Functions",
+    "Payload",
+    "decode_args",
+    "decode_context",
+    "decode_function",
+    "encode_args",
+    "encode_context",
+    "encode_error",
+    "encode_result",
+]
+
+OK, ERROR = 0, 1
+"""What an `Encoded` is."""
+
+OUT_OF_BAND = 128 * 1024
+"""Bytes from which a buffer is not copied into the pickle."""
+MOST_BUFFERS = 1000
+"""Buffers that are kept out of one pickle; more are copied into it."""
+LARGE_FUNCTION = 1 << 20
+"""Bytes from which a function gets a warning: what it drags along travels once to every worker, and is pickled at every submit."""
+
+# The main script's name as pickle writes it, from protocol 4 on: opcode, length, text. A longer string of the user's that contains it
+# is not meant; one that is exactly this name is taken for it, and cloudpickle can send that as well. `__mp_main__` is what the main
+# script is called in the children of multiprocessing.
+_IN_MAIN = re.compile(rb"\x8c(\x08__main__|\x0b__mp_main__)").search
+_modules = sys.modules
+
+
+class Payload(NamedTuple):
+    """A pickle, and the buffers that were kept out of it, in order.
+
+    Attributes:
+        data: a pickle of protocol 5; on arrival any object with its bytes.
+        buffers: on departure memoryviews of plain bytes, each as large as `OUT_OF_BAND` or larger; on arrival bytearrays.
+    """
+
+    data: bytes
+    buffers: tuple[Any, ...] = ()
+
+    @property
+    def size(self) -> int:
+        """Bytes in all."""
+        return len(self.data) + sum(map(len, self.buffers))
+
+
+_payload: Callable[[tuple[bytes, tuple[Any, ...]]], Payload] = partial(tuple.__new__, Payload)  # half of what Payload(…) takes
+
+
+def _keep(buffers: list[Any], buffer: Any) -> bool:
+    """Pickle's question about each buffer: whether to copy it into the pickle."""
+    try:
+        raw = buffer.raw()
+    except BufferError:  # not in one piece: pickle says what it thinks of that
+        return True
+    if raw.nbytes < OUT_OF_BAND or len(buffers) >= MOST_BUFFERS:
+        return True
+    buffers.append(raw)
+    return False
+
+
+def _encode(value: object, back: bool, in_band: bool = False) -> Payload:
+    """Return `value` as it travels to a worker, or `back` from one; raise what pickling it raises."""
+    buffers: list[Any] = []
+    keep = None if in_band else partial(_keep, buffers)
+    cloudpickle = _modules.get("cloudpickle.cloudpickle")
+    # modules that the user has told cloudpickle to send by value, with cloudpickle.register_pickle_by_value
+    if cloudpickle is None or not getattr(cloudpickle, "_PICKLE_BY_VALUE_MODULES", None):
+        try:
+            data = dumps(value, 5, buffer_callback=keep)
+            if b"_main__" not in data or not _IN_MAIN(data):
+                return _payload((data, tuple(buffers) if buffers else ()))
+        except MemoryError:
+            raise
+        except Exception:  # noqa: S110  # cloudpickle can do it, or says why not
+            pass
+        buffers.clear()
+    from abreast.executors.process import by_value
+
+    data = by_value.dumps(value, keep, back=back)
+    return _payload((data, tuple(buffers)))
+
+
+def _decode(payload: Payload) -> Any:
+    data, buffers = payload
+    return loads(data, buffers=buffers) if buffers else loads(data)  # noqa: S301  # what our own parent or worker has sent
+
+
+def _in_words(error: BaseException) -> str:
+    try:
+        said = str(error)
+    except BaseException:  # an error's own __str__ failed: its type has to do
+        said = ""
+    return f"{type(error).__name__}: {said}" if said else type(error).__name__
+
+
+# ---- arguments
+
+
+def encode_args(args: tuple[Any, ...], kwargs: dict[str, Any] | None, what: object, *, in_band: bool = False) -> Payload:
+    """Return the arguments of a call as they travel to a worker.
+
+    `what` is the call in an error's text; its ``str()`` is taken only then. `in_band`: copy large arrays into the pickle too.
+
+    Raises:
+        TaskPickleError: an argument cannot be pickled; names it.
+        SystemExit, KeyboardInterrupt: and what else is no Exception: as pickling an argument raised it.
+    """
+    try:
+        return _encode((args, kwargs), False, in_band)
+    except MemoryError:
+        raise
+    except Exception as error:
+        parts = [(f"args[{n}]", value) for n, value in enumerate(args)]
+        parts += [(f"kwargs[{name!r}]", value) for name, value in (kwargs or {}).items()]
+        raise _unpicklable(f"the arguments of {what}", parts, error, False) from error
+
+
+def decode_args(payload: Payload) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """Return the positional and the keyword arguments; raise what unpickling them raises."""
+    args, kwargs = _decode(payload)
+    return args, kwargs or {}
+
+
+def _unpicklable(what: str, parts: list[tuple[str, Any]], error: Exception, back: bool) -> Exception:
+    from abreast.core.process_errors import TaskPickleError
+    from abreast.executors.process import by_value, culprit
+
+    def attempt(part: object) -> str:
+        try:
+            by_value.dumps(part, partial(_keep, []), back=back)
+        except Exception as problem:
+            return _why(problem)
+        return ""
+
+    if isinstance(error, RecursionError) or isinstance(error.__cause__, RecursionError):
+        return TaskPickleError(what, "", _why(error))  # nested too deeply: no part is to blame
+    place, why = culprit.find(parts, attempt)
+    return TaskPickleError(what, place, why or _why(error))
+
+
+def _why(error: BaseException) -> str:
+    words = _in_words(error)
+    if isinstance(error, PicklingError | TypeError):  # what pickle itself raises: "cannot pickle 'socket' object" says it all
+        words = words.partition(": ")[2] or words
+    return words
+
+
+# ---- functions
+
+
+class Functions:
+    """The functions of one pool as they travel, each with a number; any thread may use it.
+
+    A number stands for bytes: a worker that has those needs only the number. What a module has under the function's name goes by that
+    name; anything else by value, *anew at every call*, since a notebook's cell may have changed what the function uses.
+    """
+
+    __slots__ = ("_known", "_numbers", "_older", "_younger")
+
+    KEPT = 512
+    """Numbers that are remembered, the last ones used; twice that at most."""
+
+    # No lock: each step is one operation of a dict. Where two threads meet, the same bytes may get two numbers, and travel twice.
+    def __init__(self) -> None:
+        self._known: dict[Any, tuple[str, str, tuple[int, bytes]]] = {}
+        self._numbers = count(1)
+        self._younger: dict[bytes, int] = {}
+        self._older: dict[bytes, int] = {}
+
+    def encode(self, fn: Any) -> tuple[int, bytes]:
+        """Return the number and the pickle of a function.
+
+        Raises:
+            TaskPickleError: it uses something that cannot be pickled; names it.
+        """
+        kind = type(fn)
+        if kind is FunctionType or kind is BuiltinFunctionType or kind is type:  # other types might compare their own way
+            known = self._known.get(fn)
+            if known is not None:
+                module, name, sent = known
+                if getattr(_modules.get(module), name, None) is fn:  # it may have been replaced there, by a test or a reload
+                    return sent
+        try:
+            data = _encode(fn, False, True).data
+        except MemoryError:
+            raise
+        except Exception as error:
+            name = name_of(fn)
+            raise _unpicklable(f"the function {name}", [(name, fn)], error, False) from error
+        if len(data) >= LARGE_FUNCTION:
+            _warn_of_large(fn, len(data))
+        sent = self._number(data), data
+        if kind is FunctionType or kind is BuiltinFunctionType or kind is type:
+            self._remember(fn, sent)
+        return sent
+
+    def _remember(self, fn: Any, sent: tuple[int, bytes]) -> None:
+        module, name = getattr(fn, "__module__", None), fn.__qualname__
+        if (
+            isinstance(module, str)
+            and module not in ("__main__", "__mp_main__")
+            and getattr(_modules.get(module), name, None) is fn
+            and b"cloudpickle" not in sent[1]  # by value, although it has a name: register_pickle_by_value
+        ):
+            if len(self._known) >= self.KEPT:
+                self._known.clear()
+            self._known[fn] = module, name, sent
+
+    def _number(self, data: bytes) -> int:
+        key = data
+        if len(data) > 256:
+            from hashlib import blake2b
+
+            key = blake2b(data, digest_size=20).digest()
+        number = self._younger.get(key)
+        if number is None:
+            younger = self._younger
+            if len(younger) >= self.KEPT:
+                self._older, self._younger = younger, {}
+            number = self._younger.setdefault(key, self._older.get(key) or next(self._numbers))
+        return number
+
+
+_warned_of: set[str] = set()
+
+
+def _warn_of_large(fn: Any, size: int) -> None:
+    """Warn once of each function, at the line that has submitted it."""
+    name = name_of(fn)
+    told = f"{getattr(fn, '__module__', '')}.{name}"
+    if told in _warned_of:
+        return
+    _warned_of.add(told)
+    import warnings
+
+    from abreast.executors.process import culprit
+
+    part = culprit.largest(fn, name, lambda value: _encode(value, False).size)
+    because = f", most of it for {part}" if part else ""
+    level, frame = 1, sys._getframe()
+    while frame.f_back is not None and frame.f_globals.get("__name__", "").startswith("abreast."):
+        level, frame = level + 1, frame.f_back
+    warnings.warn(
+        f"the function {name} takes {size / 2**20:.1f} MiB along to every worker{because}: it is pickled at every submit. Hand large data over as an argument, or load it in the worker.",
+        RuntimeWarning,
+        stacklevel=level,
+    )
+
+
+def decode_function(data: bytes) -> Any:
+    """Return the function; raise what unpickling it raises."""
+    return loads(data)  # noqa: S301  # what our own parent has sent
+
+
+# ---- contexts
+
+_last_context: tuple[list[tuple[ContextVar[Any], Any]], Payload | None] | None = None
+_told_of: set[ContextVar[Any]] = set()
+_failed: dict[ContextVar[Any], weakref.ref[Any]] = {}
+"""The last value of each variable that could not be pickled: not tried at every submit, which takes 50 us."""
+_UNCHANGING = frozenset((type(None), bool, int, float, complex, str, bytes))
+
+
+def encode_context(context: Context) -> Payload | None:
+    """Return the variables of a context as they travel to a worker; None if there are none.
+
+    Left out: variables that no module has under a name (but those of functions that were encoded before), and values that cannot be
+    pickled. Both are told of once, at DEBUG.
+    """
+    global _last_context
+    if not context:
+        return None
+    items = list(context.items())
+    last = _last_context
+    if last is not None and len(last[0]) == len(items):
+        for (var, value), (last_var, last_value) in zip(items, last[0], strict=True):
+            if value is not last_value or var is not last_var:
+                break
+        else:
+            return last[1]
+    told = [pair for var, value in items if (pair := _encode_variable(var, value)) is not None]
+    payload = Payload(dumps(told, 5)) if told else None
+    if all(type(value) in _UNCHANGING for _, value in items):  # else what a value holds may be another thing next time
+        _last_context = items, payload
+    return payload
+
+
+def _encode_variable(var: ContextVar[Any], value: object) -> tuple[Any, bytes] | None:
+    from abreast.executors.process import variables
+
+    failed = _failed.get(var)
+    if failed is not None and failed() is value:
+        return None
+    try:
+        how = variables.address(var, value)
+        if how is None:
+            return None
+        return how, _encode(value, False, True).data
+    except MemoryError:
+        raise
+    except Exception as error:
+        why = _in_words(error)
+        if not isinstance(error, LookupError):
+            with contextlib.suppress(TypeError):  # it cannot be referred to weakly: tried again next time
+                _failed[var] = weakref.ref(value)
+    if var not in _told_of:
+        _told_of.add(var)
+        import logging
+
+        logging.getLogger("abreast").debug("the context variable %r does not go to worker processes: %s", var.name, why)
+    return None
+
+
+def decode_context(payload: Payload) -> Context:
+    """Return a context in which the variables are set; those that cannot be are left out, and told of at DEBUG."""
+    from contextvars import Context
+
+    from abreast.executors.process import variables
+
+    context = Context()
+    for how, data in _decode(payload):
+        try:
+            context.run(variables.setter(how), loads(data))  # noqa: S301  # what our own parent has sent
+        except Exception as error:
+            import logging
+
+            logging.getLogger("abreast").debug("the context variable %r is not set in this worker: %s", how, _in_words(error))
+    return context
+
+
+# ---- results
+
+
+def encode_result(value: object) -> Payload:
+    """Return a result as it travels back.
+
+    Raises:
+        TaskPickleError: it cannot be pickled; names the part.
+        SystemExit, KeyboardInterrupt: and what else is no Exception: as pickling it raised it.
+    """
+    if type(value) in _UNCHANGING:
+        return _payload((dumps(value, 5), ()))
+    try:
+        return _encode(value, True)
+    except MemoryError:
+        raise
+    except Exception as error:
+        raise _unpicklable("the result", [("result", value)], error, True) from error
+
+
+# What survives a pickle for sure, if it is exactly of this type and so are its arguments.
+_BUILT_IN = frozenset(
+    value
+    for value in vars(builtins).values()
+    if isinstance(value, type) and issubclass(value, BaseException) and not issubclass(value, BaseExceptionGroup)
+)
+
+
+def encode_error(error: BaseException) -> Payload:
+    """Return an error as it travels back, its traceback as text; never raises.
+
+    One that cannot be pickled, or not unpickled, becomes a `TaskError`: which is why all but built-in ones are unpickled here.
+    """
+    kind = type(error)
+    name = kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
+    text = _traceback(error)
+    data: bytes | None = None
+    buffers: tuple[Any, ...] = ()
+    why = said = ""
+    try:
+        data, buffers = payload = _encode(error, True)
+        if kind not in _BUILT_IN or not all(type(value) in _UNCHANGING for value in error.args) or error.__dict__:
+            copy = _decode(payload)
+            if not isinstance(copy, BaseException):
+                raise TypeError(f"its pickle gives {copy!r}")  # told below
+    except BaseException as problem:  # of the user's code, SystemExit too: not what the task came to
+        data, buffers = None, ()
+        why = f"the exception itself cannot be sent to another process: {_in_words(problem)}"
+    try:
+        said = str(error)
+    except BaseException:  # of the user's code, as above
+        said = "<its str() failed>"
+    try:
+        notes = [note for note in getattr(error, "__notes__", None) or () if isinstance(note, str)]
+    except BaseException:  # of the user's code, as above
+        notes = []
+    return Payload(dumps((name, str.__str__(said), text, notes, why, data), 5), buffers)
+
+
+def _traceback(error: BaseException) -> str:
+    """Return an error's traceback as text, without the frames of this package that it begins with."""
+    import os
+    import traceback
+
+    try:
+        told = traceback.TracebackException(type(error), error, error.__traceback__)
+        ours = os.path.join(os.path.dirname(__file__), "")  # pathlib takes 3 ms to import
+        for part in _chain(told):
+            while part.stack and part.stack[0].filename.startswith(ours):
+                del part.stack[0]
+        return "".join(told.format())
+    except BaseException as problem:  # of the user's code again: str(), a property
+        return f"{type(error).__name__} (its traceback cannot be told: {type(problem).__name__})\n"
+
+
+def _chain(told: Any) -> Iterator[Any]:
+    todo = [told]
+    while todo:
+        part = todo.pop()
+        if part is not None:
+            yield part
+            todo += (part.__cause__, part.__context__, *(getattr(part, "exceptions", None) or ()))
+
+
+class Encoded:
+    """An outcome that is still bytes.
+
+    Attributes:
+        status: `OK`, a result, or `ERROR`, an exception.
+        payload: its bytes.
+    """
+
+    __slots__ = ("payload", "status")
+
+    def __init__(self, status: int, payload: Payload) -> None:
+        self.status = status
+        self.payload = payload
+
+    def decode(self) -> Any:
+        """Return the result, or the exception object, its cause the traceback in the worker. To be called until it has succeeded once.
+
+        Raises:
+            ResultDecodeError: it cannot be unpickled here.
+            KeyboardInterrupt: struck meanwhile; the bytes are still there.
+        """
+        data, buffers = self.payload
+        try:
+            value = loads(data, buffers=buffers) if buffers else loads(data)  # noqa: S301  # what our own worker has sent
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # SystemExit too: it is code of the user's that runs here
+            from abreast.core.process_errors import ResultDecodeError
+
+            raise ResultDecodeError(_in_words(error)) from error
+        return value if self.status == OK else _error_arrives(value, buffers)
+
+
+def _error_arrives(told: tuple[Any, ...], buffers: tuple[Any, ...]) -> BaseException:
+    from concurrent.futures.process import _RemoteTraceback  # what others look for, CPython's own tests too
+
+    name, said, text, notes, why, data = told
+    error: Any = None
+    if data is not None:
+        try:
+            error = loads(data, buffers=buffers)  # noqa: S301  # what our own worker has sent
+            if not isinstance(error, BaseException):
+                raise TypeError(f"its pickle gives {error!r}")  # told below
+        except KeyboardInterrupt:
+            raise
+        except BaseException as problem:  # as in Encoded.decode; what the task raised is known all the same
+            error, why = None, f"the exception itself cannot be unpickled in this process: {_in_words(problem)}"
+    if error is None:
+        error = TaskError(name, said, text)
+        notes = [*notes, why]
+    # By BaseException's own hand: a frozen dataclass allows no attribute to be set, not even these.
+    if notes and getattr(error, "__notes__", None) != notes:
+        BaseException.__setattr__(error, "__notes__", notes)
+    BaseException.__setattr__(error, "__cause__", _RemoteTraceback(f'\n"""\n{text}"""'))  # type: ignore[arg-type]  # a text, whatever typeshed says
+    return error  # type: ignore[no-any-return]  # an exception, as has been looked at

@@ -1,0 +1,602 @@
+"""The supervisor: one thread that owns the core, the workers' pipes and everything that is known of them.
+
+::
+
+    user threads ─ submit, cancel, close ─▶ inbox (SimpleQueue) + eventfd ─▶ SUPERVISOR: core, selector, descriptors
+         ▲ result(): decoded here                                             │ task pipe   ──▶ worker
+         └── Future, bytes ◀──────────────────────────────────────────────────┤ result pipe ◀── worker
+    deliveries: runs are told ◀────────────────────────────────────────────────┤ pidfd, page
+    callbacks:  futures' callbacks, log records ◀──────────────────────────────┘
+
+It runs no code of the user's: nothing is unpickled here, callbacks and log handlers have a thread of their own, and runs another.
+
+Which lock guards what
+    None. All that is here belongs to the supervisor's thread; others leave a message. `SimpleQueue.put` is reentrant, so weak references'
+    callbacks, destructors and signal handlers may leave one too.
+
+No wake-up is lost: the supervisor sets `parked`, looks at the inbox once more, and waits; who leaves a message puts it, and then writes the
+eventfd if `parked` is set. Writing never blocks. A wait is capped, which is never needed (a test counts).
+
+A turn: read pipes (at most 1 MiB each), inbox, deaths, timers, park. Reading comes before timers: after the machine has slept no
+task that has ended is late.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import select
+import signal
+import threading
+from collections import OrderedDict, deque
+from queue import Empty, SimpleQueue
+from time import perf_counter
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from abreast.executors.process import core as effects
+from abreast.executors.process.core import Died, Phase, PoolCore, ProtocolError, Worker
+from abreast.executors.process.frames import BadFrame, Kind, Parser, frame
+from abreast.executors.process.launch import Process, dump_signal
+from abreast.executors.process.sending import Encoded, Payload
+from abreast.executors.process.worker import FUNCTIONS, RECORD
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+__all__ = ["Record", "Supervisor"]
+
+LOGGER = logging.getLogger("concurrent.futures")
+
+CAP = 5.0
+READ = 1 << 20
+GRACE = 0.1
+"""Seconds that a process may take to be gone after its pipe was closed; then it was a task that closed it."""
+WITHOUT_PIDFD = 0.05
+"""Seconds between two looks at processes where there is no pidfd."""
+
+_readable, _writable = select.EPOLLIN | select.EPOLLHUP | select.EPOLLERR, select.EPOLLOUT
+
+
+class Record:
+    """The outcome of a task as a worker has sent it: bytes."""
+
+    __slots__ = ("encoded", "seconds")
+
+    def __init__(self, encoded: Encoded, seconds: float) -> None:
+        self.encoded = encoded
+        self.seconds = seconds
+
+
+class _Channel:
+    """What the supervisor keeps of one worker."""
+
+    __slots__ = ("closed_at", "eof", "functions", "out", "parser", "process", "worker")
+
+    def __init__(self, worker: Worker, process: Process) -> None:
+        self.worker = worker
+        self.process = process
+        self.parser = Parser(Kind.OF_WORKER)
+        self.out: deque[memoryview] = deque()
+        self.functions: OrderedDict[int, None] = OrderedDict()  # that the worker keeps, as it does
+        self.eof = False
+        self.closed_at = 0.0
+
+
+class Supervisor:
+    """Drives a pool until nothing is left to do.
+
+    Args:
+        core: the pool's decisions.
+        boot: what each worker is told at its start, pickled when it is needed.
+        name: of the thread.
+    """
+
+    def __init__(self, core: PoolCore, boot: Callable[[], bytes], *, name: str) -> None:
+        self.thread = threading.Thread(target=self.run, name=f"{name}-supervisor", daemon=True)
+        self.core = core
+        self.boot = boot
+        self.inbox: SimpleQueue[tuple[Callable[..., None], Any]] = SimpleQueue()
+        self.parked = False
+        self.is_started = False
+        self.forked = False
+        self.ended_tasks = self.failed_tasks = self.cancelled_tasks = 0
+        self.capped_waits = 0
+        self.deliveries = Courier(f"{name}-deliveries")
+        self.callbacks = Courier(f"{name}-callbacks")
+        self.ended = threading.Event()
+        self.processes: dict[int, Process] = {}
+        """By pid; replaced as a whole, so that others may read it."""
+        self._channels: dict[int, _Channel] = {}  # by worker's number
+        self._by_fd: dict[int, tuple[str, _Channel]] = {}
+        self._event = -1
+        self._hints: dict[int, str] = {}  # by worker's number: why it was killed, if not for a limit
+
+    # ---- from any thread
+
+    def begin(self) -> None:
+        """Start, if that has not been done."""
+        if not self.is_started:
+            self._epoll = select.epoll()
+            self._event = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+            self._epoll.register(self._event, select.EPOLLIN)
+            self.thread.start()
+            self.is_started = True
+
+    def join_all(self) -> None:
+        """Wait until everything has ended: workers, this thread, and the callbacks."""
+        if not self.is_started:
+            return
+        while not self.ended.wait(0.5):
+            pass  # in steps: an interrupt of the main thread that came just before the wait would be seen only after it
+        if threading.current_thread() is not self.thread:
+            self.thread.join()
+        self.deliveries.join()
+        self.callbacks.join()
+
+    def wait_for(self, future: Any, timeout: float | None) -> None:
+        """See core/future.py, Owner."""
+        future._park(timeout)
+
+    def cancelled(self, future: Any) -> None:
+        """See core/future.py, Owner."""
+        call = future._call
+        if call is not None:
+            self.post(self.cancel, call)
+
+    def refuse_late(self) -> None:
+        """Settle what was posted after the end."""
+        while True:
+            try:
+                do, what = self.inbox.get_nowait()
+            except Empty:
+                return
+            if do == self.submit:
+                what.over(0, self.core.broken or "the executor has been shut down")
+            elif do == self.cancel:
+                what.cancelled()
+
+    def after_fork(self) -> None:
+        """In a forked child: this is the parent's; close what would keep its pipes open."""
+        self.forked = True
+        for channel in self._channels.values():
+            channel.process.forget()
+        if self._event >= 0:
+            os.close(self._event)
+            self._epoll.close()
+        self._event = -1
+        self._channels = {}
+        self.processes = {}
+
+    def post(self, do: Callable[..., None], what: Any = None) -> None:
+        """Have the supervisor call ``do(what)``."""
+        self.inbox.put((do, what))
+        if self.parked:
+            self.wake()
+
+    def wake(self) -> None:
+        with contextlib.suppress(OSError, ValueError):  # full: it is awake; closed: it has ended
+            os.eventfd_write(self._event, 1)
+
+    @property
+    def counts(self) -> tuple[int, int, int]:
+        """How many tasks have succeeded, failed, been cancelled."""
+        return self.ended_tasks - self.failed_tasks, self.failed_tasks, self.cancelled_tasks
+
+    # ---- messages
+
+    def submit(self, call: Any) -> None:
+        self._do(self.core.submit(call, perf_counter()))
+
+    def cancel(self, call: Any) -> None:
+        if self.core.cancel(call):
+            self.cancelled_tasks += call.size
+            call.cancelled()
+            if self.core.closed:
+                self._do(self.core.close(perf_counter()))
+
+    def cancel_pending(self, _: Any) -> None:
+        for call in list(self.core.pending):
+            call.cancel()
+
+    def close(self, _: Any) -> None:
+        self._do(self.core.close(perf_counter()))
+
+    def kill(self, why: str) -> None:
+        self._do(self.core.kill(why, perf_counter()))
+
+    def send_signal(self, number: int) -> None:
+        for channel in list(self._channels.values()):
+            channel.process.signal(number)
+
+    # ---- the loop
+
+    def run(self) -> None:
+        try:
+            while not self.core.is_over():
+                self._turn()
+        except BaseException as error:  # a bug of ours: nobody is to wait for ever
+            LOGGER.critical("the supervisor of a pool of processes failed", exc_info=error)
+            self._fail(error)
+        finally:
+            self._end()
+
+    def _turn(self) -> None:
+        for fd, event in self._wait():
+            what, channel = self._by_fd.get(fd, (None, None))
+            if channel is None:
+                if fd == self._event:
+                    with contextlib.suppress(BlockingIOError):
+                        os.eventfd_read(self._event)
+            elif what == "result":
+                self._read(channel)
+            elif what == "task":
+                self._flush(channel)
+            elif event and channel.worker.number in self._channels:
+                self._gone(channel)
+        self._take_messages()
+        self._look_without_pidfd()
+        self._kill_without_channel()
+        now = perf_counter()
+        if self.core.next_tick() <= now:
+            self._do(self.core.tick(now))
+
+    def _wait(self) -> list[tuple[int, int]]:
+        if not self.inbox.empty():
+            return self._epoll.poll(0)
+        self.parked = True
+        try:
+            if not self.inbox.empty():
+                return self._epoll.poll(0)
+            left = max(0.0, self.core.next_tick() - perf_counter())
+            limit = min(left, CAP, WITHOUT_PIDFD if self._has_no_pidfd() else CAP)
+            if any(channel.closed_at for channel in self._channels.values()):
+                limit = min(limit, GRACE)
+            events = self._epoll.poll(limit)
+            if not events and limit == CAP and not self.inbox.empty():
+                self.capped_waits += 1
+            # Deaths last: what a process has written before its end comes first.
+            return sorted(events, key=lambda pair: self._by_fd.get(pair[0], ("",))[0] == "pid") if len(events) > 1 else events
+        finally:
+            self.parked = False
+
+    def _take_messages(self) -> None:
+        while not self.inbox.empty():
+            do, what = self.inbox.get()
+            do(what)
+            del do, what
+
+    # ---- reading
+
+    def _read(self, channel: _Channel) -> bool:
+        """Read what there is in a worker's pipe, at most 1 MiB, and take its frames; whether there may be more."""
+        if channel.eof:
+            return False
+        parser, left = channel.parser, READ
+        try:
+            while left > 0:
+                target = parser.target()
+                if target is not None:
+                    count = os.readv(channel.process.result_fd, [target[:left]])
+                    frames = parser.filled(count)
+                else:
+                    data = os.read(channel.process.result_fd, min(left, 1 << 18))
+                    count = len(data)
+                    frames = parser.feed(data)
+                if not count:
+                    self._end_of_file(channel)
+                    return False
+                left -= count
+                for arrived in frames:
+                    self._take(channel, arrived)
+        except BlockingIOError:
+            return False
+        except (BadFrame, ProtocolError) as error:
+            self._distrust(channel, str(error))
+            return False
+        return True
+
+    def _take(self, channel: _Channel, arrived: Any) -> None:
+        worker, now = channel.worker, perf_counter()
+        kind = arrived.kind
+        if kind == Kind.RECORD:
+            if len(arrived.body) < RECORD.size:
+                raise BadFrame("an outcome without its opening")
+            (seconds,) = RECORD.unpack_from(arrived.body)
+            encoded = Encoded(arrived.flags, Payload(memoryview(arrived.body)[RECORD.size :], arrived.buffers))  # type: ignore[arg-type]  # pickle reads it as bytes
+            self._do(self.core.record(worker, arrived.number, Record(encoded, seconds), seconds, now))
+        elif kind == Kind.OVER:
+            self._do(self.core.over(worker, now))
+        elif kind == Kind.READY:
+            self._do(self.core.ready(worker, now))
+        elif kind == Kind.FAILED:
+            why = arrived.body.decode(errors="replace")
+            LOGGER.critical("Exception in initializer:\n%s", why)
+            why = "a worker's initializer raised an exception: " + (why.strip().splitlines() or [""])[-1]
+            self._do(self.core.boot_failed(worker, why, now, final=True))
+        elif kind == Kind.LOG:
+            self.callbacks.put(_handle_log, arrived.body)
+        elif kind == Kind.LEAVE:
+            self._do(self.core.retire(worker, now))
+
+    def _end_of_file(self, channel: _Channel) -> None:
+        """The worker's end of the pipe is closed: it is about to be gone, or a task has closed it."""
+        channel.eof = True
+        self._forget(channel.process.result_fd)
+        channel.closed_at = perf_counter()  # it has GRACE to be gone
+
+    def _distrust(self, channel: _Channel, why: str) -> None:
+        LOGGER.error("a worker sent what it must not: %s; it is killed", why)
+        self._hints[channel.worker.number] = why
+        channel.eof = True
+        self._forget(channel.process.result_fd)
+        channel.process.signal(signal.SIGKILL)
+
+    # ---- effects
+
+    def _do(self, todo: list[Any]) -> None:
+        for effect in todo:
+            self._EFFECTS[type(effect)](self, effect)
+
+    def _spawn(self, effect: effects.Spawn) -> None:
+        worker = effect.worker
+        try:
+            process = Process(worker.number)
+        except OSError as error:
+            self._later(worker, f"a worker's process cannot be started: {error.strerror or error}")
+            return
+        channel = _Channel(worker, process)
+        worker.handle = channel
+        self._channels[worker.number] = channel
+        self.processes = {**self.processes, process.pid: process}
+        self._watch(process.result_fd, "result", channel, _readable)
+        if process.pidfd >= 0:
+            self._watch(process.pidfd, "pid", channel, select.EPOLLIN)
+        self._write(channel, frame(Kind.BOOT, body=self.boot()))
+
+    def _later(self, worker: Worker, why: str) -> None:
+        # Not now: the core is in the middle of telling us what to do.
+        self.inbox.put((lambda _: self._do(self.core.boot_failed(worker, why, perf_counter())), None))
+
+    def _send(self, effect: effects.Send) -> None:
+        channel: _Channel = effect.worker.handle
+        call = effect.call
+        call = getattr(call, "call", call)  # of one that is sent again
+        parts: list[Any] = []
+        functions = channel.functions
+        if call.function in functions:
+            functions.move_to_end(call.function)
+        else:
+            parts += frame(Kind.DEFINE, call.function, call.definition)
+            functions[call.function] = None
+            if len(functions) > FUNCTIONS:
+                functions.popitem(last=False)
+        parts += frame(Kind.CALL, effect.first, call.body, call.buffers)
+        call.worker = f"process {channel.process.pid}"
+        self._write(channel, parts)
+
+    def _write(self, channel: _Channel, parts: list[Any]) -> None:
+        if channel.out:
+            channel.out.extend(map(memoryview, parts))
+            return
+        if len(parts) == 2 and type(parts[0]) is bytes and type(parts[1]) is bytes:
+            parts = [parts[0] + parts[1]]
+        if len(parts) == 1:
+            data = parts[0]
+            try:
+                count = os.write(channel.process.task_fd, data)
+            except BlockingIOError:
+                count = 0
+            except BrokenPipeError:  # it is gone, which its pidfd will say
+                return
+            if count == len(data):
+                return
+            channel.out.append(memoryview(data)[count:])
+        else:
+            channel.out.extend(map(memoryview, parts))
+        self._flush(channel)
+        if channel.out:
+            self._watch(channel.process.task_fd, "task", channel, _writable)
+
+    def _flush(self, channel: _Channel) -> None:
+        out = channel.out
+        try:
+            while out:
+                count = os.writev(channel.process.task_fd, [*out][:64])
+                while out and count >= len(out[0]):
+                    count -= len(out.popleft())
+                if count:
+                    out[0] = out[0][count:]
+        except BlockingIOError:
+            return
+        except BrokenPipeError:
+            out.clear()
+        self._forget(channel.process.task_fd)
+
+    def _retire(self, effect: effects.Retire) -> None:
+        self._write(effect.worker.handle, frame(Kind.RETIRE))
+
+    def _look(self, effect: effects.Look) -> None:
+        worker = effect.worker
+        channel: _Channel = worker.handle
+        self._read(channel)  # first: an outcome that has been sent counts
+        if worker.number in self._channels and channel.process.page is not None:
+            seq, start, phase = channel.process.page.read()
+            self._do(self.core.page(worker, seq, start, phase, perf_counter()))
+
+    def _dump_stack(self, effect: effects.DumpStack) -> None:
+        effect.worker.handle.process.signal(dump_signal())
+
+    def _stop(self, effect: effects.Stop) -> None:
+        channel: _Channel = effect.worker.handle
+        channel.process.signal(signal.SIGSTOP)
+        deadline = perf_counter() + 0.02
+        while not channel.process.is_stopped() and perf_counter() < deadline:
+            pass  # 7 us in the median
+        self._read(channel)
+        page = channel.process.page
+        if effect.worker.number in self._channels and page is not None:
+            seq, _, phase = page.read()
+            self._do(self.core.stopped(effect.worker, seq, phase, perf_counter()))
+
+    def _continue(self, effect: effects.Continue) -> None:
+        effect.worker.handle.process.signal(signal.SIGCONT)
+
+    def _kill(self, effect: effects.Kill) -> None:
+        channel: _Channel | None = effect.worker.handle
+        if channel is not None:
+            channel.process.kill()
+
+    def _resolve(self, effect: effects.Resolve) -> None:
+        call = effect.call
+        self.ended_tasks += 1
+        if not isinstance(effect.what, Record) or effect.what.encoded.status:
+            self.failed_tasks += 1
+        getattr(call, "call", call).resolve(effect.place, effect.what)
+
+    def _over(self, effect: effects.Over) -> None:
+        call = effect.call
+        getattr(call, "call", call).over(effect.place, effect.why)
+
+    def _broken(self, effect: effects.Broken) -> None:
+        pass  # each call is told by its Over
+
+    def _warn(self, effect: effects.Warn) -> None:
+        LOGGER.warning("%s", effect.text)
+
+    # ---- deaths
+
+    def _kill_without_channel(self) -> None:
+        """Kill workers whose pipe is closed, and which are still there: a task has closed it."""
+        now = perf_counter()
+        for channel in list(self._channels.values()):
+            if channel.closed_at and now - channel.closed_at > GRACE:
+                channel.closed_at = 0.0
+                self._hints.setdefault(channel.worker.number, "the task closed the worker's channel")
+                channel.process.signal(signal.SIGKILL)
+
+    def _look_without_pidfd(self) -> None:
+        if self._has_no_pidfd():
+            for channel in list(self._channels.values()):
+                if channel.process.pidfd < 0 and channel.process.has_ended():
+                    self._gone(channel)
+
+    def _has_no_pidfd(self) -> bool:
+        return any(channel.process.pidfd < 0 for channel in self._channels.values())
+
+    def _gone(self, channel: _Channel) -> None:
+        """A process has ended: drain its pipe, end its group, take its status, and say what is known."""
+        process, worker = channel.process, channel.worker
+        while not channel.eof and self._read(channel):  # never wait for the end of the file: a grandchild may hold the pipe
+            pass
+        process.kill_group()
+        page = process.page.read() if process.page is not None else (0, 0.0, Phase.IDLE)
+        status, usage = process.reap()
+        hint = self._hints.pop(worker.number, "")
+        if not hint and status == -signal.SIGKILL and worker.state != Worker.DYING:
+            hint = "perhaps out of memory"
+            if usage is not None:
+                hint += f"; peak memory {usage.ru_maxrss / 1e6:.1f} GB"
+        seq, start, phase = page
+        died = Died(status, phase, seq, start, process.stack(), hint)
+        del self._channels[worker.number]
+        for fd in (process.result_fd, process.task_fd, process.pidfd):
+            self._forget(fd)
+        self.processes = {pid: one for pid, one in self.processes.items() if one is not process}
+        process.close()
+        self._do(self.core.exited(worker, died, perf_counter()))
+
+    # ---- descriptors
+
+    def _watch(self, fd: int, what: str, channel: _Channel, events: int) -> None:
+        if fd not in self._by_fd:
+            self._by_fd[fd] = (what, channel)
+            self._epoll.register(fd, events)
+
+    def _forget(self, fd: int) -> None:
+        if self._by_fd.pop(fd, None) is not None:
+            with contextlib.suppress(OSError):
+                self._epoll.unregister(fd)
+
+    # ---- the end
+
+    def _fail(self, error: BaseException) -> None:
+        with contextlib.suppress(Exception):
+            self._do(self.core.kill(f"the supervisor failed: {error!r}", perf_counter()))
+        for channel in list(self._channels.values()):
+            with contextlib.suppress(Exception):
+                channel.process.kill()
+                channel.process.reap()
+                channel.process.close()
+
+    def _end(self) -> None:
+        self.parked = False
+        self._epoll.close()
+        os.close(self._event)
+        self._event = -1
+        for channel in self._channels.values():  # of workers that could not begin, or that cannot be killed
+            channel.process.kill()
+        for channel in self._channels.values():
+            channel.process.end(within=0.25)
+        self._channels = {}
+        self.ended.set()
+        self.refuse_late()
+        self.deliveries.end()
+        self.callbacks.end()
+
+    _EFFECTS: ClassVar[dict[type, Callable[[Any, Any], None]]] = {
+        effects.Spawn: _spawn,
+        effects.Send: _send,
+        effects.Retire: _retire,
+        effects.Look: _look,
+        effects.DumpStack: _dump_stack,
+        effects.Stop: _stop,
+        effects.Continue: _continue,
+        effects.Kill: _kill,
+        effects.Resolve: _resolve,
+        effects.Over: _over,
+        effects.Broken: _broken,
+        effects.Warn: _warn,
+    }
+
+
+class Courier:
+    """A thread that calls what it is given, in order; started with the first. What a call raises is logged."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self._queue: SimpleQueue[tuple[Callable[[Any], object], Any] | None] = SimpleQueue()
+        self._thread: threading.Thread | None = None
+
+    def put(self, do: Callable[[Any], object], what: Any) -> None:
+        """Only from the supervisor's thread."""
+        self._queue.put((do, what))
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._run, name=self.name, daemon=True)
+            self._thread.start()
+
+    def end(self) -> None:
+        """End after what has been put."""
+        self._queue.put(None)
+
+    def join(self) -> None:
+        if self._thread is not None and self._thread is not threading.current_thread():
+            self._thread.join()
+
+    def _run(self) -> None:
+        while (job := self._queue.get()) is not None:
+            do, what = job
+            try:
+                do(what)
+            except BaseException:
+                LOGGER.exception("an exception in %s", self.name)
+            del job, do, what
+
+
+def _handle_log(body: bytes) -> None:
+    import pickle
+
+    record = logging.makeLogRecord(pickle.loads(body))  # noqa: S301  # of our own worker
+    logger = logging.getLogger(record.name)
+    if logger.isEnabledFor(record.levelno):
+        logger.handle(record)

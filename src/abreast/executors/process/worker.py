@@ -1,0 +1,350 @@
+"""What runs in a worker process: one thread that reads calls, runs their tasks, and writes their outcomes.
+
+::
+
+    task pipe ─▶ DEFINE: keep a function    ─▶ CALL: for each task ─▶ result pipe
+                                                page: seq, start, phase
+                                                decode arguments ─ run ─ encode the result ─ write RECORD
+
+`writing` guards the result pipe. Each outcome is written before the next task begins: so whatever kills the worker, it is known which tasks had ended, and the
+page tells which one was running. The page's phase is stored before the step it stands for; `start` before `seq` (page.py).
+
+This file is imported in every worker at its start: what is not needed to run a task is imported where it is used.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import pickle
+import signal
+import struct
+import sys
+import threading
+from collections import OrderedDict
+from contextvars import Context
+from time import perf_counter_ns
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from abreast.core.current import Scope, Task, here
+from abreast.executors.process.frames import Kind, Parser, frame
+from abreast.executors.process.page import Page
+from abreast.executors.process.sending import (
+    Payload,
+    decode_args,
+    decode_context,
+    decode_function,
+    encode_error,
+    encode_result,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from abreast.executors.process.frames import Frame
+
+__all__ = ["CALL", "FUNCTIONS", "ITEM", "OK", "RECORD", "is_worker", "main"]
+
+CALL = struct.Struct("<QIqdHI")
+"""The opening of a CALL's body: function, tasks, index of the first (-1: none), time box in seconds (0: none), bytes of name, of context."""
+ITEM = struct.Struct("<IH")
+"""Before each item: bytes of its pickle, number of its buffers."""
+RECORD = struct.Struct("<d")
+"""The opening of a RECORD's body: seconds that the task took."""
+OK, ERROR = 0, 1
+FUNCTIONS = 64
+"""Functions that a worker keeps, the last ones used; the parent counts along, so it knows what to send again."""
+
+LEAST_FD = 200
+"""Our descriptors are from here on, out of the way of tasks that close or replace the low ones."""
+LOOK_AT_MEMORY = 100_000_000  # nanoseconds
+
+BOOT, IDLE, DECODE, RUN, ENCODE, WRITE, EXIT = range(7)
+
+
+def main(task_fd: int, result_fd: int, page_fd: int, stack_fd: int, parent: int) -> NoReturn:
+    """Serve until the parent says so, or is gone; never returns."""
+    _die_with_parent(parent)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, which ends us if need be
+    global _is_worker
+    _is_worker = True
+    fds = [_out_of_the_way(fd) for fd in (task_fd, result_fd, page_fd, stack_fd)]
+    worker = _Worker(*fds)
+    try:
+        worker.serve()
+    except _ParentGone:
+        os._exit(1)
+    sys.exit(0)
+
+
+_is_worker = False
+
+
+def is_worker() -> bool:
+    """Whether this process is a worker of a pool."""
+    return _is_worker
+
+
+def _die_with_parent(parent: int) -> None:
+    """Have the kernel kill this process when the thread that started it ends: that is the supervisor, which ends last."""
+    if sys.platform == "linux":
+        try:
+            import ctypes
+
+            ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
+        except (ImportError, OSError, AttributeError):  # then the end of the pipe has to do
+            pass
+    if os.getppid() != parent:  # gone before that: it does not look back
+        os._exit(1)
+
+
+def _out_of_the_way(fd: int) -> int:
+    moved = fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, LEAST_FD)
+    os.close(fd)
+    return moved
+
+
+class _ParentGone(Exception):
+    """Nobody is left to work for."""
+
+
+class _Running:
+    """What `current_task` is told about the task that runs."""
+
+    __slots__ = ("index", "name", "scope")
+
+    def __init__(self) -> None:
+        self.scope = Scope()
+        self.name = ""
+        self.index: int | None = None
+
+    def current_task(self) -> Task:
+        return Task(self.name, self.index, 1, (self.scope,))
+
+
+class _Worker:
+    def __init__(self, task_fd: int, result_fd: int, page_fd: int, stack_fd: int) -> None:
+        self.task_fd = task_fd
+        self.result_fd = result_fd
+        self.stack_fd = stack_fd
+        self.page = Page(page_fd)
+        self.words = self.page.words
+        self.parser = Parser(Kind.OF_PARENT)
+        self.functions: OrderedDict[int, Callable[..., Any] | BaseException] = OrderedDict()
+        self.running = _Running()
+        self.pid = os.getpid()
+        self.writing = threading.Lock()  # guards the result pipe: a thread of a task may log while an outcome is being written
+        self.most_memory: int | None = None
+        self.looked_at_memory = 0
+
+    def serve(self) -> None:
+        frames = self._frames()
+        boot = next(frames)
+        if not self._begin(boot):
+            sys.exit(1)
+        self._write(frame(Kind.READY))
+        self.words[Page.PHASE] = IDLE
+        for arrived in frames:
+            if arrived.kind == Kind.CALL:
+                self._call(arrived)
+            elif arrived.kind == Kind.DEFINE:
+                self._define(arrived)
+            else:
+                self.words[Page.PHASE] = EXIT
+                return
+
+    def _begin(self, boot: Frame) -> bool:
+        """Make this process what the parent is, and run the initializer; False if it raised."""
+        told = pickle.loads(boot.body)  # noqa: S301  # of our own parent
+        sys.path[:] = told["path"]
+        sys.argv[:] = told["argv"]
+        self.most_memory = told["max_memory"]
+        if told["faulthandler"]:
+            import faulthandler
+
+            faulthandler.enable(file=self.stack_fd, all_threads=True)
+            faulthandler.register(told["dump_signal"], file=self.stack_fd, all_threads=True)
+        if told["threads"] is not None:
+            _limit_threads(told["threads"])
+        if told["log_level"] is not None:
+            _send_logs(self, told["log_level"])
+        if told["initializer"] is None:
+            return True
+        try:
+            initializer = decode_function(told["initializer"])
+            args, _ = decode_args(Payload(told["initargs"], ()))
+            initializer(*args)
+        except BaseException:  # SystemExit too
+            import traceback
+
+            self._write(frame(Kind.FAILED, body=traceback.format_exc().encode(errors="replace")))
+            return False
+        return True
+
+    def _define(self, arrived: Frame) -> None:
+        try:
+            self.functions[arrived.number] = decode_function(arrived.body)
+        except BaseException as error:  # told to each task that needs it
+            self.functions[arrived.number] = error
+        if len(self.functions) > FUNCTIONS:
+            self.functions.popitem(last=False)
+
+    def _call(self, arrived: Frame) -> None:
+        words, running, body = self.words, self.running, memoryview(arrived.body)
+        number, count, index, box, name_size, context_size = CALL.unpack_from(body)
+        place = CALL.size
+        running.name = str(body[place : place + name_size], "utf-8")
+        place += name_size
+        context = Context()
+        if context_size:
+            context = decode_context(Payload(bytes(body[place : place + context_size]), ()))
+            place += context_size
+        buffers = iter(arrived.buffers)
+        fn = self.functions[number]
+        self.functions.move_to_end(number)
+        seq = arrived.number
+        until = perf_counter_ns() + int(box * 1e9) if box else 0
+        here.running = running
+        try:
+            for nth in range(count):
+                size, with_buffers = ITEM.unpack_from(body, place)
+                place += ITEM.size
+                payload = Payload(body[place : place + size], tuple(next(buffers) for _ in range(with_buffers)))  # type: ignore[arg-type]  # pickle reads it as bytes
+                place += size
+                running.index = index + nth if index >= 0 else None
+                begin = perf_counter_ns()
+                words[Page.PHASE] = DECODE
+                words[Page.START] = begin
+                words[Page.SEQ] = seq
+                status, sent = self._run(fn, payload, context)
+                del payload
+                now = perf_counter_ns()
+                words[Page.PHASE] = WRITE
+                self._write(frame(Kind.RECORD, seq, RECORD.pack((now - begin) / 1e9) + sent.data, sent.buffers, status))
+                del sent
+                seq += 1
+                if until and now >= until and nth + 1 < count:
+                    self._write(frame(Kind.OVER, seq))
+                    break
+        finally:
+            here.running = None
+            words[Page.PHASE] = IDLE
+        _flush()
+        if self.most_memory is not None:
+            self._look_at_memory(self.most_memory)
+
+    def _run(self, fn: Callable[..., Any] | BaseException, payload: Payload, context: Context) -> tuple[int, Payload]:
+        """Run one task; return the status and what it came to, as bytes."""
+        words = self.words
+        try:
+            try:
+                if isinstance(fn, BaseException) and not callable(fn):
+                    raise fn
+                args, kwargs = decode_args(payload)
+            except BaseException as error:
+                from abreast.core.process_errors import TaskDecodeError
+
+                raise TaskDecodeError(f"{type(error).__name__}: {error}") from error
+            words[Page.PHASE] = RUN
+            value = context.copy().run(fn, *args, **(kwargs or {}))
+            del args, kwargs
+            if os.getpid() != self.pid:  # a fork that the task has made, and that came back: the other one goes on here
+                os._exit(0)
+            words[Page.PHASE] = ENCODE
+            return OK, encode_result(value)
+        except BaseException as error:  # whatever it is, SystemExit too: the task's outcome
+            if os.getpid() != self.pid:
+                os._exit(1)
+            words[Page.PHASE] = ENCODE
+            return ERROR, encode_error(error)
+
+    def _look_at_memory(self, most: int) -> None:
+        now = perf_counter_ns()
+        if now - self.looked_at_memory > LOOK_AT_MEMORY:
+            self.looked_at_memory = now
+            if resident_bytes(self.pid) > most:
+                self._write(frame(Kind.LEAVE))
+
+    def _frames(self) -> Iterator[Frame]:
+        """Yield frames as they come, until the parent closes the pipe."""
+        parser = self.parser
+        while True:
+            target = parser.target()
+            if target is not None:
+                count = os.readv(self.task_fd, [target])
+                if not count:
+                    raise _ParentGone
+                yield from parser.filled(count)
+                continue
+            data = os.read(self.task_fd, 1 << 18)
+            if not data:
+                raise _ParentGone
+            yield from parser.feed(data)
+
+    def _write(self, parts: list[Any]) -> None:
+        with self.writing:
+            self._write_all(parts)
+
+    def _write_all(self, parts: list[Any]) -> None:
+        try:
+            if len(parts) == 1 and (written := os.write(self.result_fd, parts[0])) == len(parts[0]):
+                return
+            views = [memoryview(part) for part in parts]
+            if len(parts) == 1:
+                views[0] = views[0][written:]
+            while views:
+                count = os.writev(self.result_fd, views[:512])
+                while views and count >= len(views[0]):
+                    count -= len(views.pop(0))
+                if count:
+                    views[0] = views[0][count:]
+        except BrokenPipeError:
+            raise _ParentGone from None
+
+
+def _flush() -> None:
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(Exception):  # closed, or None, or a task's stand-in: the worker serves on
+            stream.flush()
+
+
+def resident_bytes(pid: int) -> int:
+    """Return how much memory a process occupies; 0 if that cannot be told."""
+    try:
+        with open(f"/proc/{pid}/statm", "rb") as file:
+            return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    except (OSError, ValueError, IndexError):
+        return 0
+
+
+def _limit_threads(count: int) -> None:
+    """Have the libraries that compute with threads of their own use no more than this worker's share of the cores."""
+    for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "BLIS_NUM_THREADS", "NUMEXPR_NUM_THREADS"):
+        os.environ.setdefault(name, str(count))
+
+
+def _send_logs(worker: _Worker, level: int) -> None:
+    import logging
+
+    class Handler(logging.Handler):
+        """Sends records to the parent, whose handlers get them."""
+
+        def emit(self, record: logging.LogRecord) -> None:
+            if os.getpid() != worker.pid:
+                return
+            told = dict(record.__dict__, msg=record.getMessage(), args=None)
+            if record.exc_info:
+                told["exc_text"] = record.exc_text or logging.Formatter().formatException(record.exc_info)
+                told["exc_info"] = None
+            try:
+                data = pickle.dumps(told)
+            except Exception:  # something that the user has attached
+                data = pickle.dumps(
+                    {name: value for name, value in told.items() if isinstance(value, (str, int, float, type(None)))}
+                )
+            worker._write(frame(Kind.LOG, body=data))
+
+    root = logging.getLogger()
+    root.setLevel(level)
+    root.addHandler(Handler())
