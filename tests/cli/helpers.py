@@ -109,10 +109,10 @@ def shell(line, *, status=0, env=None):
 
 
 @contextlib.contextmanager
-def started(*args, env=None, **more):
+def started(*args, env=None, command=COMMAND, **more):
     """A command that runs; whatever comes, it is ended, and its pipes are closed."""
     options = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **more}
-    process = subprocess.Popen([*COMMAND, *map(str, args)], env={**ENVIRONMENT, **(env or {})}, **options)
+    process = subprocess.Popen([*command, *map(str, args)], env={**ENVIRONMENT, **(env or {})}, **options)
     try:
         yield process
     finally:

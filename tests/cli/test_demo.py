@@ -23,6 +23,7 @@ from tests.cli.helpers import (
     one_line,
     shell,
     started,
+    wait_for_line,
 )
 
 pytestmark = [pytest.mark.whole, pytest.mark.usefixtures("here")]
@@ -154,16 +155,20 @@ class TestEnds:
         assert "\nWRONG in step 1: " in done.stdout
         assert done.stderr == ""
 
-    @pytest.mark.parametrize("title", ["1. ", "3. ", "7. "], ids=["threads", "subclasses", "map"])
-    def test_soon_at_a_signal(self, title):
-        options = [] if title == "1. " else ["--fast"]
-        with started("demo", *options) as one, started("demo", *options) as other:
-            for process, number, name in ((one, signal.SIGINT, "Ctrl-C"), (other, signal.SIGTERM, "SIGTERM")):
-                while not (line := process.stdout.readline().decode()).startswith(title):
-                    assert line
-                said, status = end(process, number)
-                assert status == 128 + number
-                assert one_line(said) == f"abreast: ended by {name}\n"
+    @pytest.mark.parametrize(("number", "name"), [(signal.SIGINT, "Ctrl-C"), (signal.SIGTERM, "SIGTERM")])
+    @pytest.mark.parametrize("step", range(len(STEPS)), ids=[step.function.__name__ for step in STEPS])
+    def test_soon_at_a_signal(self, step, number, name):
+        """Whatever the step waits for: here each sleep takes a minute."""
+        script = (
+            "import os\nfrom abreast.cli import course, demo\nfrom abreast.cli.main import main\nfrom abreast.cli.stage import stage\n"
+            "def sleep(seconds):\n    os.write(2, b'started\\n')\n    stage.sleep(60)\n"
+            f"course.sleep = sleep\ndemo.STEPS = demo.STEPS[{step}:]\nmain(['demo'])\n"
+        )
+        with started(script, command=[sys.executable, "-c"]) as process:
+            wait_for_line(process)
+            said, status = end(process, number)
+        assert status == 128 + number
+        assert said.splitlines()[-1] == f"abreast: ended by {name}"
 
     def test_soon_when_nobody_reads(self):
         begin = time.monotonic()

@@ -277,6 +277,11 @@ class TestRuns:
                 got.append(value)
         assert got == [0]
 
+    def test_an_input_that_cannot_be_pickled_is_its_tasks_error(self, pool):
+        outcomes = list(abreast.outcomes(str, [1, threading.Lock(), 3], executor=pool, chunksize=3))
+        assert [outcome.value for outcome in outcomes] == ["1", None, "3"]
+        assert isinstance(outcomes[1].error, TaskPickleError)
+
     def test_current_task_knows_its_index(self, pool):
         assert abreast.map(lambda _: abreast.current_task().index, range(5), executor=pool) == list(range(5))
 

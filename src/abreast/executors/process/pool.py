@@ -34,7 +34,7 @@ from abreast.core.statistics import PoolStatistics
 from abreast.executors.process.core import PoolCore, Worker
 from abreast.executors.process.futures import BatchCall, FutureCall, ProcessFuture, body_of, broken
 from abreast.executors.process.launch import dump_signal
-from abreast.executors.process.sending import Encoded, Functions, encode_args, encode_context
+from abreast.executors.process.sending import Encoded, Functions, Payload, encode_args, encode_context
 from abreast.executors.process.supervisor import Supervisor
 
 if TYPE_CHECKING:
@@ -160,7 +160,7 @@ class ProcessPool(concurrent.futures.ProcessPoolExecutor):
         self._check_open()
         supervisor, work = self._supervisor, batch.work
         number, definition = self._functions.encode(work.fn)
-        items = [encode_args(item if work.star else (item,), None, work.name) for item in batch.items]
+        items = [_encode_item(item if work.star else (item,), work.name) for item in batch.items]
         context = None if batch.context is None else encode_context(batch.context)
         call = BatchCall(batch, deliver, supervisor, number, definition, self._task_timeout, partial(_told_item, batch))
         call.body, call.buffers = body_of(number, items, index=batch.start, box=batch.box or 0.0, name=work.name, context=context)
@@ -290,6 +290,29 @@ class _CancelsCall:
         supervisor.post(supervisor.cancel, self.call)
 
 
+class _Unsendable:
+    """Stands for arguments that cannot be pickled: raises, in the worker, what pickling them raised, as that task's outcome."""
+
+    def __init__(self, error: BaseException) -> None:
+        self.error = error
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _raise, (self.error,)
+
+
+def _raise(error: BaseException) -> NoReturn:
+    raise error
+
+
+def _encode_item(args: tuple[Any, ...], name: str) -> Payload:
+    try:
+        return encode_args(args, None, name)
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # this task's, not its mates'
+        return encode_args((_Unsendable(error),), None, name)
+
+
 def _told(fn: Any, args: tuple[Any, ...], kwargs: dict[str, Any], _place: int) -> str:
     told = [*map(short, args), *(f"{name}={short(value)}" for name, value in kwargs.items())]
     return f"{name_of(fn)}({', '.join(told)})"
@@ -316,7 +339,7 @@ def _boot(initializer: Any, initargs: tuple[Any, ...], max_memory: int | None, t
             "threads": threads,
             "log_level": root.level if root.handlers else None,
             "initializer": None if initializer is None else functions.encode(initializer)[1],
-            "initargs": b"" if initializer is None else encode_args(initargs, None, "initializer").data,
+            "initargs": b"" if initializer is None else encode_args(initargs, None, "the initializer", in_band=True).data,
         }
     )
 

@@ -46,7 +46,7 @@ if TYPE_CHECKING:
 
 __all__ = ["CALL", "FUNCTIONS", "ITEM", "OK", "RECORD", "is_worker", "main"]
 
-CALL = struct.Struct("<QIqdHI")
+CALL = struct.Struct("<QIqdII")
 """The opening of a CALL's body: function, tasks, index of the first (-1: none), time box in seconds (0: none), bytes of name, of context."""
 ITEM = struct.Struct("<IH")
 """Before each item: bytes of its pickle, number of its buffers."""
@@ -242,6 +242,8 @@ class _Worker:
                 if isinstance(fn, BaseException) and not callable(fn):
                     raise fn
                 args, kwargs = decode_args(payload)
+            except pickle.PicklingError:  # the parent could not pickle them, and has sent that instead
+                raise
             except BaseException as error:
                 from abreast.core.process_errors import TaskDecodeError
 

@@ -1,0 +1,1028 @@
+"""A pool of processes without processes: the real `PoolCore` and the real frames, simulated workers, a virtual clock, one seed.
+
+::
+
+    user ─ inbox ─▶ SimSupervisor: core, parsers ── task pipe: bytes ──▶ SimWorker: a generator, one store or a few bytes a step
+                          ▲                      ◀─ result pipe: bytes ──┘   page: bytes
+    faults: kill at any byte, stop, stick, scribble, time that jumps, turns that come late or for nothing
+    oracle: what the workers really did, compared with what the core says, after every step
+
+Everything is drawn from ``random.Random(seed)``, so a seed that fails fails again::
+
+    python -m tests.executors.process.sim SEED        tells all that happened
+    python -m tests.executors.process.sim FROM TO     tries many
+
+`Wrong` is raised where the core breaks a promise. Which faults a seed has is drawn too: what many faults hide, few show.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+import struct
+import sys
+from collections import Counter, deque
+
+from abreast.executors.process import core as real_core
+from abreast.executors.process.frames import BadFrame, Kind, Parser, frame
+from abreast.executors.process.page import Page
+
+BOOT, IDLE, DECODE, RUN, ENCODE, WRITE, EXIT = range(7)
+AT_WORK = (DECODE, RUN, ENCODE)
+INF = math.inf
+EPS = 1e-6  # seconds: the page counts in nanoseconds, the clock in floats
+CALL = struct.Struct("<QIf")
+RECORD = struct.Struct("<dQII")
+
+
+class Wrong(AssertionError):
+    """The core has broken a promise."""
+
+
+def insist(true, *told):
+    if not true:
+        raise Wrong(" ".join(map(str, told)))
+
+
+class SimPage(Page):
+    """The real page's reading, of plain memory."""
+
+    def __init__(self):
+        self.words = memoryview(bytearray(64)).cast("Q")
+
+
+class SimCall:
+    """A call, and the truth about it."""
+
+    def __init__(self, number, tasks, limit, resends, box, padding, buffers):
+        self.number = number
+        self.tasks = tasks
+        self.size = len(tasks)
+        self.limit = limit
+        self.resends = resends
+        self.body = CALL.pack(number, self.size, box) + padding
+        self.buffers = buffers
+        self.wanted = True
+        self.claimed = False
+        self.asked = 0
+        self.sends = []  # (worker, number of the first task)
+        self.outcomes = []  # by place
+        self.out = None  # how it ended: "done", "handed back", "broken", "cancelled"
+        self.begun = set()  # places
+
+    def claim(self):
+        insist(not self.claimed and self.out in (None, "cancelled"), self, "is claimed twice")
+        self.asked += 1
+        insist(self.asked == 1, self, "is asked twice")
+        if not self.wanted:
+            self.out = "cancelled"
+            return False
+        self.claimed = True
+        return True
+
+    def __repr__(self):
+        return f"call {self.number}[{self.size}]"
+
+
+class Died(Exception):
+    """The process ends itself, with this status."""
+
+
+class SimWorker:
+    """A process as worker.py is one: its steps are a generator's, its pipes and its page are bytes.
+
+    Between two steps it may be killed, stopped, or left alone for ever.
+    """
+
+    def __init__(self, sim, worker):
+        self.sim = sim
+        self.worker = worker
+        self.number = worker.number
+        self.task_pipe, self.result_pipe = bytearray(), bytearray()
+        self.capacity = sim.draw.capacity
+        self.page = SimPage()
+        self.words = self.page.words
+        self.words[1] = worker.number
+        self.alive = True
+        self.status = None
+        self.stuck_until = 0.0  # in the system: neither runs, nor stops, nor dies
+        self.stopped = False
+        self.killed = False  # by SIGKILL, which comes when it is no longer stuck
+        self.closed_channel = False
+        self.scribbles = False
+        self.wake = sim.now
+        self.waits = None  # "read", "write"
+        self.rest = b""  # of what is being written
+        self.running = 0  # the number of the task that has begun and whose outcome is not yet in the pipe
+        self.begun = 0  # the number of the last that has begun
+        self.ends = {}  # number of a task: bytes of its record, once they are all in the pipe
+        self.pieces = sim.random.random() < sim.draw.pieces
+        self.calls = {}  # number of the first task: SimCall, as sent
+        self.life = self._life()
+        # the supervisor's
+        self.parser = Parser(Kind.OF_WORKER)
+        self.out = bytearray()
+        self.eof = False
+        self.reaped = False
+        self.spawned_at = sim.now
+        self.was_ready = False
+        self.retired_at = None
+        self.killed_at = None
+        self.killed_for = 0
+        self.distrusted = False
+        self.next_seq = 1
+
+    def __repr__(self):
+        return f"worker {self.number}"
+
+    # ---- what may happen to it
+
+    def can_run(self):
+        if not self.alive or self.stopped or self.wake > self.sim.now or self.stuck_until > self.sim.now:
+            return False
+        if self.waits == "read":
+            return bool(self.task_pipe)
+        if self.waits == "write":
+            return len(self.result_pipe) < self.capacity
+        return True
+
+    def wakes(self):
+        """When it may go on by itself."""
+        if not self.alive or (self.stopped and not self.killed):
+            return INF
+        if self.killed:
+            return self.stuck_until
+        if (self.waits == "read" and not self.task_pipe) or (self.waits == "write" and len(self.result_pipe) >= self.capacity):
+            return INF
+        return max(self.wake, self.stuck_until)
+
+    def step(self):
+        self.waits = None
+        try:
+            delay = next(self.life)
+        except StopIteration:
+            self.end(0)
+        except Died as died:
+            self.end(died.args[0])
+        else:
+            self.wake = self.sim.now + delay
+
+    def kill(self):
+        self.killed = True
+        if self.stuck_until <= self.sim.now:
+            self.end(-9)
+
+    def cut(self):
+        """A kill in the middle of a write: some of what is left to write may have come through."""
+        if self.rest:
+            self._push(self.sim.random.randint(0, len(self.rest)))
+
+    def end(self, status):
+        if self.alive:
+            self.alive = False
+            self.status = status
+            self.sim.note(self, "has ended", status, "at", self.page.read(), "running", self.running)
+
+    # ---- what it does
+
+    def _life(self):
+        random, words = self.sim.random, self.words
+        frames = deque()
+        parser = Parser(Kind.OF_PARENT)
+        boot = yield from self._next(parser, frames)
+        insist(boot.kind == Kind.BOOT, self, "does not get BOOT first, but", boot)
+        yield self.sim.boot_seconds()
+        if random.random() < self.sim.draw.boots_dying:
+            raise Died(random.choice((1, -11, -9)))
+        if random.random() < self.sim.draw.initializer_raising:
+            yield from self._write(frame(Kind.FAILED, body=b"an error"))
+            yield self.sim.draw.exit_seconds
+            return
+        yield from self._write(frame(Kind.READY))
+        words[2] = IDLE
+        while True:
+            arrived = yield from self._next(parser, frames)
+            if arrived.kind == Kind.CALL:
+                yield from self._call(arrived)
+            elif arrived.kind == Kind.RETIRE:
+                words[2] = EXIT
+                insist(not frames and not self.task_pipe and not self.out, self, "is told to end before a call")
+                yield self.sim.draw.exit_seconds
+                return
+            else:
+                insist(False, self, "gets a frame of kind", arrived.kind)
+
+    def _next(self, parser, frames):
+        random = self.sim.random
+        while not frames:
+            self.waits = "read"
+            yield 0
+            target = parser.target()
+            most = random.choice((1, 7, 1 << 20)) if self.pieces else 1 << 20
+            count = min(most, len(self.task_pipe), len(target) if target is not None else most)
+            data = bytes(self.task_pipe[:count])
+            del self.task_pipe[:count]
+            if target is not None:
+                target[:count] = data
+                frames.extend(parser.filled(count))
+            else:
+                frames.extend(parser.feed(data))
+        return frames.popleft()
+
+    def _call(self, arrived):
+        sim, words = self.sim, self.words
+        number, size, box = CALL.unpack_from(arrived.body)
+        call = sim.calls[number]
+        insist(arrived.body == call.body and list(arrived.buffers) == call.buffers, call, "arrives changed")
+        insist(size == call.size and self.calls.get(arrived.number) is call, call, "arrives as", arrived.number)
+        seq = arrived.number
+        yield 0
+        until = sim.now + box if box else 0.0
+        for place, task in enumerate(call.tasks):
+            begin = sim.now
+            words[2] = DECODE
+            yield 0
+            words[4] = int(begin * 1e9)
+            yield 0
+            insist(self.begun < seq, self, "runs task", seq, "after", self.begun)
+            words[3] = seq
+            self.running = self.begun = seq
+            if place in call.begun and not sim.scribbled:
+                raise Wrong(f"{call} place {place} runs twice")
+            call.begun.add(place)
+            sim.note(self, "begins", call, "place", place, "as", seq)
+            yield task.decode
+            if task.dies == DECODE:
+                raise Died(task.status)
+            words[2] = RUN
+            yield task.seconds
+            if task.scribbles:
+                self._scribble(task.scribbles)
+                yield task.seconds
+            if task.dies == RUN:
+                raise Died(task.status)
+            words[2] = ENCODE
+            yield task.encode
+            if task.dies == ENCODE:
+                raise Died(task.status)
+            now = sim.now
+            words[2] = WRITE
+            yield 0
+            body = RECORD.pack(max(0.0, now - begin), number, place, self.number) + task.padding
+            if task.dies == WRITE:
+                data = b"".join(map(bytes, frame(Kind.RECORD, seq, body, task.buffers)))
+                self.rest = data[: sim.random.randrange(len(data))]
+                yield from self._write_rest()
+                raise Died(task.status)
+            yield from self._write(frame(Kind.RECORD, seq, body, task.buffers), seq, body)
+            yield 0
+            seq += 1
+            if until and now >= until and place + 1 < size:
+                yield from self._write(frame(Kind.OVER, seq))
+                break
+        words[2] = IDLE
+        if sim.random.random() < sim.draw.leaving:
+            yield 0
+            yield from self._write(frame(Kind.LEAVE))
+
+    def _scribble(self, what):
+        random = self.sim.random
+        self.sim.note(self, "scribbles:", what)
+        if what == "close":
+            self.closed_channel = True
+            return
+        self.scribbles = self.sim.scribbled = True
+        if what == "page":
+            for word in random.sample((2, 3, 4), random.randint(1, 3)):
+                self.words[word] = random.choice((0, 1, 3, 5, 7, random.getrandbits(8), random.getrandbits(64)))
+        else:
+            real = frame(random.choice(sorted(Kind.OF_WORKER)), random.choice((0, 1, self.begun, 1 << 63)), random.randbytes(9))[
+                0
+            ]
+            self.result_pipe += random.choice((random.randbytes(random.randint(1, 40)), real))
+
+    def _write(self, parts, seq=0, body=b""):
+        self.rest = b"".join(map(bytes, parts))
+        yield from self._write_rest()
+        if seq:
+            insist(seq in self.ends, self, "has not noted the end of", seq)
+
+    def _write_rest(self):
+        random = self.sim.random
+        if self.closed_channel:
+            self.rest = b""
+            yield INF
+        while self.rest:
+            self.waits = "write"
+            yield 0
+            self._push(random.choice((1, 3, 17, 1 << 20)) if self.pieces else 1 << 20)
+
+    def _push(self, count):
+        """So many bytes go into the pipe, if there is room."""
+        count = min(count, self.capacity - len(self.result_pipe), len(self.rest))
+        if count <= 0 or self.closed_channel:
+            return
+        self.result_pipe += self.rest[:count]
+        self.rest = self.rest[count:]
+        if not self.rest and self.running and self.words[2] == WRITE and self.task_of(self.running).dies != WRITE:
+            # From here on its outcome must not be lost, whatever happens.
+            self.ends[self.running] = True
+            self.running = 0
+
+    def task_of(self, seq):
+        call, place = self.place_of(seq)
+        return call.tasks[place]
+
+    def place_of(self, seq):
+        for first, call in self.calls.items():
+            if first <= seq < first + call.size:
+                return call, seq - first
+        raise Wrong(f"{self} has no task {seq}")
+
+
+class Task:
+    """What a task is going to do."""
+
+    __slots__ = ("buffers", "decode", "dies", "encode", "padding", "scribbles", "seconds", "status")
+
+
+class Draw:
+    """What this seed is like."""
+
+    def __init__(self, random, core):
+        some = lambda chance, most: random.uniform(0, most) if random.random() < chance else 0.0  # noqa: E731
+        self.max_workers = random.choice((1, 1, 2, 2, 3, 4, 8))
+        self.max_tasks_per_child = random.choice((None, None, None, 1, 2, 3, 7))
+        self.calls = random.randint(1, 40)
+        self.sizes = random.choice((1, 1, 3, 10))
+        self.scale = 10 ** random.uniform(-6, 0.5)  # seconds of a task
+        self.jitter = 10 ** random.uniform(-7, -4)  # seconds that pass in a step
+        self.limits = some(0.6, 1.0)
+        self.limit_near = random.random() < 0.3  # limits near the time that the task takes
+        self.resends = random.choice((1.0, 1.0, 0.5, 0.0))
+        self.boxes = some(0.3, 1.0)
+        self.buffers = some(0.2, 1.0)
+        self.capacity = random.choice((32, 200, 5000, 1 << 18))
+        self.read = random.choice((64, 1000, 1 << 20))
+        self.pieces = random.choice((0.0, 0.3, 1.0))
+        self.boot = 10 ** random.uniform(-3, 0)
+        self.boots_dying = some(0.15, 0.5)
+        self.boots_slow = some(0.1, 0.5)
+        self.spawns_failing = some(0.1, 0.5)
+        self.initializer_raising = some(0.05, 0.2)
+        self.leaving = some(0.15, 0.5)
+        self.exit_seconds = random.choice((0.0, 0.001, 1.0, 100.0))
+        self.dying = some(0.4, 0.3)  # tasks by their own nature
+        self.scribbling = some(0.06, 0.3)
+        self.closing = some(0.06, 0.2)
+        self.endless = some(0.3, 0.3)
+        self.kills = some(0.5, 0.1)  # faults, in a step
+        self.stops = some(0.25, 0.05)
+        self.sticks = some(0.2, 0.05)
+        self.jumps = some(0.2, 0.05)
+        self.cancels = some(0.3, 0.5)
+        self.spurious = some(0.3, 0.3)
+        self.late = random.choice((0.3, 0.3, 0.05, 0.7))  # of steps are the supervisor's
+        self.stop_unseen = some(0.2, 1.0)  # a stop that does not come to stand in time
+        self.steps = random.randint(20, 400)
+        self.end = random.choice(("close", "close", "close", "close early", "kill"))
+        limits = {}
+        if random.random() < 0.3:
+            for name in ("second_look", "dump", "stop", "dead", "retire"):
+                limits[name] = random.choice((0.0, 1e-6, 0.01, 1.0, 1000.0))
+            if random.random() < 0.5:
+                limits["boot"] = random.choice((0.001, 1.0, 1000.0))
+        if random.random() < 0.5:
+            limits["short"] = random.choice((0.0, 0.005, 10.0, 1000.0))
+            limits["tiny"] = random.choice((0.0, 0.0005, 10.0))
+            limits["ahead"] = random.choice((0.0, 0.002, 100.0))
+            limits["most_ahead"] = random.choice((1, 2, 64))
+        self.core_limits = core.Limits(**limits)
+
+
+class Sim:
+    """One run: a pool, its user, its workers, and what befalls them.
+
+    Args:
+        seed: of everything.
+        core: the module that is tried; another one has a mistake put into it on purpose.
+        told: whether to keep what happened, in `notes`.
+    """
+
+    def __init__(self, seed, core=real_core, *, told=False):
+        self.random = random.Random(seed)
+        self.seed = seed
+        self.module = core
+        self.told = told
+        self.notes = []
+        self.now = 1000.0
+        self.draw = draw = Draw(self.random, core)
+        self.core = core.PoolCore(draw.max_workers, max_tasks_per_child=draw.max_tasks_per_child, limits=draw.core_limits)
+        self.calls = {}
+        self.workers = {}  # by number, all that there ever were
+        self.present = []  # SimWorkers that the supervisor has not reaped
+        self.inbox = deque()
+        self.faults = True
+        self.scribbled = False
+        self.depth = 0
+        self.counts = Counter()
+        self.is_closed = False
+        self.in_end = False
+        self.do_effect = {
+            core.Spawn: self._spawn,
+            core.Send: self._send,
+            core.Retire: self._retire,
+            core.Look: self._look,
+            core.DumpStack: self._dump_stack,
+            core.Stop: self._stop,
+            core.Continue: self._continue,
+            core.Kill: self._kill,
+            core.Resolve: self._resolve,
+            core.Over: self._over,
+            core.Broken: self._broken,
+            core.Warn: lambda effect: None,
+        }
+
+    def note(self, *told):
+        if self.told:
+            self.notes.append(f"{self.now:.9f}  {' '.join(map(str, told))}")
+
+    # ---- the run
+
+    def run(self):
+        draw, random = self.draw, self.random
+        for _ in range(draw.steps):
+            self._step()
+            if self.core.is_over():
+                break
+        self._to_the_end()
+        self._judge_at_the_end()
+        return self
+
+    def _step(self):
+        draw, random = self.draw, self.random
+        self.now += random.random() * draw.jitter
+        self._unstick()
+        if random.random() < draw.jumps:
+            self.now += 10 ** random.uniform(-3, 3)
+            self.note("the clock jumps")
+        chance = random.random()
+        if chance < draw.late:
+            self.turn()
+        elif chance < draw.late + 0.12:
+            self._user()
+        elif chance < draw.late + 0.24 or not self._some_worker_runs():
+            self._pass_time()
+        if random.random() < draw.kills + draw.stops + draw.sticks:
+            self._fault()
+
+    def _some_worker_runs(self):
+        able = [sim for sim in self.present if sim.can_run()]
+        if not able:
+            return False
+        one = self.random.choice(able)
+        for _ in range(self.random.choice((1, 1, 2, 5, 20))):
+            if not one.can_run():
+                break
+            one.step()
+        return True
+
+    def _unstick(self):
+        for one in self.present:
+            if one.killed and one.alive and one.stuck_until <= self.now:
+                one.end(-9)
+
+    def _pass_time(self):
+        """Let time pass until something is due; sometimes a little more, or less."""
+        due = min([one.wakes() for one in self.present if one.wakes() > self.now], default=INF)
+        tick = self.core.next_tick()
+        if self.random.random() < 0.8 or self.in_end:
+            due = min(due, tick)
+        if due == INF or due < self.now:
+            return
+        if any(one.can_run() or one.result_pipe or not one.alive for one in self.present) or self.inbox:
+            if self.random.random() < 0.97:  # somebody has something to do now: it is rare that nobody does it for long
+                due = min(due, self.now + 100 * self.draw.jitter)
+        due += self.random.choice((0, 0, 0, 1e-6, 1e-3)) * self.random.random()
+        self.now = max(self.now, due)
+
+    def _user(self):
+        draw, random = self.draw, self.random
+        if draw.end == "close early" and not self.is_closed and random.random() < 0.1:
+            self._close()
+        if self.is_closed and random.random() < 0.98:  # a submit that overtakes close is possible
+            return
+        if random.random() < draw.cancels and self.calls:
+            call = random.choice(list(self.calls.values()))
+            if call.wanted and not call.claimed and call.out is None:
+                call.wanted = False
+                self.inbox.append(("cancel", call))
+            return
+        for _ in range(random.choice((1, 1, 3, 12))):
+            if len(self.calls) < draw.calls:
+                self._submit()
+
+    def _submit(self):
+        draw, random = self.draw, self.random
+        tasks = [self._task() for _ in range(random.randint(1, draw.sizes))]
+        limit = None
+        if random.random() < draw.limits:
+            near = tasks[0].seconds + random.uniform(-1e-3, 1e-3)
+            limit = near if draw.limit_near and near > 0 else draw.scale * random.uniform(0.3, 30)
+        if limit is not None and random.random() < draw.endless:
+            task = random.choice(tasks)
+            task.seconds = INF
+        buffers = (
+            [bytearray(random.randbytes(random.choice((0, 5, 300)))) for _ in range(2)] if random.random() < draw.buffers else []
+        )
+        box = draw.scale * random.random() if random.random() < draw.boxes else 0.0
+        padding = random.randbytes(random.choice((0, 0, 10, 400)))
+        resends = random.random() < draw.resends if len(tasks) > 1 else random.random() < max(0.3, draw.resends)
+        call = SimCall(len(self.calls) + 1, tasks, limit, resends, box, padding, buffers)
+        self.calls[call.number] = call
+        self.inbox.append(("submit", call))
+
+    def _task(self):
+        draw, random = self.draw, self.random
+        task = Task()
+        task.seconds = draw.scale * random.expovariate(1)
+        task.decode = draw.scale * random.random() if random.random() < 0.1 else 0
+        task.encode = draw.scale * random.random() if random.random() < 0.1 else 0
+        task.dies = random.choice((DECODE, RUN, ENCODE, WRITE)) if random.random() < draw.dying else None
+        task.status = random.choice((-11, -6, 3, 0))
+        task.padding = random.randbytes(random.choice((0, 0, 20, 300)))
+        task.buffers = [bytearray(random.randbytes(random.choice((0, 9, 500))))] if random.random() < draw.buffers * 0.3 else ()
+        task.scribbles = None
+        if random.random() < draw.scribbling:
+            task.scribbles = random.choice(("page", "frames"))
+        elif random.random() < draw.closing:
+            task.scribbles = "close"
+        return task
+
+    def boot_seconds(self):
+        if self.random.random() < self.draw.boots_slow:
+            return self.draw.core_limits.boot * self.random.uniform(0.5, 2)
+        return self.draw.boot * self.random.random()
+
+    def _close(self):
+        if not self.is_closed:
+            self.is_closed = True
+            self.inbox.append(("close", None))
+
+    def _fault(self):
+        draw, random = self.draw, self.random
+        able = [one for one in self.present if one.alive]
+        if not able:
+            return
+        one = random.choice(able)
+        kind = random.choices(("kill", "stop", "stick"), (draw.kills, draw.stops, draw.sticks))[0]
+        self.note("fault:", kind, one)
+        self.counts[kind] += 1
+        if kind == "kill":
+            one.cut()
+            one.kill()
+        elif kind == "stop":
+            one.stopped = not one.stopped
+        else:
+            one.stuck_until = self.now + random.choice((0.01, 0.1, 1.0, 1000.0, INF))
+
+    # ---- the end
+
+    def _to_the_end(self):
+        self.in_end = True
+        self.note("---- to the end")
+        if self.draw.end == "kill":
+            self.inbox.append(("kill", "killed at the end"))
+        self._close()
+        for one in self.present:
+            one.stopped = False if one.worker.ending != self.module.Worker.STOPPED else one.stopped
+            watched = one.running and one.words[2] in AT_WORK and one.place_of(one.running)[0].limit is not None
+            if one.stuck_until == INF and not one.killed and not watched:
+                one.stuck_until = 0.0
+        for _ in range(20_000):
+            if self.core.is_over():
+                return
+            self._unstick()
+            ran = False
+            for one in list(self.present):
+                for _ in range(50):
+                    if not one.can_run():
+                        break
+                    one.step()
+                    ran = True
+            before = self.counts["events"]
+            self.turn()
+            if not ran and before == self.counts["events"] and not self.inbox:
+                at = self.now
+                self._pass_time()
+                if (
+                    at == self.now
+                    and self.core.next_tick() == INF
+                    and min((one.wakes() for one in self.present), default=INF) == INF
+                ):
+                    if not self.core.is_over():
+                        raise Wrong(f"nothing will ever happen: {self.core.workers}, {len(self.core.pending)} pending")
+        raise Wrong(f"it goes on and on: {self.core.workers}, {len(self.core.pending)} pending")
+
+    def _judge_at_the_end(self):
+        insist(not self.inbox or self.core.is_over())
+        while self.inbox:  # what comes after the end is refused, as `Supervisor.refuse_late` does
+            what, call = self.inbox.popleft()
+            if what == "submit":
+                call.out = "refused" if call.wanted else "cancelled"
+            elif what == "cancel" and call.out is None:
+                call.out = "cancelled"
+        insist(self.core.next_tick() == INF, "something is due after the end")
+        for call in self.calls.values():
+            insist(call.out is not None, call, "is lost")
+            if call.out == "done":
+                insist(len(call.outcomes) == call.size, call, "has", call.outcomes)
+        for one in self.present:
+            given_up = one.killed_at is not None and self.now >= one.killed_at + self.draw.core_limits.dead - EPS
+            insist(given_up, one, "is left behind", one.alive)
+
+    # ---- the supervisor
+
+    def turn(self):
+        random, core = self.random, self.core
+        self._unstick()
+        dead = [one for one in self.present if not one.alive]
+        for one in random.sample(self.present, len(self.present)):
+            if one.out:
+                self._flush(one)
+            if one.result_pipe or not one.alive or one.closed_channel:
+                self._read(one)
+        for one in dead:
+            self._gone(one)
+        for _ in range(len(self.inbox) if random.random() < 0.9 else 0):
+            self._message(*self.inbox.popleft())
+        if core.next_tick() <= self.now or random.random() < self.draw.spurious:
+            self.do(core.tick(self.now))
+
+    def _message(self, what, of):
+        core = self.core
+        self.counts["events"] += 1
+        self.note("message:", what, of)
+        if what == "submit":
+            self.do(core.submit(of, self.now))
+        elif what == "cancel":
+            pending = any(call is of for call in core.pending)
+            insist(core.cancel(of) == pending, "cancel of", of)
+            if pending:
+                of.out = "cancelled"
+                if core.closed:
+                    self.do(core.close(self.now))
+        elif what == "close":
+            self.do(core.close(self.now))
+        elif what == "kill":
+            self.do(core.kill(of, self.now))
+        elif what == "boot_failed":
+            self.do(core.boot_failed(of, "no process", self.now))
+
+    def do(self, effects):
+        self.depth += 1
+        for effect in effects:
+            self.counts["events"] += 1
+            if self.told:
+                self.note("   ", type(effect).__name__, *effect)
+            self.do_effect[type(effect)](effect)
+        self.depth -= 1
+        if not self.depth:
+            self.check()
+
+    def _read(self, one):
+        """As Supervisor._read; whether there may be more."""
+        if one.eof:
+            return False
+        parser, left, random = one.parser, self.draw.read, self.random
+        try:
+            while left > 0:
+                if not one.result_pipe:
+                    if one.closed_channel or not one.alive:
+                        one.eof = True
+                        if one.alive:
+                            self._distrust(one, "closed")
+                    return False
+                target = parser.target()
+                count = min(left, len(one.result_pipe), len(target) if target is not None else left)
+                if one.pieces:
+                    count = random.randint(1, count)
+                data = bytes(one.result_pipe[:count])
+                del one.result_pipe[:count]
+                left -= count
+                self.counts["events"] += 1
+                if target is not None:
+                    target[:count] = data
+                    frames = parser.filled(count)
+                else:
+                    frames = parser.feed(data)
+                for arrived in frames:
+                    self._take(one, arrived)
+        except (BadFrame, self.module.ProtocolError) as error:
+            insist(one.scribbles, one, "is not believed:", error)
+            self._distrust(one, str(error))
+            return False
+        return True
+
+    def _take(self, one, arrived):
+        core, worker, kind = self.core, one.worker, arrived.kind
+        self.note(one, "has sent", kind, arrived.number)
+        if kind == Kind.RECORD:
+            if len(arrived.body) < RECORD.size:
+                raise BadFrame("an outcome without its opening")
+            seconds, number, place, writer = RECORD.unpack_from(arrived.body)
+            if not one.scribbles:
+                call, at = one.place_of(arrived.number)
+                insist((number, place, writer) == (call.number, at, one.number), one, "record of", number, place, writer)
+                task = call.tasks[at]
+                insist(arrived.body[RECORD.size :] == task.padding and list(arrived.buffers) == list(task.buffers), "changed")
+            self.do(core.record(worker, arrived.number, ("record", one, arrived.number), seconds, self.now))
+            if not one.scribbles:
+                one.ends[arrived.number] = "told"
+        elif kind == Kind.OVER:
+            self.do(core.over(worker, self.now))
+        elif kind == Kind.READY:
+            one.was_ready = True
+            self.do(core.ready(worker, self.now))
+        elif kind == Kind.FAILED:
+            self.do(core.boot_failed(worker, "the initializer raised", self.now, final=True))
+        elif kind == Kind.LEAVE:
+            self.do(core.retire(worker, self.now))
+
+    def _distrust(self, one, why):
+        self.note(one, "is not trusted:", why)
+        one.eof = one.distrusted = True
+        one.killed_at = self.now
+        one.kill()
+        if hasattr(self.core, "lost"):
+            self.do(self.core.lost(one.worker, self.now))
+
+    def _gone(self, one):
+        while self._read(one):
+            pass
+        seq, start, phase = one.page.read()
+        one.reaped = True
+        self.present.remove(one)
+        self.counts["events"] += 1
+        if one.worker.state != self.module.Worker.GONE and not self.core.broken and not one.distrusted:
+            untold = [seq for seq, what in one.ends.items() if what != "told"]
+            insist(not untold or one.scribbles, one, "has written what is not told:", untold)
+        self.do(self.core.exited(one.worker, self.module.Died(one.status, phase, seq, start), self.now))
+
+    def _flush(self, one):
+        if not one.alive:
+            one.out.clear()  # EPIPE
+            return
+        count = min(len(one.out), one.capacity - len(one.task_pipe))
+        if one.pieces:
+            count = self.random.randint(0, count)
+        if count:
+            self.counts["events"] += 1
+            one.task_pipe += one.out[:count]
+            del one.out[:count]
+        elif one.out and len(one.task_pipe) < one.capacity:
+            self.counts["events"] += 1
+
+    def _push(self, one, parts):
+        one.out += b"".join(map(bytes, parts))
+        self._flush(one)
+
+    # ---- effects
+
+    def _one(self, worker):
+        insist(worker.handle is not None, worker, "has no process")
+        return worker.handle
+
+    def _spawn(self, effect):
+        worker = effect.worker
+        insist(worker.number not in self.workers, worker, "is started twice")
+        insist(not self.core.broken, "a start in a broken pool")
+        if self.random.random() < self.draw.spawns_failing and self.faults:
+            self.workers[worker.number] = None
+            self.inbox.append(("boot_failed", worker))
+            return
+        one = worker.handle = self.workers[worker.number] = SimWorker(self, worker)
+        self.present.append(one)
+        self._push(one, frame(Kind.BOOT, body=b"tell" * self.random.randint(0, 20)))
+
+    def _send(self, effect):
+        one = self._one(effect.worker)
+        call = getattr(effect.call, "call", effect.call)
+        insist(call.claimed and call.out is None, call, "is sent, but", call.out)
+        insist(not call.begun or self.scribbled, call, "is sent again, and had begun:", call.begun)
+        insist(one.was_ready and one.retired_at is None and one.killed_at is None, call, "is sent to", one)
+        insist(effect.first == one.next_seq, call, "is number", effect.first, "and not", one.next_seq)
+        one.next_seq += call.size
+        one.calls[effect.first] = call
+        call.sends.append((one, effect.first))
+        self._push(one, frame(Kind.CALL, effect.first, call.body, call.buffers))
+
+    def _retire(self, effect):
+        one = self._one(effect.worker)
+        insist(one.retired_at is None and one.killed_at is None, one, "is retired twice")
+        one.retired_at = self.now
+        self._push(one, frame(Kind.RETIRE))
+
+    def _look(self, effect):
+        one = self._one(effect.worker)
+        self._read(one)
+        if one in self.present:
+            seq, start, phase = one.page.read()
+            self.do(self.core.page(effect.worker, seq, start, phase, self.now))
+
+    def _dump_stack(self, effect):
+        one = self._one(effect.worker)
+        insist(effect.worker.state == self.module.Worker.READY, one, "is asked for its stack")
+
+    def _stop(self, effect):
+        one = self._one(effect.worker)
+        for _ in range(self.random.choice((0, 0, 1, 3))):
+            if one.can_run():
+                one.step()
+        one.stopped = True
+        self.now += self.random.random() * 1e-5
+        if self.random.random() < self.draw.stop_unseen:
+            return  # it is not known to stand still: the core looks when its time has come
+        self._read(one)
+        if one in self.present:
+            seq, _, phase = one.page.read()
+            self.do(self.core.stopped(effect.worker, seq, phase, self.now))
+
+    def _continue(self, effect):
+        one = self._one(effect.worker)
+        insist(one.alive or one in self.present, one)
+        one.stopped = False
+
+    def _kill(self, effect):
+        worker, limits = effect.worker, self.draw.core_limits
+        one = worker.handle
+        if one is None:  # its start has failed, which the core will hear of
+            return
+        insist(one.killed_at is None or one.distrusted, one, "is killed twice")
+        if one.distrusted or self.core.broken is not None:
+            pass
+        elif worker.ending == self.module.Worker.KILLED:
+            seq = worker.over_limit
+            insist(one.scribbles or one.running == seq, one, "is killed for task", seq, "but runs", one.running)
+            call, _ = one.place_of(seq)
+            late = self.now - one.words[4] / 1e9 - call.limit
+            insist(late >= -EPS or one.scribbles, one, "is killed too early:", late)
+            insist(one.words[2] in AT_WORK or one.scribbles, one, "is killed in phase", one.words[2])
+            one.killed_for = seq
+        elif one.retired_at is not None:
+            insist(self.now >= one.retired_at + limits.retire - EPS, one, "had been told to end only now")
+        else:
+            slow = self.now >= one.spawned_at + limits.boot - EPS
+            failed = self.core.broken is not None
+            insist(
+                not one.was_ready and (slow or failed or (self.core.closed and not self.core.pending)),
+                one,
+                "is killed for nothing",
+            )
+        one.killed_at = self.now
+        one.cut()
+        one.kill()
+
+    def _resolve(self, effect):
+        call, place, what = effect.call, effect.place, effect.what
+        call = getattr(call, "call", call)
+        insist(call.out is None, call, "is over, and place", place, "becomes", what)
+        insist(place == len(call.outcomes) < call.size, call, "place", place, "after", len(call.outcomes))
+        module = self.module
+        if isinstance(what, (module.Crashed, module.TimedOut)):
+            self._judge_loss(call, place, what)
+            self.counts[type(what).__name__] += 1
+        else:
+            _, one, seq = what
+            insist(one.calls[call.sends[-1][1]] is call or one.scribbles, call, "is not of", one)
+        call.outcomes.append(what)
+
+    def _judge_loss(self, call, place, what):
+        """A task is said to have died with its worker: had it begun, was it not told, is the reason right?"""
+        module = self.module
+        one, first = call.sends[-1]
+        insist(what.worker.number == one.number, call, "is lost with", what.worker, "and was with", one)
+        if one.scribbles:
+            return
+        seq = first + place
+        times = sum(not (sent.alive and not sent.killed) for sent, _ in call.sends)
+        often = getattr(module, "BEGIN_TIMES", INF)
+        insist(seq <= one.begun or (place == 0 and times >= often), call, "place", place, "is lost, and had not begun")
+        insist(one.ends.get(seq) is None or one.distrusted, call, "place", place, "is lost, and was written")
+        insist(one.reaped or one.killed, call, "is lost with", one, "which lives")
+        if not one.reaped:
+            insist(self.now >= one.killed_at + self.draw.core_limits.dead - EPS, one, "is given up too early")
+        if isinstance(what, module.TimedOut):
+            insist(one.killed_for == seq and what.limit == call.limit, call, "is told to be over a limit")
+            insist(what.after >= call.limit - EPS, call, "ran", what.after, "of", call.limit)
+        else:
+            insist(one.killed_for != seq, call, "was killed for its limit, and is told to have crashed")
+
+    def _over(self, effect):
+        call, place, why = effect.call, effect.place, effect.why
+        call = getattr(call, "call", call)
+        insist(call.out is None, call, "is over twice")
+        insist(place == len(call.outcomes), call, "ends at", place, "after", len(call.outcomes))
+        if why is not None:
+            insist(why == self.core.broken, "why", why)
+            call.out = "broken"
+        elif place == call.size:
+            call.out = "done"
+        else:
+            call.out = "handed back"
+            begun = [begun for begun in call.begun if begun >= place]
+            insist(not begun or self.scribbled, call, "is handed back from", place, "on, and had begun", begun)
+            insist(place or not call.resends, call, "is handed back, and not sent again")
+
+    def _broken(self, effect):
+        self.counts["broken"] += 1
+        insist(self.counts["broken"] == 1, "broken twice")
+        insist(effect.why == self.core.broken)
+
+    # ---- what is true after every step
+
+    def check(self):
+        core, Worker = self.core, self.module.Worker
+        places = Counter(id(getattr(call, "call", call)) for call in core.pending)
+        live = starting = idle = 0
+        for number, worker in core.workers.items():
+            state, calls = worker.state, worker.calls
+            insist(number == worker.number and state != Worker.GONE, worker, "is gone and present")
+            for sent in calls:
+                call = getattr(sent.call, "call", sent.call)
+                places[id(call)] += 1
+                insist(sent.done == len(call.outcomes) < call.size, call, "has", sent.done, "of", len(call.outcomes))
+                insist(call.sends[-1] == (worker.handle, sent.first), call, "is elsewhere")
+            if state == Worker.READY:
+                live += worker.left != 0
+                idle += not calls and worker.left != 0
+                insist(len(calls) <= max(2, core.limits.most_ahead), worker)
+                if calls and calls[0].call.limit is not None:
+                    insist(worker.due < INF, worker, "has a limit and no timer")
+                if not calls and not worker.ending:
+                    insist(worker.left != 0, worker, "is to leave, and is not told")
+                    insist(core.broken or not core.pending or worker.left == 0, worker, "is idle, and calls wait")
+                    insist(not core.closed, worker, "is not told to end")
+                insist(core.broken is None, worker, "lives in a broken pool")
+                one = worker.handle
+                if one.stopped and worker.ending == 0 and one.worker.over_limit:
+                    insist(False, one, "is left stopped")
+            else:
+                insist(worker.due < INF, worker, "may stay so for ever")
+                insist(not calls or state == Worker.DYING, worker, "has calls")
+                if state == Worker.STARTING:
+                    starting += 1
+                    live += 1
+        insist(live <= core.max_workers, live, "workers")
+        for one in self.present:
+            if one.worker.state == Worker.GONE:
+                insist(not one.worker.calls, one.worker, "is gone with calls")
+                given_up = one.killed_at is not None and self.now >= one.killed_at + core.limits.dead - EPS
+                insist(given_up, one.worker, "is gone, and its process is not")
+        if core.pending and core.broken is None:
+            waiting = len(core.pending)
+            enough = starting + idle >= waiting or live >= core.max_workers or core._spawn_from > self.now
+            insist(enough, waiting, "wait and", live, "workers are enough?")
+            insist(core._spawn_from <= self.now or core.next_tick() < INF or live, "calls wait for a start that never comes")
+        for call in self.calls.values():
+            there = places.get(id(call), 0)
+            if call.out is not None:
+                insist(there == 0, call, "is out and present")
+            elif call.asked or there:
+                insist(there == 1, call, "is in", there, "places")
+
+
+def play(seed, core=real_core, *, told=False):
+    """Run one seed."""
+    return Sim(seed, core, told=told).run()
+
+
+def told(seed, core=real_core, last=80):
+    """Return what happened in a seed, as text, and how it ended."""
+    sim = Sim(seed, core, told=True)
+    try:
+        sim.run()
+    except Exception as error:
+        end = f"{type(error).__name__}: {error}"
+    else:
+        end = f"all is well: {dict(sim.counts)}"
+    return "\n".join([str(vars(sim.draw)), *sim.notes[-last:], end, f"again: python -m tests.executors.process.sim {seed}"])
+
+
+def main(argv):
+    if len(argv) == 1:
+        print(told(int(argv[0]), last=100_000))
+        return 0
+    failed = 0
+    for seed in range(int(argv[0]), int(argv[1])):
+        try:
+            play(seed)
+        except Exception as error:
+            failed += 1
+            print(seed, f"{type(error).__name__}: {error}")
+    print(f"{failed} of {int(argv[1]) - int(argv[0])} failed")
+    return bool(failed)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
