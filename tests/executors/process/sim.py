@@ -597,7 +597,7 @@ class Sim:
         for one in self.present:
             one.stopped = False if one.worker.ending != self.module.Worker.STOPPED else one.stopped
             watched = one.running and one.words[2] in AT_WORK and one.place_of(one.running)[0].limit is not None
-            if one.stuck_until == INF and not one.killed and not watched:
+            if one.stuck_until > self.now and not one.killed and not watched:
                 one.stuck_until = 0.0
         for _ in range(20_000):
             if self.core.is_over():
@@ -796,7 +796,7 @@ class Sim:
     def _spawn(self, effect):
         worker = effect.worker
         insist(worker.number not in self.workers, worker, "is started twice")
-        insist(not self.core.broken, "a start in a broken pool")
+        insist(not self.core.broken or worker.state == self.module.Worker.DYING, "a start in a broken pool")
         if self.random.random() < self.draw.spawns_failing and self.faults:
             self.workers[worker.number] = None
             self.inbox.append(("boot_failed", worker))
@@ -981,7 +981,9 @@ class Sim:
                 insist(given_up, one.worker, "is gone, and its process is not")
         if core.pending and core.broken is None:
             waiting = len(core.pending)
-            enough = starting + idle >= waiting or live >= core.max_workers or core._spawn_from > self.now
+            enough = starting + idle >= waiting or live >= core.max_workers or (core._spawn_from and core.next_tick() < INF)
+            # What is about to die decides how soon the next one may start.
+            enough = enough or any(worker.state == Worker.DYING for worker in core.workers.values())
             insist(enough, waiting, "wait and", live, "workers are enough?")
             insist(core._spawn_from <= self.now or core.next_tick() < INF or live, "calls wait for a start that never comes")
         for call in self.calls.values():

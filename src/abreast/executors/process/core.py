@@ -3,7 +3,7 @@
 Events go in, effects come out, in the order they are to be done. The supervisor (supervisor.py) feeds it from pipes, pids and its
 inbox; a seeded simulator in the tests feeds it from a random number, so the very code that runs in production is tested::
 
-    submit  cancel  ready  record  over  exited  boot_failed  page  stopped  tick  close  kill
+    submit  cancel  ready  record  over  exited  boot_failed  lost  page  stopped  tick  close  kill
         └──────────────────────────────┬──────────────────────────────────────────────┘
                                    PoolCore
         ┌──────────────────────────────┴──────────────────────────────────────────────┐
@@ -51,6 +51,7 @@ if TYPE_CHECKING:
 
 
 __all__ = [
+    "BEGIN_TIMES",
     "BOOT_TIMES",
     "Broken",
     "Continue",
@@ -75,6 +76,8 @@ __all__ = [
 
 BOOT_TIMES = 3
 """Starts in a row that may fail before the pool is broken."""
+BEGIN_TIMES = 3
+"""Workers that may die with a call at hand before they begin it; then it is the call that kills them: too large to be read, say."""
 
 
 class Phase:
@@ -264,7 +267,7 @@ class Worker:
     # how far the end of a task over its limit has come
     SUSPECTED, DUMPED, STOPPED, KILLED = range(1, 5)
 
-    __slots__ = ("calls", "due", "ending", "handle", "left", "number", "over_limit", "sent", "state", "tasks")
+    __slots__ = ("calls", "due", "ending", "handle", "last", "left", "number", "over_limit", "sent", "state", "tasks")
 
     def __init__(self, number: int, left: int | None, due: float) -> None:
         self.number = number
@@ -272,6 +275,8 @@ class Worker:
         self.calls: deque[Sent] = deque()
         self.sent = 0
         """Tasks sent to it so far: the next one's number is one more."""
+        self.last = 0
+        """The number of the last task whose outcome has come."""
         self.tasks = 0
         self.left = left
         """How many more tasks it may be given."""
@@ -281,7 +286,7 @@ class Worker:
         self.over_limit = 0
         """The number of the task that is looked at, or killed, because of its limit."""
         self.handle: Any = None
-        """The supervisor's."""
+        """The supervisor's; None has no process."""
 
     def __repr__(self) -> str:
         return f"<Worker {self.number} {('starting', 'ready', 'retiring', 'dying', 'gone')[self.state]}: {len(self.calls)} calls>"
@@ -352,13 +357,18 @@ class PoolCore:
         Raises:
             ProtocolError: it is not the outcome that is due.
         """
-        if worker.state == Worker.GONE:
-            return []
+        if worker.state == Worker.GONE or self.broken is not None:
+            return []  # given up, or killed with the pool: its tasks have their outcomes
         sent = worker.calls[0] if worker.calls else None
         if sent is None or seq != sent.first + sent.done:
             raise ProtocolError(f"worker {worker.number} sent the outcome of task {seq}, which is not due")
+        if not 0.0 <= seconds < _NEVER:
+            raise ProtocolError(f"worker {worker.number} says that task {seq} took {seconds} s")
         self._effects.append(Resolve(sent.call, sent.done, what))
         sent.done += 1
+        worker.last = seq
+        if worker.over_limit == seq:
+            worker.over_limit = 0  # it has ended: the page may still name it while the next one is about to begin
         worker.tasks += 1
         self._deaths_in_a_row = 0
         self.mean = seconds if self.mean == _NEVER else max(self.mean + 0.1 * (seconds - self.mean), 0.25 * seconds)
@@ -374,7 +384,7 @@ class PoolCore:
         Raises:
             ProtocolError: it has none.
         """
-        if worker.state == Worker.GONE:
+        if worker.state == Worker.GONE or self.broken is not None:
             return []
         if not worker.calls:
             raise ProtocolError(f"worker {worker.number} ended a call that it does not have")
@@ -394,13 +404,17 @@ class PoolCore:
 
     def page(self, worker: Worker, seq: int, start: float, phase: int, now: float) -> list[Effect]:
         """What a look at the worker's page has shown, on the clock of `now`."""
-        if worker.state in (Worker.READY, Worker.RETIRING):
+        if worker.state == Worker.READY:
             self._judge(worker, seq, start, phase, now)
+        elif worker.state == Worker.DYING and worker.due <= now:  # killed, and still there
+            self.unkillable += 1
+            hint = "it could not be killed: it hangs in the system"
+            self._bury(worker, Died(phase=phase, seq=seq, start=start, hint=hint), now)
         return self._take_effects()
 
     def stopped(self, worker: Worker, seq: int, phase: int, now: float) -> list[Effect]:
         """The worker stands still (or cannot); its page shows this."""
-        if worker.ending == Worker.STOPPED:
+        if worker.state == Worker.READY and worker.ending == Worker.STOPPED:
             if seq == worker.over_limit and phase in (Phase.DECODE, Phase.RUN, Phase.ENCODE):
                 self._kill(worker, now)
             else:
@@ -416,8 +430,18 @@ class PoolCore:
     def boot_failed(self, worker: Worker, why: str, now: float, *, final: bool = False) -> list[Effect]:
         """The worker could not be started, or says that it cannot work; `final` if another would not either."""
         if worker.state == Worker.STARTING:
+            self._fail_to_start(worker, why, now, final=final)
+        elif worker.state == Worker.DYING and worker.handle is None:  # told to die before it was known that there is no process
             self._gone(worker)
-            self._count_boot_failure(why, now, final=final)
+            self._dispatch(now)
+        return self._take_effects()
+
+    def lost(self, worker: Worker, now: float) -> list[Effect]:
+        """What the worker sends cannot be read any more, or not be believed: end it. What it was at is told by `exited`."""
+        if worker.state == Worker.STARTING:
+            self._fail_to_start(worker, "a worker sent what it must not before it was ready", now)
+        elif worker.state in (Worker.READY, Worker.RETIRING):
+            self._doom(worker, now)
         return self._take_effects()
 
     def tick(self, now: float) -> list[Effect]:
@@ -428,7 +452,8 @@ class PoolCore:
         if self._spawn_from and self._spawn_from <= now:
             self._spawn_from = 0.0
             self._dispatch(now)
-        return self._take_effects()
+        # Looks come last: what they show has effects at once, which must not overtake what has been decided before them.
+        return sorted(self._take_effects(), key=lambda effect: isinstance(effect, (Look, Stop)))
 
     def next_tick(self) -> float:
         """Return when `tick` has to be called; infinite is never."""
@@ -457,7 +482,7 @@ class PoolCore:
         if self.broken is not None:
             return
         while self.pending:
-            worker = self._least_busy()
+            worker = self._least_busy(now)
             if worker is None:
                 break
             call = self.pending.popleft()
@@ -469,7 +494,7 @@ class PoolCore:
             for worker in list(self.workers.values()):
                 self._retire_if_idle(worker, now)
 
-    def _least_busy(self) -> Worker | None:
+    def _least_busy(self, now: float) -> Worker | None:
         """Return the worker that is to have the next call, or None if all have enough."""
         best = None
         for worker in self.workers.values():
@@ -479,12 +504,19 @@ class PoolCore:
                 return worker
             if best is None or len(worker.calls) < len(best.calls):
                 best = worker
-        return best if best is not None and len(best.calls) < self._depth() and not self._is_room_for_more() else None
+        return best if best is not None and len(best.calls) < self._depth() and not self._is_room_for_more(now) else None
 
-    def _is_room_for_more(self) -> bool:
+    def _is_room_for_more(self, now: float) -> bool:
         """Whether a worker is starting, or may be started, that will have nothing to do: then nothing waits behind another call."""
         starting = sum(worker.state == Worker.STARTING for worker in self.workers.values())
-        return len(self.pending) <= starting
+        room = self.max_workers - self._live() if self._spawn_from <= now else 0
+        return len(self.pending) <= starting + room
+
+    def _live(self) -> int:
+        """Return how many workers may be given calls, now or when they have started."""
+        return sum(
+            worker.state == Worker.STARTING or (worker.state == Worker.READY and worker.left != 0) for worker in self.workers.values()
+        )
 
     def _depth(self) -> int:
         """Return how many calls a worker may have: more than the one it runs only while tasks are short."""
@@ -513,18 +545,14 @@ class PoolCore:
             worker.state == Worker.STARTING or (worker.state == Worker.READY and not worker.calls and worker.left != 0)
             for worker in self.workers.values()
         )
-        alive = sum(worker.state != Worker.DYING for worker in self.workers.values() if not self._is_leaving(worker))
-        while coming < len(self.pending) and alive < self.max_workers:
+        live = self._live()
+        while coming < len(self.pending) and live < self.max_workers:
             self._numbers += 1
             worker = Worker(self._numbers, self.max_tasks_per_child, now + self.limits.boot)
             self.workers[worker.number] = worker
             self._effects.append(Spawn(worker))
             coming += 1
-            alive += 1
-
-    def _is_leaving(self, worker: Worker) -> bool:
-        """Whether a replacement may start already: it gets no more tasks."""
-        return worker.state == Worker.RETIRING or (worker.state == Worker.READY and worker.left == 0)
+            live += 1
 
     def _end_of_call(self, worker: Worker, now: float) -> None:
         sent = worker.calls.popleft()
@@ -558,7 +586,7 @@ class PoolCore:
     def _hand_back(self, call: Any, place: int) -> None:
         """Tasks from `place` on have not begun."""
         if call.resends and place == 0 and self.broken is None:
-            self.pending.appendleft(_Again(call) if not isinstance(call, _Again) else call)
+            self.pending.appendleft(_again(call))
         else:
             self._effects.append(Over(call, place, self.broken))
 
@@ -567,14 +595,15 @@ class PoolCore:
     def _tick_worker(self, worker: Worker, now: float) -> None:
         worker.due = _NEVER
         if worker.state == Worker.STARTING:
-            self._effects.append(Kill(worker))
-            self._gone(worker)
-            self._count_boot_failure(f"a worker was not ready after {self.limits.boot:g} s", now)
+            self._fail_to_start(worker, f"a worker was not ready after {self.limits.boot:g} s", now)
         elif worker.state == Worker.RETIRING and not worker.calls:
             self._doom(worker, now)
-        elif worker.state == Worker.DYING:  # killed, and still there
-            self.unkillable += 1
-            self._bury(worker, Died(hint="it could not be killed: it hangs in the system"), now, given_up=True)
+        elif worker.state == Worker.DYING and worker.handle is not None:  # killed, and still there: `page` gives it up
+            worker.due = now
+            self._effects.append(Look(worker))
+        elif worker.state == Worker.DYING:
+            self._gone(worker)
+            self._dispatch(now)
         elif worker.ending == Worker.DUMPED:
             worker.ending = Worker.STOPPED
             worker.due = now + self.limits.stop
@@ -593,7 +622,7 @@ class PoolCore:
         due = start + sent.call.limit
         if not running or now < due:
             self._let_go_on(worker, now)
-            worker.due = max(due, now + self.limits.second_look) if running else now + sent.call.limit
+            worker.due = max(due if running else now + sent.call.limit, now + self.limits.second_look)
         elif worker.ending == Worker.STOPPED:
             self._kill(worker, now)
         elif worker.over_limit != seq:
@@ -612,6 +641,7 @@ class PoolCore:
         if worker.calls and worker.calls[0].call.limit is not None:
             worker.due = now + worker.calls[0].call.limit
         self._retire_if_idle(worker, now)
+        self._dispatch(now)  # its calls may have ended while it was looked at, and it could not get others
 
     def _kill(self, worker: Worker, now: float) -> None:
         worker.ending = Worker.KILLED
@@ -624,53 +654,59 @@ class PoolCore:
 
     # ---- the end of a worker
 
-    def _bury(self, worker: Worker, died: Died, now: float, *, given_up: bool = False) -> None:
+    def _bury(self, worker: Worker, died: Died, now: float) -> None:
         was, calls = worker.state, worker.calls
         self._gone(worker)
         if was == Worker.STARTING:
             self._count_boot_failure(_boot_text(died), now)
             return
-        self._settle(worker, died, now, given_up=given_up)
-        if not calls and was == Worker.READY and self.broken is None:
+        worker.calls = deque()
+        if calls:
+            self._settle(worker, calls, died, now)
+        elif was == Worker.READY:
             self._note_idle_death(died, now)
         if calls or was == Worker.READY:
             self._deaths_in_a_row += 1
             pause = _BACK_OFF[min(self._deaths_in_a_row, len(_BACK_OFF)) - 1]
             if pause:
                 self._spawn_from = now + pause
-        worker.calls = deque()
         self._dispatch(now)
 
-    def _settle(self, worker: Worker, died: Died, now: float, *, given_up: bool) -> None:
-        """Say what became of the tasks that the worker had."""
-        unbegun: list[Sent] = []
-        culprit = died.seq
-        if given_up and worker.calls:
-            first = worker.calls[0]
-            culprit = worker.over_limit or first.first + first.done
-        for sent in worker.calls:
-            place = culprit - sent.first
-            if not sent.done <= place < sent.call.size or (died.phase in (Phase.IDLE, Phase.BOOT) and not given_up):
-                unbegun.append(sent)
-                continue
-            after = max(0.0, now - died.start) if died.start else 0.0
-            what: Crashed | TimedOut
-            if worker.ending == Worker.KILLED and worker.over_limit == culprit:
-                what = TimedOut(worker, died, sent.call.limit, after)
-            else:
-                what = Crashed(worker, died, after)
-            for lost in range(
-                sent.done, place
-            ):  # they have run, and their outcomes are lost: outcomes are sent before the next begins
-                self._effects.append(Resolve(sent.call, lost, Crashed(worker, died, 0.0)))
-            self._effects.append(Resolve(sent.call, place, what))
-            sent.done = place + 1
+    def _settle(self, worker: Worker, calls: deque[Sent], died: Died, now: float) -> None:
+        """Say what became of the tasks that the worker had.
+
+        An outcome is sent before the next task begins. So the last task that has begun is the one that was running, if its outcome
+        has not come; those after it have not begun. If there are others before it without an outcome, they have run, and what came of
+        them is lost: the pipe was closed, or not to be believed.
+        """
+        begun, due = died.seq, calls[0].first + calls[0].done
+        if begun != worker.last and not due <= begun <= worker.sent:
+            begun = due  # something has written to the page: most likely the task that was due
+        for sent in calls:
+            for seq in range(sent.first + sent.done, min(begun + 1, sent.first + sent.call.size)):
+                after = max(0.0, now - died.start) if died.start and seq == begun else 0.0
+                what: Crashed | TimedOut = Crashed(worker, died, after)
+                if worker.ending == Worker.KILLED and worker.over_limit == seq:
+                    what = TimedOut(worker, died, sent.call.limit, after)
+                self._effects.append(Resolve(sent.call, sent.done, what))
+                sent.done += 1
+        if begun < calls[0].first:
+            self._note_not_begun(calls[0], worker, died)
+        for sent in reversed(calls):
             if sent.done == sent.call.size:
                 self._effects.append(Over(sent.call, sent.done, None))
             else:
-                unbegun.append(sent)
-        for sent in reversed(unbegun):
-            self._hand_back(sent.call, sent.done)
+                self._hand_back(sent.call, sent.done)
+
+    def _note_not_begun(self, sent: Sent, worker: Worker, died: Died) -> None:
+        """A worker died with this call at hand and had not begun it: it may have died of reading it, and so would the next one."""
+        if sent.call.resends:
+            sent.call = again = _again(sent.call)
+            again.deaths += 1
+            if again.deaths == BEGIN_TIMES:
+                hint = f"{BEGIN_TIMES} workers died before they could begin it"
+                self._effects.append(Resolve(again, 0, Crashed(worker, died._replace(hint=hint), 0.0)))
+                sent.done = 1
 
     def _gone(self, worker: Worker) -> None:
         worker.state = Worker.GONE
@@ -682,6 +718,13 @@ class PoolCore:
         if len(self._idle_deaths) == self._idle_deaths.maxlen and now - self._idle_deaths[0] < 60:
             self._idle_deaths.clear()
             self._effects.append(Warn(f"5 idle workers died within a minute, the last one {ended_by(died.status)}"))
+
+    def _fail_to_start(self, worker: Worker, why: str, now: float, *, final: bool = False) -> None:
+        if worker.handle is None:
+            self._gone(worker)
+        else:  # it is there until `exited` says that it is not, so that nothing is left behind
+            self._doom(worker, now)
+        self._count_boot_failure(why, now, final=final)
 
     def _count_boot_failure(self, why: str, now: float, *, final: bool = False) -> None:
         self._boot_failures += 1
@@ -716,16 +759,25 @@ class PoolCore:
 class _Again:
     """A call that has been claimed before: its worker died before it began."""
 
-    __slots__ = ("call", "limit", "resends", "size")
+    __slots__ = ("call", "deaths", "limit", "resends", "size")
 
     def __init__(self, call: Any) -> None:
         self.call = call
+        self.deaths = 0
+        """Of workers that had it at hand and had not begun it."""
         self.size = call.size
         self.limit = call.limit
         self.resends = True
 
     def claim(self) -> bool:
         return True
+
+    def cancel(self) -> None:
+        """It cannot be: who waits for it has been told that it runs."""
+
+
+def _again(call: Any) -> _Again:
+    return call if isinstance(call, _Again) else _Again(call)
 
 
 class ProtocolError(Exception):
