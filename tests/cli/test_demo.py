@@ -168,7 +168,7 @@ class TestEnds:
             wait_for_line(process)
             said, status = end(process, number)
         assert status == 128 + number
-        assert said.splitlines()[-1] == f"abreast: ended by {name}"
+        assert set(said.splitlines()) - {"started"} == {f"abreast: ended by {name}"}  # a thread may be late to start
 
     def test_soon_when_nobody_reads(self):
         begin = time.monotonic()

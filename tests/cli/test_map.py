@@ -52,7 +52,7 @@ class TestOnEveryPython:
             wait_for_line(process)
             said, status = end(process)
         assert status == 130
-        assert said.splitlines()[-1] == "abreast map: ended by Ctrl-C: 0 lines written"
+        assert "abreast map: ended by Ctrl-C: 0 lines written" in said.splitlines()
         assert not here.joinpath("out").exists()
 
     def test_the_demo_is_right(self):

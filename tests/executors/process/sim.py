@@ -131,6 +131,7 @@ class SimWorker:
         self.killed_for = 0
         self.distrusted = False
         self.next_seq = 1
+        self.looks = []  # (when, number of the task, phase)
 
     def __repr__(self):
         return f"worker {self.number}"
@@ -296,9 +297,10 @@ class SimWorker:
             for word in random.sample((2, 3, 4), random.randint(1, 3)):
                 self.words[word] = random.choice((0, 1, 3, 5, 7, random.getrandbits(8), random.getrandbits(64)))
         else:
-            real = frame(random.choice(sorted(Kind.OF_WORKER)), random.choice((0, 1, self.begun, 1 << 63)), random.randbytes(9))[
-                0
-            ]
+            seconds = random.choice((math.nan, math.inf, -1.0, 1.0))
+            body = random.choice((b"short", RECORD.pack(seconds, 1, 2, 3)))
+            number = random.choice((0, 1, self.begun, self.begun, 1 << 63))
+            real = frame(random.choice(sorted(Kind.OF_WORKER)), number, body)[0]
             self.result_pipe += random.choice((random.randbytes(random.randint(1, 40)), real))
 
     def _write(self, parts, seq=0, body=b""):
@@ -353,7 +355,7 @@ class Draw:
         some = lambda chance, most: random.uniform(0, most) if random.random() < chance else 0.0  # noqa: E731
         self.max_workers = random.choice((1, 1, 2, 2, 3, 4, 8))
         self.max_tasks_per_child = random.choice((None, None, None, 1, 2, 3, 7))
-        self.calls = random.randint(1, 40)
+        self.calls = random.choice((3, 20, 60))
         self.sizes = random.choice((1, 1, 3, 10))
         self.scale = 10 ** random.uniform(-6, 0.5)  # seconds of a task
         self.jitter = 10 ** random.uniform(-7, -4)  # seconds that pass in a step
@@ -366,26 +368,26 @@ class Draw:
         self.read = random.choice((64, 1000, 1 << 20))
         self.pieces = random.choice((0.0, 0.3, 1.0))
         self.boot = 10 ** random.uniform(-3, 0)
-        self.boots_dying = some(0.15, 0.5)
-        self.boots_slow = some(0.1, 0.5)
-        self.spawns_failing = some(0.1, 0.5)
-        self.initializer_raising = some(0.05, 0.2)
+        self.boots_dying = some(0.15, 0.3)
+        self.boots_slow = some(0.1, 0.3)
+        self.spawns_failing = some(0.1, 0.3)
+        self.initializer_raising = some(0.04, 0.2)
         self.leaving = some(0.15, 0.5)
         self.exit_seconds = random.choice((0.0, 0.001, 1.0, 100.0))
         self.dying = some(0.4, 0.3)  # tasks by their own nature
-        self.scribbling = some(0.06, 0.3)
+        self.scribbling = some(0.08, 0.3)
         self.closing = some(0.06, 0.2)
         self.endless = some(0.3, 0.3)
-        self.kills = some(0.5, 0.1)  # faults, in a step
-        self.stops = some(0.25, 0.05)
-        self.sticks = some(0.2, 0.05)
-        self.jumps = some(0.2, 0.05)
+        self.kills = some(0.5, 0.03)  # faults, in a step
+        self.stops = some(0.25, 0.03)
+        self.sticks = some(0.25, 0.03)
+        self.jumps = some(0.2, 0.02)
         self.cancels = some(0.3, 0.5)
         self.spurious = some(0.3, 0.3)
         self.late = random.choice((0.3, 0.3, 0.05, 0.7))  # of steps are the supervisor's
         self.stop_unseen = some(0.2, 1.0)  # a stop that does not come to stand in time
-        self.steps = random.randint(20, 400)
-        self.end = random.choice(("close", "close", "close", "close early", "kill"))
+        self.steps = random.choice((30, 300, 1000, 1500))
+        self.end = random.choice(("close", "close", "close", "close", "close", "close early", "kill"))
         limits = {}
         if random.random() < 0.3:
             for name in ("second_look", "dump", "stop", "dead", "retire"):
@@ -428,6 +430,8 @@ class Sim:
         self.counts = Counter()
         self.is_closed = False
         self.in_end = False
+        self.boot_failures = 0  # in a row
+        self.final = False  # an initializer has raised
         self.do_effect = {
             core.Spawn: self._spawn,
             core.Send: self._send,
@@ -574,7 +578,8 @@ class Sim:
         able = [one for one in self.present if one.alive]
         if not able:
             return
-        one = random.choice(able)
+        ready = [one for one in able if one.was_ready]
+        one = random.choice(ready if ready and random.random() < 0.8 else able)
         kind = random.choices(("kill", "stop", "stick"), (draw.kills, draw.stops, draw.sticks))[0]
         self.note("fault:", kind, one)
         self.counts[kind] += 1
@@ -597,11 +602,13 @@ class Sim:
         for one in self.present:
             one.stopped = False if one.worker.ending != self.module.Worker.STOPPED else one.stopped
             watched = one.running and one.words[2] in AT_WORK and one.place_of(one.running)[0].limit is not None
-            if one.stuck_until > self.now and not one.killed and not watched:
+            if one.stuck_until > self.now and one.killed_at is None and not watched:
                 one.stuck_until = 0.0
-        for _ in range(20_000):
+        for turns in range(20_000):
             if self.core.is_over():
                 return
+            if turns == 5_000 and self.scribbled:
+                self.inbox.append(("kill", "looked at again and again"))
             self._unstick()
             ran = False
             for one in list(self.present):
@@ -620,7 +627,11 @@ class Sim:
                     and self.core.next_tick() == INF
                     and min((one.wakes() for one in self.present), default=INF) == INF
                 ):
-                    if not self.core.is_over():
+                    if (
+                        self.scribbled and not self.core.killed
+                    ):  # half a frame that nobody will finish: a user would lose patience
+                        self.inbox.append(("kill", "waited too long"))
+                    elif not self.core.is_over():
                         raise Wrong(f"nothing will ever happen: {self.core.workers}, {len(self.core.pending)} pending")
         raise Wrong(f"it goes on and on: {self.core.workers}, {len(self.core.pending)} pending")
 
@@ -677,6 +688,7 @@ class Sim:
         elif what == "kill":
             self.do(core.kill(of, self.now))
         elif what == "boot_failed":
+            self.boot_failures += of.state != self.module.Worker.DYING
             self.do(core.boot_failed(of, "no process", self.now))
 
     def do(self, effects):
@@ -743,8 +755,11 @@ class Sim:
             self.do(core.over(worker, self.now))
         elif kind == Kind.READY:
             one.was_ready = True
+            if worker.state == self.module.Worker.STARTING:
+                self.boot_failures = 0
             self.do(core.ready(worker, self.now))
         elif kind == Kind.FAILED:
+            self.final = self.final or worker.state == self.module.Worker.STARTING
             self.do(core.boot_failed(worker, "the initializer raised", self.now, final=True))
         elif kind == Kind.LEAVE:
             self.do(core.retire(worker, self.now))
@@ -755,6 +770,7 @@ class Sim:
         one.killed_at = self.now
         one.kill()
         if hasattr(self.core, "lost"):
+            self.boot_failures += one.worker.state == self.module.Worker.STARTING
             self.do(self.core.lost(one.worker, self.now))
 
     def _gone(self, one):
@@ -763,6 +779,7 @@ class Sim:
         seq, start, phase = one.page.read()
         one.reaped = True
         self.present.remove(one)
+        self.boot_failures += one.worker.state == self.module.Worker.STARTING
         self.counts["events"] += 1
         if one.worker.state != self.module.Worker.GONE and not self.core.broken and not one.distrusted:
             untold = [seq for seq, what in one.ends.items() if what != "told"]
@@ -812,6 +829,7 @@ class Sim:
         insist(not call.begun or self.scribbled, call, "is sent again, and had begun:", call.begun)
         insist(one.was_ready and one.retired_at is None and one.killed_at is None, call, "is sent to", one)
         insist(effect.first == one.next_seq, call, "is number", effect.first, "and not", one.next_seq)
+        insist(one.next_seq <= (self.draw.max_tasks_per_child or INF), one, "has had its share of tasks")
         one.next_seq += call.size
         one.calls[effect.first] = call
         call.sends.append((one, effect.first))
@@ -828,11 +846,15 @@ class Sim:
         self._read(one)
         if one in self.present:
             seq, start, phase = one.page.read()
+            one.looks.append((self.now, seq, phase))
             self.do(self.core.page(effect.worker, seq, start, phase, self.now))
 
     def _dump_stack(self, effect):
         one = self._one(effect.worker)
         insist(effect.worker.state == self.module.Worker.READY, one, "is asked for its stack")
+        (first, seq, _), (second, again, phase) = [(0, 0, 0), *one.looks][-2:]
+        twice = seq == again == effect.worker.over_limit and second - first >= self.draw.core_limits.second_look - EPS
+        insist(twice and phase in AT_WORK, one, "is asked for its stack, and was not seen twice:", one.looks[-2:])
 
     def _stop(self, effect):
         one = self._one(effect.worker)
@@ -859,6 +881,8 @@ class Sim:
         if one is None:  # its start has failed, which the core will hear of
             return
         insist(one.killed_at is None or one.distrusted, one, "is killed twice")
+        slow = not one.was_ready and self.now >= one.spawned_at + limits.boot - EPS
+        self.boot_failures += slow
         if one.distrusted or self.core.broken is not None:
             pass
         elif worker.ending == self.module.Worker.KILLED:
@@ -872,13 +896,8 @@ class Sim:
         elif one.retired_at is not None:
             insist(self.now >= one.retired_at + limits.retire - EPS, one, "had been told to end only now")
         else:
-            slow = self.now >= one.spawned_at + limits.boot - EPS
-            failed = self.core.broken is not None
-            insist(
-                not one.was_ready and (slow or failed or (self.core.closed and not self.core.pending)),
-                one,
-                "is killed for nothing",
-            )
+            useless = self.core.closed and not self.core.pending
+            insist(not one.was_ready and (slow or useless), one, "is killed for nothing")
         one.killed_at = self.now
         one.cut()
         one.kill()
@@ -937,6 +956,8 @@ class Sim:
     def _broken(self, effect):
         self.counts["broken"] += 1
         insist(self.counts["broken"] == 1, "broken twice")
+        untold = sum(what == "boot_failed" for what, _ in self.inbox)  # a start that failed may have been given up before
+        insist(self.core.killed or self.final or self.boot_failures + untold >= self.module.BOOT_TIMES, "broken for nothing")
         insist(effect.why == self.core.broken)
 
     # ---- what is true after every step
@@ -979,6 +1000,9 @@ class Sim:
                 insist(not one.worker.calls, one.worker, "is gone with calls")
                 given_up = one.killed_at is not None and self.now >= one.killed_at + core.limits.dead - EPS
                 insist(given_up, one.worker, "is gone, and its process is not")
+        insist(core.broken is None or not core.pending, "calls wait in a broken pool")
+        order = [(0, 0) if hasattr(call, "call") else (1, call.number) for call in core.pending]
+        insist(order == sorted(order), "calls wait in this order:", order)
         if core.pending and core.broken is None:
             waiting = len(core.pending)
             enough = starting + idle >= waiting or live >= core.max_workers or (core._spawn_from and core.next_tick() < INF)

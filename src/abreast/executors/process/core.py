@@ -515,7 +515,8 @@ class PoolCore:
     def _live(self) -> int:
         """Return how many workers may be given calls, now or when they have started."""
         return sum(
-            worker.state == Worker.STARTING or (worker.state == Worker.READY and worker.left != 0) for worker in self.workers.values()
+            worker.state == Worker.STARTING or (worker.state == Worker.READY and worker.left != 0)
+            for worker in self.workers.values()
         )
 
     def _depth(self) -> int:
@@ -623,12 +624,14 @@ class PoolCore:
         if not running or now < due:
             self._let_go_on(worker, now)
             worker.due = max(due if running else now + sent.call.limit, now + self.limits.second_look)
-        elif worker.ending == Worker.STOPPED:
-            self._kill(worker, now)
         elif worker.over_limit != seq:
+            if worker.ending == Worker.STOPPED:  # because of another task
+                self._effects.append(Continue(worker))
             worker.over_limit = seq
             worker.ending = Worker.SUSPECTED
             worker.due = now + self.limits.second_look
+        elif worker.ending == Worker.STOPPED:
+            self._kill(worker, now)
         else:
             worker.ending = Worker.DUMPED
             worker.due = now + self.limits.dump

@@ -34,6 +34,9 @@ LENGTH = struct.Struct("<Q")
 MOST = 1 << 31
 """Bytes that a body may have. Buffers may have more."""
 MOST_BUFFER = 1 << 40
+MOST_BUFFERS = (1 << 16) - 1
+STEP = 1 << 26
+"""Bytes of a buffer that are set aside before any has come, and then four times what has come: a length may be a lie."""
 
 
 class Kind:
@@ -63,13 +66,15 @@ def frame(kind: int, number: int = 0, body: bytes = b"", buffers: Sequence[Any] 
     """Return the parts of a frame, to be written one after another; large buffers are not copied.
 
     Raises:
-        BadFrame: the body is too large.
+        BadFrame: the body is too large, or there are too many buffers.
     """
     if len(body) > MOST:
         raise BadFrame(f"{len(body):,} bytes in one pickle; at most {MOST:,} can be sent")
     if not buffers:
         return [HEADER.pack(len(body), kind, flags, 0, number) + body]
-    raw = [memoryview(buffer).cast("B") if not isinstance(buffer, memoryview) else buffer for buffer in buffers]
+    if len(buffers) > MOST_BUFFERS:
+        raise BadFrame(f"{len(buffers):,} buffers in one pickle; at most {MOST_BUFFERS:,} can be sent")
+    raw = [memoryview(buffer).cast("B") for buffer in buffers]  # bytes, so that their len() is what is to be written
     lengths = b"".join(LENGTH.pack(view.nbytes) for view in raw)
     return [HEADER.pack(len(body), kind, flags, len(raw), number) + lengths + body, *raw]
 
@@ -77,7 +82,7 @@ def frame(kind: int, number: int = 0, body: bytes = b"", buffers: Sequence[Any] 
 class Parser:
     """Takes bytes as they come, and gives frames as they are whole."""
 
-    __slots__ = ("_buffers", "_data", "_frame", "_kinds", "_lengths", "_view")
+    __slots__ = ("_buffers", "_data", "_frame", "_kinds", "_lengths", "_missing", "_view")
 
     def __init__(self, kinds: frozenset[int]) -> None:
         self._kinds = kinds
@@ -85,6 +90,7 @@ class Parser:
         self._frame: tuple[int, int, int, Any] | None = None  # whose buffers are being filled
         self._lengths: list[int] = []
         self._buffers: list[bytearray] = []
+        self._missing = 0  # bytes of the last buffer that are not set aside yet
         self._view: memoryview | None = None  # of the buffer that is being filled: where it is to go on
 
     def target(self) -> memoryview | None:
@@ -94,10 +100,7 @@ class Parser:
     def filled(self, count: int) -> Iterator[Frame]:
         """So many bytes have been read into `target`."""
         assert self._view is not None
-        self._view = self._view[count:]
-        if not self._view:
-            self._view = None
-            self._begin_buffer()
+        self._advance(count)
         yield from self._frames()
 
     def feed(self, data: bytes | bytearray | memoryview) -> Iterator[Frame]:
@@ -152,11 +155,33 @@ class Parser:
 
     def _begin_buffer(self) -> None:
         while self._lengths:
-            buffer = bytearray(self._lengths.pop())
+            length = self._lengths.pop()
+            buffer = bytearray(min(length, STEP))
             self._buffers.append(buffer)
+            self._missing = length - len(buffer)
             if buffer:
                 self._view = memoryview(buffer)
                 return
+
+    def _advance(self, count: int) -> None:
+        """So many bytes have come into the view."""
+        assert self._view is not None
+        self._view = self._view[count:]
+        if self._view:
+            return
+        self._view = None
+        if self._missing:
+            self._enlarge_buffer()
+        else:
+            self._begin_buffer()
+
+    def _enlarge_buffer(self) -> None:
+        full = self._buffers[-1]
+        more = min(self._missing, 3 * len(full))
+        self._missing -= more
+        self._buffers[-1] = buffer = bytearray(len(full) + more)  # a new one: whoever reads may still hold a view of the old one
+        buffer[: len(full)] = full
+        self._view = memoryview(buffer)[len(full) :]
 
     def _fill(self, place: int) -> int:
         """Move what is there of the buffers to where it belongs; return where the rest begins."""
@@ -164,8 +189,5 @@ class Parser:
             count = min(len(self._view), len(self._data) - place)
             self._view[:count] = memoryview(self._data)[place : place + count]
             place += count
-            self._view = self._view[count:]
-            if not self._view:
-                self._view = None
-                self._begin_buffer()
+            self._advance(count)
         return place

@@ -13,6 +13,8 @@ of a task over its limit. A store costs 0.04 us. The clock has one zero for all 
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import mmap
 import os
 import sys
@@ -22,7 +24,7 @@ __all__ = ["Page"]
 
 MAGIC = 0x6162726561737401
 SIZE = 64
-WORDS = 8
+PHASES = 7
 
 
 class Page:
@@ -41,6 +43,8 @@ class Page:
         fd = nameless_file("abreast-page")
         try:
             os.ftruncate(fd, SIZE)
+            with contextlib.suppress(OSError, AttributeError):  # where it cannot be sealed: a file, or macOS
+                fcntl.fcntl(fd, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK)  # a task that shortened it would end the parent by SIGBUS
             page = cls(fd)
         except BaseException:
             os.close(fd)
@@ -56,7 +60,7 @@ class Page:
             seq, start, phase = words[3], words[4], words[2]
             if words[3] == seq:
                 break
-        return seq, start / 1e9, phase if phase < WORDS else 0
+        return seq, start / 1e9, phase if phase < PHASES else 0
 
     def close(self) -> None:
         self.words.release()
@@ -70,7 +74,7 @@ def nameless_file(name: str) -> int:
     """Return a descriptor of memory without a name, or of a file that has none any more; not inherited."""
     if hasattr(os, "memfd_create"):
         try:
-            return os.memfd_create(name)
+            return os.memfd_create(name, os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
         except OSError:  # refused, as in some sandboxes
             pass
     with tempfile.TemporaryFile() as file:
