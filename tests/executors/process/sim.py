@@ -17,6 +17,7 @@ Everything is drawn from ``random.Random(seed)``, so a seed that fails fails aga
 
 from __future__ import annotations
 
+import itertools
 import math
 import random
 import struct
@@ -238,6 +239,8 @@ class SimWorker:
         insist(size == call.size and self.calls.get(arrived.number) is call, call, "arrives as", arrived.number)
         seq = arrived.number
         yield 0
+        if call.poison:
+            raise Died(-9)
         until = sim.now + box if box else 0.0
         for place, task in enumerate(call.tasks):
             begin = sim.now
@@ -365,7 +368,7 @@ class Draw:
         self.boxes = some(0.3, 1.0)
         self.buffers = some(0.2, 1.0)
         self.capacity = random.choice((32, 200, 5000, 1 << 18))
-        self.read = random.choice((64, 1000, 1 << 20))
+        self.read = max(self.capacity, random.choice((64, 1000, 1 << 20)))  # in one go at least what a pipe holds, as there
         self.pieces = random.choice((0.0, 0.3, 1.0))
         self.boot = 10 ** random.uniform(-3, 0)
         self.boots_dying = some(0.15, 0.3)
@@ -376,6 +379,7 @@ class Draw:
         self.exit_seconds = random.choice((0.0, 0.001, 1.0, 100.0))
         self.dying = some(0.4, 0.3)  # tasks by their own nature
         self.scribbling = some(0.08, 0.3)
+        self.poison = some(0.1, 0.2)  # calls that kill who reads them
         self.closing = some(0.06, 0.2)
         self.endless = some(0.3, 0.3)
         self.kills = some(0.5, 0.03)  # faults, in a step
@@ -514,7 +518,7 @@ class Sim:
         draw, random = self.draw, self.random
         if draw.end == "close early" and not self.is_closed and random.random() < 0.1:
             self._close()
-        if self.is_closed and random.random() < 0.98:  # a submit that overtakes close is possible
+        if self.is_closed and random.random() < 0.9:  # a submit that overtakes close is possible
             return
         if random.random() < draw.cancels and self.calls:
             call = random.choice(list(self.calls.values()))
@@ -543,6 +547,7 @@ class Sim:
         padding = random.randbytes(random.choice((0, 0, 10, 400)))
         resends = random.random() < draw.resends if len(tasks) > 1 else random.random() < max(0.3, draw.resends)
         call = SimCall(len(self.calls) + 1, tasks, limit, resends, box, padding, buffers)
+        call.poison = random.random() < draw.poison
         self.calls[call.number] = call
         self.inbox.append(("submit", call))
 
@@ -828,6 +833,7 @@ class Sim:
         insist(call.claimed and call.out is None, call, "is sent, but", call.out)
         insist(not call.begun or self.scribbled, call, "is sent again, and had begun:", call.begun)
         insist(one.was_ready and one.retired_at is None and one.killed_at is None, call, "is sent to", one)
+        insist(not effect.worker.ending, call, "is sent to one that may have to die")
         insist(effect.first == one.next_seq, call, "is number", effect.first, "and not", one.next_seq)
         insist(one.next_seq <= (self.draw.max_tasks_per_child or INF), one, "has had its share of tasks")
         one.next_seq += call.size
@@ -838,6 +844,7 @@ class Sim:
     def _retire(self, effect):
         one = self._one(effect.worker)
         insist(one.retired_at is None and one.killed_at is None, one, "is retired twice")
+        insist(effect.worker.left == 0 or (self.core.closed and not self.core.pending), one, "is retired, and calls wait")
         one.retired_at = self.now
         self._push(one, frame(Kind.RETIRE))
 
@@ -858,7 +865,7 @@ class Sim:
 
     def _stop(self, effect):
         one = self._one(effect.worker)
-        for _ in range(self.random.choice((0, 0, 1, 3))):
+        for _ in range(self.random.choice((0, self.random.randint(0, 12)))):  # it takes a moment until it stands
             if one.can_run():
                 one.step()
         one.stopped = True
@@ -980,9 +987,10 @@ class Sim:
                 insist(len(calls) <= max(2, core.limits.most_ahead), worker)
                 if calls and calls[0].call.limit is not None:
                     insist(worker.due < INF, worker, "has a limit and no timer")
+                if not calls and worker.ending not in (Worker.DUMPED, Worker.STOPPED):
+                    insist(core.broken or not core.pending or worker.left == 0, worker, "is idle, and calls wait")
                 if not calls and not worker.ending:
                     insist(worker.left != 0, worker, "is to leave, and is not told")
-                    insist(core.broken or not core.pending or worker.left == 0, worker, "is idle, and calls wait")
                     insist(not core.closed, worker, "is not told to end")
                 insist(core.broken is None, worker, "lives in a broken pool")
                 one = worker.handle
@@ -1003,6 +1011,9 @@ class Sim:
         insist(core.broken is None or not core.pending, "calls wait in a broken pool")
         order = [(0, 0) if hasattr(call, "call") else (1, call.number) for call in core.pending]
         insist(order == sorted(order), "calls wait in this order:", order)
+        sent = [call.call.sends[-1] for call in core.pending if hasattr(call, "call")]
+        for (one, first), (other, second) in itertools.pairwise(sent):
+            insist(one is not other or first < second or one.scribbles, "calls of", one, "wait in another order than they had")
         if core.pending and core.broken is None:
             waiting = len(core.pending)
             enough = starting + idle >= waiting or live >= core.max_workers or (core._spawn_from and core.next_tick() < INF)
