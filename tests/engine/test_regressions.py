@@ -234,3 +234,15 @@ def test_a_chunksize_is_obeyed_however_slowly_the_inputs_come():
     with Recording(2) as executor:
         assert abreast.map(square, slow_inputs(), executor=executor, chunksize=3) == [square(i) for i in range(12)]
     assert sizes == [3] * 4
+
+
+def test_nothing_that_stands_behind_a_result_that_cannot_be_unpickled_is_yielded():
+    """The next piece came before its error, if it arrived between two steps."""
+    results = abreast.imap(square, range(3), max_workers=1, chunksize=1)
+    run = results._run
+    run.start()
+    run._undecodable = ValueError("cannot be unpickled")
+    with pytest.raises(ValueError, match="cannot be unpickled"):
+        run.step()
+    assert run.over
+    assert list(results) == []

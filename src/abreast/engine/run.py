@@ -301,6 +301,8 @@ class Run:
         """
         if self.over:
             return []
+        if self._undecodable is not None:  # before anything that stands behind it
+            self._raise_undecodable()
         self._news = False  # before anything is looked at: what comes from now on may have been missed by this step
         if not self._sends_itself:
             self._fill()
@@ -314,8 +316,6 @@ class Run:
             self._draw()
         if results:
             return results if self._workers.encodes is None else self._decoded(results)
-        if self._undecodable is not None:
-            self._raise_undecodable()
         if self._cancelled:
             self.give_up()
             raise CancelledError(

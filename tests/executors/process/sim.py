@@ -1003,6 +1003,8 @@ class Sim:
                     starting += 1
                     live += 1
         insist(live <= core.max_workers, live, "workers")
+        too_often = self.boot_failures >= self.module.BOOT_TIMES and not core.closed
+        insist(core.broken or not too_often, self.boot_failures, "starts have failed in a row")
         for one in self.present:
             if one.worker.state == Worker.GONE:
                 insist(not one.worker.calls, one.worker, "is gone with calls")

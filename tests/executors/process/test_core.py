@@ -1,25 +1,963 @@
-"""`PoolCore` under the seeded simulator (sim.py): kills at any byte, limits, failed starts, clock jumps; its oracle looks after every step."""
+"""`PoolCore`: thousands of simulated runs (sim.py), and single cases told step by step."""
 
 from __future__ import annotations
 
+import itertools
+import math
+import sys
+import types
+
 import pytest
+from abreast.executors.process import core as module
+from abreast.executors.process.core import (
+    BEGIN_TIMES,
+    BOOT_TIMES,
+    Crashed,
+    Died,
+    Limits,
+    Phase,
+    PoolCore,
+    ProtocolError,
+    TimedOut,
+    Worker,
+    ended_by,
+)
 
 from tests.executors.process import sim
 
-pytestmark = pytest.mark.whole
+# ---- simulated runs
 
 
-@pytest.mark.parametrize("block", range(10))
-def test_two_thousand_seeds(block):
-    """A seed that fails is told by its number: ``python -m tests.executors.process.sim SEED`` plays it again."""
-    for seed in range(200 * block, 200 * (block + 1)):
+def play_all(seeds, core=module):
+    """Run these seeds; tell of the first that fails, so that it can be played again."""
+    for seed in seeds:
         try:
-            sim.play(seed)
+            sim.play(seed, core)
         except Exception as error:
-            pytest.fail(f"seed {seed}: {type(error).__name__}: {error}\n{sim.told(seed)}")
+            raise AssertionError(f"seed {seed}: {error}\n{sim.told(seed, core)}") from error
+
+
+@pytest.mark.whole
+@pytest.mark.parametrize("first", range(0, 2000, 250))
+def test_a_simulated_pool_keeps_its_promises(first):
+    play_all(range(first, first + 250))
 
 
 @pytest.mark.slow
-def test_fifty_thousand_seeds():
-    for seed in range(2_000, 52_000):
-        sim.play(seed)
+@pytest.mark.parametrize("first", range(2000, 102_000, 5000))
+def test_many_simulated_pools_keep_their_promises(first):
+    play_all(range(first, first + 5000))
+
+
+def test_a_seed_is_the_same_run_each_time():
+    assert sim.told(7) == sim.told(7)
+
+
+MISTAKES = [
+    (
+        "no second look",
+        "elif worker.over_limit != seq:",
+        "elif worker.over_limit != seq and not setattr(worker, 'over_limit', seq) and False:",
+    ),
+    ("no last look", "if seq == worker.over_limit and phase in (Phase.DECODE, Phase.RUN, Phase.ENCODE):", "if True:"),
+    (
+        "last look does not see the phase",
+        "if seq == worker.over_limit and phase in (Phase.DECODE, Phase.RUN, Phase.ENCODE):",
+        "if seq == worker.over_limit:",
+    ),
+    ("calls kept by a worker that is gone", "        worker.calls = deque()\n        if calls:", "        if calls:"),
+    (
+        "calls kept by a worker of a broken pool",
+        "            worker.calls = deque()\n            if worker.state != Worker.DYING:",
+        "            if worker.state != Worker.DYING:",
+    ),
+    (
+        "one place too many handed back at a death",
+        "                self._hand_back(sent.call, sent.done)\n\n",
+        "                self._hand_back(sent.call, max(0, sent.done - 1))\n\n",
+    ),
+    (
+        "the time box hands back one too few",
+        "self._hand_back(sent.call, sent.done)\n        self._end_of_call",
+        "self._hand_back(sent.call, sent.done + 1)\n        self._end_of_call",
+    ),
+    (
+        "not retired at the end of a call",
+        "                worker.due = now + worker.calls[0].call.limit\n        self._retire_if_idle(worker, now)\n\n",
+        "                worker.due = now + worker.calls[0].call.limit\n\n",
+    ),
+    (
+        "not retired at close",
+        "            for worker in list(self.workers.values()):\n                self._retire_if_idle(worker, now)",
+        "            pass",
+    ),
+    (
+        "not retired when it wants to leave",
+        "            worker.left = 0\n            self._retire_if_idle(worker, now)",
+        "            worker.left = 0",
+    ),
+    ("the culprit goes again", "min(begun + 1, sent.first", "min(begun, sent.first"),
+    ("the next one is blamed too", "min(begun + 1, sent.first", "min(begun + 2, sent.first"),
+    ("blamed for what it has sent", "        worker.last = seq\n", ""),
+    ("handed back in the wrong order", "for sent in reversed(calls):", "for sent in calls:"),
+    ("handed back to the end of the queue", "self.pending.appendleft(_again(call))", "self.pending.append(_again(call))"),
+    (
+        "handed back to whoever sent it, though it resends",
+        "if call.resends and place == 0 and",
+        "if call.resends and place == 1 and",
+    ),
+    ("sent again although part of it has run", "if call.resends and place == 0 and", "if call.resends and"),
+    (
+        "a started call is asked again whether it is wanted",
+        "self.pending.appendleft(_again(call))",
+        "self.pending.appendleft(getattr(call, 'call', call))",
+    ),
+    ("limits told as crashes", "if worker.ending == Worker.KILLED and worker.over_limit == seq:", "if False:"),
+    (
+        "crashes told as limits",
+        "if worker.ending == Worker.KILLED and worker.over_limit == seq:",
+        "if sent.call.limit is not None:",
+    ),
+    (
+        "no timer for the second call",
+        "            if worker.calls and worker.calls[0].call.limit is not None:\n                worker.due = now + worker.calls[0].call.limit\n        self._retire_if_idle(worker, now)\n\n    def _retire",
+        "        self._retire_if_idle(worker, now)\n\n    def _retire",
+    ),
+    (
+        "no timer when a call is sent",
+        "            worker.due = now + call.limit\n        self._effects",
+        "            pass\n        self._effects",
+    ),
+    ("limits count from the sending", "due = start + sent.call.limit", "due = 0.0"),
+    (
+        "a task being written is over its limit",
+        "and phase in (Phase.DECODE, Phase.RUN, Phase.ENCODE)\n        due",
+        "\n        due",
+    ),
+    ("a task that has ended is over its limit", "running = sent.first + sent.done <= seq", "running = sent.first <= seq"),
+    (
+        "a stopped worker stays stopped",
+        "            self._effects.append(Continue(worker))\n        worker.ending = worker.over_limit = 0",
+        "            pass\n        worker.ending = worker.over_limit = 0",
+    ),
+    ("suspicion outlives the call", "        if worker.ending == Worker.SUSPECTED:\n            worker.ending = 0\n", ""),
+    (
+        "a worker that cannot be killed is waited for",
+        "            worker.due = now\n            self._effects.append(Look(worker))",
+        "            pass",
+    ),
+    (
+        "one that retires and does not end is waited for",
+        "worker.state = Worker.RETIRING\n            worker.due = now + self.limits.retire",
+        "worker.state = Worker.RETIRING",
+    ),
+    (
+        "one that does not start is waited for",
+        "Worker(self._numbers, self.max_tasks_per_child, now + self.limits.boot)",
+        "Worker(self._numbers, self.max_tasks_per_child, _NEVER)",
+    ),
+    ("boots that fail are tried for ever", "if final or self._boot_failures >= BOOT_TIMES:", "if final:"),
+    ("boot failures are counted over the whole life", "            self._boot_failures = 0\n", ""),
+    (
+        "a failed boot is not replaced",
+        "            self._break(why, now)\n        else:\n            self._dispatch(now)",
+        "            self._break(why, now)",
+    ),
+    (
+        "a dead worker is not replaced",
+        "                self._spawn_from = now + pause\n        self._dispatch(now)",
+        "                self._spawn_from = now + pause",
+    ),
+    (
+        "the pause before a start has no timer",
+        "return min(due, self._spawn_from) if self._spawn_from and self.pending else due",
+        "return due",
+    ),
+    (
+        "nothing is sent when a worker is ready",
+        "            self._boot_failures = 0\n            self._dispatch(now)",
+        "            self._boot_failures = 0",
+    ),
+    ("nothing is sent at the end of a call", "            if dispatch:\n                self._dispatch(now)", "            pass"),
+    (
+        "nothing is sent after the time box",
+        "        self._end_of_call(worker, now)\n        self._dispatch(now)\n        return",
+        "        self._end_of_call(worker, now)\n        return",
+    ),
+    (
+        "too many workers",
+        "coming < len(self.pending) and live < self.max_workers",
+        "coming < len(self.pending) and live <= self.max_workers",
+    ),
+    (
+        "too few workers",
+        "coming < len(self.pending) and live < self.max_workers",
+        "coming < len(self.pending) - 1 and live < self.max_workers",
+    ),
+    (
+        "tasks over max_tasks_per_child",
+        "if worker.state != Worker.READY or worker.left == 0 or worker.ending:",
+        "if worker.state != Worker.READY or worker.ending:",
+    ),
+    (
+        "sent to a worker that is stopped",
+        "if worker.state != Worker.READY or worker.left == 0 or worker.ending:",
+        "if worker.state != Worker.READY or worker.left == 0:",
+    ),
+    (
+        "sent to one that retires",
+        "if worker.state != Worker.READY or worker.left == 0 or worker.ending:",
+        "if worker.state not in (Worker.READY, Worker.RETIRING) or worker.left == 0 or worker.ending:",
+    ),
+    ("a cancelled call is sent", "            if not call.claim():\n                continue\n", "            call.claim()\n"),
+    ("retired with work to do", "return self.closed and not self.pending\n", "return self.closed\n"),
+    ("numbers of tasks overlap", "worker.sent += call.size", "worker.sent += 1"),
+    (
+        "a broken pool accepts calls",
+        "        if self.broken is not None:\n            self._effects.append(Over(call, 0, self.broken))\n        else:",
+        "        if True:",
+    ),
+    (
+        "a broken pool forgets what waits",
+        "            self._effects.append(Over(call, 0, why))\n        for worker",
+        "            pass\n        for worker",
+    ),
+    (
+        "a broken pool forgets what runs",
+        "                self._effects.append(Over(sent.call, sent.done, why))",
+        "                pass",
+    ),
+    (
+        "was: nothing is sent after a suspicion",
+        "        self._dispatch(now)  # its calls may have ended while it was looked at, and it could not get others\n",
+        "",
+    ),
+    (
+        "was: a boot that fails is gone before its process",
+        "        if worker.handle is None:\n            self._gone(worker)\n        else:",
+        "        self._gone(worker)\n        if worker.handle:\n            self._effects.append(Kill(worker))\n        if False:",
+    ),
+    (
+        "was: a page between two tasks names the old one",
+        "            worker.over_limit = 0  # it has ended",
+        "            pass  # it has ended",
+    ),
+    (
+        "was: outcomes after kill() are protocol errors",
+        "        if worker.state == Worker.GONE or self.broken is not None:\n            return []  #",
+        "        if worker.state == Worker.GONE:\n            return []  #",
+    ),
+    (
+        "was: what kills workers before it begins goes again for ever",
+        "            if again.deaths == BEGIN_TIMES:",
+        "            if False:",
+    ),
+    (
+        "was: one that cannot be killed is judged without its page",
+        "self._bury(worker, Died(phase=phase, seq=seq, start=start, hint=hint), now)",
+        "self._bury(worker, Died(seq=worker.over_limit or worker.last + 1, hint=hint), now)",
+    ),
+    (
+        "was: one that is not believed and cannot be killed is waited for",
+        "        elif worker.state in (Worker.READY, Worker.RETIRING):\n            self._doom(worker, now)",
+        "",
+    ),
+    (
+        "was: one that was stopped is killed for the next task",
+        "        elif worker.over_limit != seq:\n            if worker.ending",
+        "        elif worker.over_limit != seq and worker.ending != Worker.STOPPED:\n            if worker.ending",
+    ),
+]
+"""What is there, and what is put in its place. Those that were defects once begin with "was"."""
+
+
+def mutant(old, new):
+    """Return core.py with a mistake in it, as a module."""
+    with open(module.__file__) as file:
+        source = file.read()
+    assert source.count(old) == 1, f"core.py has changed: this is in it {source.count(old)} times: {old!r}"
+    made = types.ModuleType("core_with_a_mistake")
+    made.__file__ = module.__file__
+    exec(compile(source.replace(old, new), "core_with_a_mistake", "exec"), made.__dict__)
+    return made
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("old", "new"), [pytest.param(old, new, id=name) for name, old, new in MISTAKES])
+def test_the_simulator_finds_a_mistake(old, new, monkeypatch):
+    monkeypatch.setitem(sys.modules, "core_with_a_mistake", core := mutant(old, new))
+    for seed in range(2000):
+        try:
+            sim.play(seed, core)
+        except Exception:
+            return
+    pytest.fail("not found in 2,000 seeds")
+
+
+# ---- single cases
+
+
+class Call:
+    def __init__(self, name, size=1, limit=None, resends=True):
+        self.name, self.size, self.limit, self.resends, self.wanted = name, size, limit, resends, True
+
+    def claim(self):
+        return self.wanted
+
+
+class Pool:
+    """A core and a clock; effects are told in words, those of the supervisor that answer at once are left to the case."""
+
+    def __init__(self, max_workers=1, *, max_tasks_per_child=None, **limits):
+        self.core = PoolCore(max_workers, max_tasks_per_child=max_tasks_per_child, limits=Limits(**limits))
+        self.now = 100.0
+        self.w = {}  # workers by number
+
+    def __getattr__(self, name):
+        method = getattr(self.core, name)
+
+        def call(of, *args, **more):
+            return self.tell(method(self.w[of] if isinstance(of, int) else of, *args, self.now, **more))
+
+        return call
+
+    def tick(self):
+        return self.tell(self.core.tick(self.now))
+
+    def close(self):
+        return self.tell(self.core.close(self.now))
+
+    def later(self, seconds):
+        """Let time pass, and do what is due."""
+        self.now += seconds
+        return self.tick()
+
+    def done(self, worker, seq, what="x", seconds=1.0):
+        return self.tell(self.core.record(self.w[worker], seq, what, seconds, self.now))
+
+    def dies(self, worker, seq=0, phase=Phase.RUN, status=-9, start=None):
+        return self.exited(worker, Died(status, phase, seq, self.now if start is None else start))
+
+    def tell(self, effects):
+        return [self.word(effect) for effect in effects]
+
+    def word(self, effect):
+        kind = type(effect).__name__.lower()
+        if kind == "spawn":
+            self.w[effect.worker.number] = effect.worker
+            effect.worker.handle = "a process"
+        if kind in ("resolve", "over", "send"):
+            name = getattr(effect.call, "call", effect.call).name
+        if kind == "resolve":
+            what = effect.what if isinstance(effect.what, str) else type(effect.what).__name__
+            self.what = effect.what
+            return f"{name}[{effect.place}] {what}"
+        if kind == "over":
+            return f"{name} over at {effect.place}" + (f": {effect.why}" if effect.why else "")
+        if kind == "send":
+            return f"send {effect.worker.number} {name} as {effect.first}"
+        if kind in ("broken", "warn"):
+            return f"{kind}: {effect.why if kind == 'broken' else effect.text}"
+        return f"{kind} {effect.worker.number}"
+
+
+def started(count=1, **more):
+    """Return a pool whose workers are ready, and the calls that they are busy with: a, b, …; each of one task."""
+    pool = Pool(count, **more)
+    calls = [Call("abcdefgh"[i]) for i in range(count)]
+    for call in calls:
+        pool.submit(call)
+    for number in range(1, count + 1):
+        pool.ready(number)
+    return pool
+
+
+def idle(count=1, **more):
+    pool = started(count, **more)
+    for number in range(1, count + 1):
+        pool.done(number, 1)
+    return pool
+
+
+def over_limit(limit=10.0, size=1, **limits):
+    """Return a pool of one worker that has been told to write down the stack of its task 1, call a."""
+    pool = Pool(**limits)
+    pool.submit(Call("a", size, limit))
+    pool.ready(1)
+    assert pool.later(limit) == ["look 1"]
+    assert pool.page(1, 1, 100.0, Phase.RUN) == []
+    assert pool.later(0.001) == ["look 1"]
+    assert pool.page(1, 1, 100.0, Phase.RUN) == ["dumpstack 1"]
+    return pool
+
+
+def stopped(**more):
+    pool = over_limit(**more)
+    assert pool.later(0.02) == ["stop 1"]
+    return pool
+
+
+class TestSending:
+    def test_a_task_goes_to_a_worker_and_comes_back(self):
+        pool = Pool(2)
+        assert pool.submit(Call("a")) == ["spawn 1"]
+        assert pool.ready(1) == ["send 1 a as 1"]
+        assert pool.done(1, 1) == ["a[0] x", "a over at 1"]
+        assert pool.submit(Call("b", 2)) == ["send 1 b as 2"]
+        assert pool.done(1, 2, "y") == ["b[0] y"]
+        assert pool.done(1, 3, "z") == ["b[1] z", "b over at 2"]
+
+    def test_no_more_workers_than_calls_and_than_allowed(self):
+        pool = Pool(3)
+        assert pool.submit(Call("a")) == ["spawn 1"]
+        assert pool.submit(Call("b")) == ["spawn 2"]
+        assert pool.submit(Call("c")) == ["spawn 3"]
+        assert pool.submit(Call("d")) == []
+
+    def test_a_long_task_has_nothing_behind_it(self):
+        pool = started()
+        pool.submit(Call("b"))
+        pool.submit(Call("c"))
+        assert pool.done(1, 1, seconds=1.0) == ["a[0] x", "a over at 1", "send 1 b as 2"]
+
+    def test_short_tasks_are_sent_ahead(self):
+        pool = started()
+        for name in "bcdefghijklm":
+            pool.submit(Call(name))
+        sent = pool.done(1, 1, seconds=1e-5)
+        assert [word for word in sent if word.startswith("send")] == [
+            "send 1 b as 2",
+            "send 1 c as 3",
+            "send 1 d as 4",
+            "send 1 e as 5",
+        ]
+
+    def test_nothing_waits_behind_another_call_while_a_worker_may_be_started(self):
+        pool = Pool(2)
+        pool.submit(Call("a"))
+        pool.ready(1)
+        pool.done(1, 1, seconds=1e-5)  # short, so calls would be sent ahead
+        assert pool.submit(Call("b")) == ["send 1 b as 2"]
+        assert pool.submit(Call("c")) == ["spawn 2"]  # b may be long, who knows
+        assert pool.submit(Call("d")) == ["send 1 c as 3"]
+
+    def test_a_cancelled_call_is_not_sent(self):
+        pool = started()
+        b, c, d = Call("b"), Call("c"), Call("d")
+        for call in (b, c, d):
+            pool.submit(call)
+        assert pool.core.cancel(c)
+        b.wanted = False  # its message is still on the way
+        assert pool.done(1, 1) == ["a[0] x", "a over at 1", "send 1 d as 2"]
+        assert not pool.core.cancel(b)
+
+    def test_the_rest_after_a_time_box_goes_to_whoever_sent_it(self):
+        pool = Pool()
+        pool.submit(Call("a", 5, resends=False))
+        pool.ready(1)
+        pool.done(1, 1)
+        pool.submit(Call("b"))
+        assert pool.over(1) == ["a over at 1", "send 1 b as 6"]
+
+    @pytest.mark.parametrize("seconds", [math.nan, math.inf, -1.0])
+    def test_a_time_that_cannot_be_is_not_believed(self, seconds):
+        pool = started()
+        with pytest.raises(ProtocolError, match="says that task 1 took"):
+            pool.done(1, 1, seconds=seconds)
+        assert pool.lost(1) == ["kill 1"]
+
+    @pytest.mark.parametrize("seq", [0, 2, 1 << 63])
+    def test_an_outcome_that_is_not_due_is_not_believed(self, seq):
+        with pytest.raises(ProtocolError, match="which is not due"):
+            started().done(1, seq)
+
+    def test_an_outcome_or_an_end_without_a_call_is_not_believed(self):
+        with pytest.raises(ProtocolError, match="which is not due"):
+            idle().done(1, 2)
+        with pytest.raises(ProtocolError, match="does not have"):
+            idle().over(1)
+
+
+class TestTurnover:
+    def test_a_worker_ends_after_its_share_and_its_replacement_starts_when_the_last_call_is_sent(self):
+        pool = started(max_tasks_per_child=2)
+        assert pool.submit(Call("b")) == []
+        assert pool.submit(Call("c")) == []
+        assert pool.done(1, 1) == ["a[0] x", "a over at 1", "send 1 b as 2", "spawn 2"]
+        assert pool.done(1, 2) == ["b[0] x", "b over at 1", "retire 1"]
+        assert pool.ready(2) == ["send 2 c as 1"]
+        assert pool.exited(1, Died(0)) == []
+        assert pool.done(2, 1) == ["c[0] x", "c over at 1"]
+
+    def test_its_last_task_crashes(self):
+        pool = started(max_tasks_per_child=1)
+        pool.submit(Call("b"))
+        assert pool.dies(1, 1) == ["a[0] Crashed", "a over at 1"]
+        assert pool.ready(2) == ["send 2 b as 1"]
+
+    def test_a_worker_that_wants_to_leave_ends_after_what_it_has(self):
+        pool = started()
+        pool.submit(Call("b"))
+        assert pool.retire(1) == ["spawn 2"]
+        assert pool.done(1, 1) == ["a[0] x", "a over at 1", "retire 1"]
+
+    def test_one_that_retires_and_does_not_end_is_killed(self):
+        pool = idle()
+        assert pool.close() == ["retire 1"]
+        assert pool.later(4.9) == []
+        assert pool.later(0.1) == ["kill 1"]
+        assert not pool.core.is_over()
+        assert pool.exited(1, Died(-9, Phase.EXIT, 1)) == []
+        assert pool.core.is_over()
+
+
+class TestDeath:
+    def test_the_task_that_ran_is_the_one_that_crashed(self):
+        pool = Pool()
+        pool.submit(Call("a", 5, resends=False))
+        pool.ready(1)
+        pool.done(1, 1)
+        pool.now += 7
+        assert pool.dies(1, 2, start=101.0) == ["a[1] Crashed", "a over at 2"]
+        assert isinstance(pool.what, Crashed)
+        assert pool.what.after == 6.0
+        assert pool.what.died.phase == Phase.RUN
+
+    @pytest.mark.parametrize("place", [0, 2, 4])
+    def test_first_middle_and_last_of_a_batch(self, place):
+        pool = Pool()
+        pool.submit(Call("a", 5))
+        pool.ready(1)
+        for seq in range(1, place + 1):
+            pool.done(1, seq)
+        assert pool.dies(1, place + 1) == [f"a[{place}] Crashed", f"a over at {place + 1}"]
+
+    def test_nobody_is_to_blame_if_the_outcome_has_come(self):
+        pool = started()
+        pool.submit(Call("b"))
+        pool.done(1, 1, seconds=1e-5)
+        pool.submit(Call("c"))
+        assert [sent.call.name for sent in pool.w[1].calls] == ["b", "c"]
+        assert pool.done(1, 2) == ["b[0] x", "b over at 1"]
+        assert pool.dies(1, 2, Phase.WRITE) == ["spawn 2"]
+        assert pool.ready(2) == ["send 2 c as 1"]
+
+    def test_what_has_not_begun_goes_again_first_and_in_order(self):
+        pool = started()
+        for name in "bcdefghijkl":
+            pool.submit(Call(name))
+        pool.done(1, 1, seconds=1e-5)
+        assert [sent.call.name for sent in pool.w[1].calls] == list("bcde")
+        assert pool.dies(1, 2) == ["b[0] Crashed", "b over at 1", "spawn 2"]
+        assert pool.ready(2)[:3] == ["send 2 c as 1", "send 2 d as 2", "send 2 e as 3"]
+
+    def test_what_has_not_begun_goes_to_the_run_that_sent_it(self):
+        pool = Pool()
+        pool.submit(Call("a", 3, resends=False))
+        pool.ready(1)
+        assert pool.dies(1, 0, Phase.IDLE) == ["a over at 0"]
+
+    def test_a_death_between_two_stores_of_the_page_blames_nobody(self):
+        pool = Pool()
+        pool.submit(Call("a", 3))
+        pool.ready(1)
+        pool.done(1, 1)
+        assert pool.dies(1, 1, Phase.DECODE) == ["a over at 1"]  # the phase is the next task's, the number the last one's
+
+    def test_outcomes_that_were_lost_are_not_run_again(self):
+        # The pipe was closed, or not to be believed: the page says how far the worker went on.
+        pool = started()
+        for name in "bcdefghijkl":
+            pool.submit(Call(name))
+        pool.done(1, 1, seconds=1e-5)
+        told = pool.dies(1, 4, Phase.IDLE)
+        assert told == ["b[0] Crashed", "c[0] Crashed", "d[0] Crashed", "d over at 1", "c over at 1", "b over at 1", "spawn 2"]
+        assert pool.ready(2)[0] == "send 2 e as 1"
+
+    @pytest.mark.parametrize("seq", [0, 3, 1 << 40, (1 << 64) - 1])
+    @pytest.mark.parametrize("phase", range(7))
+    def test_whoever_scribbles_on_the_page_is_not_run_again(self, seq, phase):
+        pool = Pool()
+        pool.submit(Call("a", 2))
+        pool.ready(1)
+        pool.done(1, 1)
+        assert pool.dies(1, seq, phase) == ["a[1] Crashed", "a over at 2"]
+
+    def test_a_call_that_kills_workers_before_they_begin_it_is_given_up(self):
+        pool = Pool()
+        pool.submit(Call("a", 2))
+        pool.submit(Call("b"))
+        for number in range(1, BEGIN_TIMES):
+            pool.ready(number)
+            assert pool.dies(number, 0, Phase.IDLE) == [f"spawn {number + 1}"]
+        pool.ready(BEGIN_TIMES)
+        assert pool.dies(BEGIN_TIMES, 0, Phase.IDLE)[:2] == ["a[0] Crashed", "a over at 1"]
+        assert "3 workers died before they could begin it" in pool.what.died.hint
+
+    def test_a_call_that_waits_in_dying_workers_is_not_given_up(self):
+        pool = started()
+        for name in "bcdefghijkl":
+            pool.submit(Call(name))
+        pool.done(1, 1, seconds=1e-5)
+        for number, blamed in enumerate("bcd", 1):
+            assert "e" in [getattr(sent.call, "call", sent.call).name for sent in pool.w[number].calls]
+            assert pool.dies(number, pool.w[number].last + 1)[0] == f"{blamed}[0] Crashed"
+            pool.later(1)
+            pool.ready(number + 1)
+        assert getattr(pool.w[4].calls[0].call, "call").name == "e"
+
+    def test_idle_deaths_cost_nothing_but_a_warning(self):
+        pool = idle(5)
+        told = [pool.dies(number, 1, Phase.IDLE) for number in range(1, 6)]
+        assert told == [[], [], [], [], ["warn: 5 idle workers died within a minute, the last one died of SIGKILL"]]
+        assert pool.core.broken is None
+
+    def test_task_crashes_never_break_the_pool_and_starts_pause_after_some(self):
+        pool = Pool()
+        pauses = []
+        for i in range(10):
+            pool.submit(Call(str(i)))
+            pauses.append(pool.core.next_tick() - pool.now if not pool.core.workers else 0)
+            pool.later(1)
+            pool.ready(i + 1)
+            pool.dies(i + 1, 1)
+        assert [round(pause, 3) for pause in pauses] == [0, 0, 0, 0, 0.05, 0.1, 0.2, 0.4, 1, 1]
+        assert pool.core.broken is None
+
+    def test_a_success_ends_the_pauses(self):
+        pool = Pool()
+        for i in range(8):
+            pool.submit(Call(str(i)))
+            pool.later(1)
+            pool.ready(i + 1)
+            pool.dies(i + 1, 1)
+        pool.later(1)
+        pool.submit(Call("a"))
+        pool.ready(9)
+        pool.done(9, 1)
+        pool.dies(9, 1, Phase.IDLE)
+        assert pool.submit(Call("b")) == ["spawn 10"]
+
+    def test_nothing_happens_to_one_that_is_gone(self):
+        pool = started()
+        pool.dies(1, 1)
+        assert pool.done(1, 1) == []
+        assert pool.over(1) == []
+        assert pool.ready(1) == []
+        assert pool.retire(1) == []
+        assert pool.lost(1) == []
+        assert pool.page(1, 1, 0.0, Phase.RUN) == []
+        assert pool.stopped(1, 1, Phase.RUN) == []
+        assert pool.dies(1, 1) == []
+        assert pool.boot_failed(1, "why") == []
+        assert pool.core.workers == {}
+
+    @pytest.mark.parametrize("status", [None, 0, 3, -9, -64, -999])
+    def test_every_end_has_words(self, status):
+        assert ended_by(status)
+
+
+class TestLimits:
+    def test_a_task_over_its_limit_is_seen_twice_dumped_stopped_and_killed(self):
+        pool = stopped()
+        assert pool.stopped(1, 1, Phase.RUN) == ["kill 1"]
+        assert pool.dies(1, 1, start=100.0) == ["a[0] TimedOut", "a over at 1"]
+        assert isinstance(pool.what, TimedOut)
+        assert pool.what.limit == 10.0
+        assert pool.what.after == pytest.approx(10.021)
+
+    @pytest.mark.parametrize("phase", [Phase.DECODE, Phase.ENCODE])
+    def test_decoding_and_encoding_count(self, phase):
+        assert stopped().stopped(1, 1, phase) == ["kill 1"]
+
+    @pytest.mark.parametrize("phase", [Phase.IDLE, Phase.WRITE])
+    def test_what_is_being_written_goes_on(self, phase):
+        assert stopped().stopped(1, 1, phase) == ["continue 1"]
+
+    def test_a_task_that_ended_in_time_is_not_looked_at_twice(self):
+        pool = Pool()
+        pool.submit(Call("a", 2, 10.0))
+        pool.ready(1)
+        assert pool.later(10) == ["look 1"]
+        pool.done(1, 1)
+        assert pool.page(1, 2, 109.0, Phase.RUN) == []
+        assert pool.core.next_tick() == 119.0
+
+    def test_the_time_is_the_tasks_and_not_the_calls(self):
+        pool = Pool()
+        pool.submit(Call("a", 2, 10.0))
+        pool.now += 20  # the worker starts for so long
+        pool.ready(1)
+        assert pool.core.next_tick() == 130.0
+
+    def test_the_next_task_is_not_killed(self):
+        pool = stopped(size=2)
+        pool.done(1, 1)
+        assert pool.stopped(1, 2, Phase.RUN) == ["continue 1"]
+
+    def test_between_two_stores_the_page_names_a_task_that_has_ended(self):
+        # The phase is the next task's already, the number still the old one's: it must not die for that.
+        pool = stopped(size=2)
+        pool.done(1, 1)
+        assert pool.stopped(1, 1, Phase.DECODE) == ["continue 1"]
+
+    @pytest.mark.parametrize("waits", [True, False])
+    def test_a_worker_that_was_suspected_gets_work_again(self, waits):
+        pool = over_limit()
+        if waits:
+            assert pool.submit(Call("b")) == []
+        assert pool.done(1, 1) == ["a[0] x", "a over at 1"]
+        assert pool.later(0.02) == ["stop 1"]
+        assert pool.stopped(1, 1, Phase.IDLE) == (["continue 1", "send 1 b as 2"] if waits else ["continue 1"])
+        if not waits:
+            assert pool.submit(Call("b")) == ["send 1 b as 2"]
+
+    def test_a_worker_that_was_suspected_ends_when_the_pool_is_closed(self):
+        pool = over_limit()
+        pool.done(1, 1)
+        assert pool.close() == []
+        assert pool.later(0.02) == ["stop 1"]
+        assert pool.stopped(1, 1, Phase.IDLE) == ["continue 1", "retire 1"]
+
+    def test_one_that_never_stands_still_is_killed_after_a_last_look(self):
+        pool = stopped()  # and nothing is heard of it
+        assert pool.later(0.02) == ["look 1"]
+        assert pool.page(1, 1, 100.0, Phase.RUN) == ["kill 1"]
+
+    def test_one_that_was_stopped_is_not_killed_for_its_next_task_at_first_sight(self):
+        pool = stopped(limit=0.01, size=2)
+        pool.done(1, 1)
+        assert pool.later(0.02) == ["look 1"]
+        assert pool.page(1, 2, 100.031, Phase.RUN) == ["continue 1"]
+        assert pool.later(0.001) == ["look 1"]
+        assert pool.page(1, 2, 100.031, Phase.RUN) == ["dumpstack 1"]
+
+    def test_an_answer_that_comes_after_kill_does_nothing(self):
+        pool = stopped()
+        assert pool.kill("enough") == ["broken: enough", "a over at 0: enough", "kill 1"]
+        assert pool.stopped(1, 1, Phase.RUN) == []
+
+    def test_looks_come_after_what_was_decided_before_them(self):
+        # A look reads, and what it reads may send calls at once: they must not overtake those that are about to be sent.
+        pool = Pool(2, boot=10.0)
+        pool.submit(Call("a", 2, 10.0))
+        pool.ready(1)
+        pool.submit(Call("b"))  # its worker does not come
+        pool.now += 10
+        assert pool.tick() == ["kill 2", "spawn 3", "look 1"]
+
+    def test_a_short_limit_does_not_mean_many_looks(self):
+        pool = Pool()
+        pool.submit(Call("a", 1, 1e-9))
+        pool.ready(1)
+        pool.later(1e-9)
+        pool.page(1, 0, 0.0, Phase.IDLE)  # it has not begun
+        assert pool.core.next_tick() == pytest.approx(pool.now + 0.001)
+
+    def test_a_clock_that_jumps_gives_what_has_ended_its_outcome(self):
+        pool = Pool()
+        pool.submit(Call("a", 1, 10.0))
+        pool.ready(1)
+        pool.now += 3600
+        assert pool.done(1, 1) == ["a[0] x", "a over at 1"]  # reading comes before timers
+        assert pool.tick() == []
+
+    def test_the_limit_of_a_call_that_was_sent_ahead_counts_from_when_it_is_its_turn(self):
+        pool = started()
+        pool.done(1, 1, seconds=1e-5)
+        for name in "bcd":
+            pool.submit(Call(name, 1, 10.0))
+        assert len(pool.w[1].calls) == 2
+        assert pool.core.next_tick() == 110.0
+        pool.now += 5
+        pool.done(1, 2, seconds=1e-5)
+        assert pool.core.next_tick() == 115.0
+
+
+class TestUnkillable:
+    def killed(self):
+        pool = stopped(size=3)
+        assert pool.stopped(1, 1, Phase.RUN) == ["kill 1"]
+        pool.submit(Call("b"))
+        return pool
+
+    def test_it_is_given_up_and_replaced(self):
+        pool = self.killed()
+        assert pool.w[2].state == Worker.STARTING
+        assert pool.later(0.25) == ["look 1"]
+        assert pool.page(1, 1, 100.0, Phase.RUN) == ["a[0] TimedOut", "a over at 1"]
+        assert "could not be killed" in pool.what.died.hint
+        assert pool.core.unkillable == 1
+        assert pool.ready(2) == ["send 2 b as 1"]
+
+    def test_it_is_not_given_up_by_a_look_from_before(self):
+        pool = self.killed()
+        assert pool.page(1, 1, 100.0, Phase.RUN) == []
+
+    def test_what_its_page_shows_counts(self):
+        pool = self.killed()  # and it had gone on, against all rules
+        pool.later(0.25)
+        assert pool.page(1, 2, 110.0, Phase.RUN) == ["a[0] TimedOut", "a[1] Crashed", "a over at 2"]
+
+    def test_its_late_end_changes_nothing(self):
+        pool = self.killed()
+        pool.later(0.25)
+        pool.page(1, 1, 100.0, Phase.RUN)
+        assert pool.done(1, 1) == []
+        assert pool.dies(1, 1) == []
+
+    def test_the_pool_ends_without_it(self):
+        pool = started()
+        pool.kill("enough")
+        assert not pool.core.is_over()
+        assert pool.later(0.25) == ["look 1"]
+        assert pool.page(1, 1, 100.0, Phase.RUN) == []
+        assert pool.core.is_over()
+
+    def test_one_that_is_not_believed_is_given_up_too(self):
+        pool = started()
+        assert pool.lost(1) == ["kill 1"]
+        assert pool.later(0.25) == ["look 1"]
+        assert pool.page(1, 1, 100.0, Phase.RUN) == ["a[0] Crashed", "a over at 1"]
+
+
+class TestStart:
+    def test_three_failures_in_a_row_break_the_pool(self):
+        pool = Pool()
+        pool.submit(Call("a"))
+        for number in range(1, BOOT_TIMES):
+            assert pool.dies(number, 0, Phase.BOOT, 1) == [f"spawn {number + 1}"]
+        why = "a worker ended with exit code 1 before it was ready"
+        assert pool.dies(BOOT_TIMES, 0, Phase.BOOT, 1) == [f"broken: {why}", f"a over at 0: {why}"]
+        assert pool.submit(Call("b")) == [f"b over at 0: {why}"]
+        pool.close()
+        assert pool.core.is_over()
+
+    def test_one_that_is_ready_begins_the_count_anew(self):
+        pool = Pool(2)
+        for number, name in enumerate("abcdefgh"):
+            pool.submit(Call(name))
+            assert pool.dies(2 * number + 1, 0, Phase.BOOT)[0].startswith("spawn")
+            pool.ready(2 * number + 2)
+            pool.done(2 * number + 2, 1)
+            pool.dies(2 * number + 2, 1, Phase.IDLE)
+            pool.later(1)
+
+    def test_an_initializer_that_raises_breaks_the_pool_at_once(self):
+        pool = Pool(2)
+        pool.submit(Call("a"))
+        pool.submit(Call("b"))
+        told = pool.boot_failed(1, "it raised", final=True)
+        assert told == ["kill 1", "broken: it raised", "a over at 0: it raised", "b over at 0: it raised", "kill 2"]
+
+    def test_one_that_is_not_ready_in_time_is_killed_and_replaced(self):
+        pool = Pool(boot=10.0)
+        pool.submit(Call("a"))
+        assert pool.later(10) == ["kill 1", "spawn 2"]
+        assert pool.ready(1) == []  # too late
+        assert pool.ready(2) == ["send 2 a as 1"]
+
+    def test_a_process_that_failed_to_start_is_waited_for(self):
+        pool = Pool(boot=10.0)
+        pool.submit(a := Call("a"))
+        pool.later(10)
+        pool.core.cancel(a)
+        assert pool.close() == ["kill 2"]
+        pool.dies(2, 0, Phase.BOOT)
+        assert not pool.core.is_over()
+        pool.dies(1, 0, Phase.BOOT)
+        assert pool.core.is_over()
+        assert pool.core.broken is None
+
+    def test_one_without_a_process_is_not_waited_for(self):
+        pool = Pool()
+        pool.submit(a := Call("a"))
+        pool.w[1].handle = None
+        pool.core.cancel(a)
+        assert pool.close() == ["kill 1"]
+        assert pool.boot_failed(1, "no process") == []
+        assert pool.core.is_over()
+        assert pool.core.unkillable == 0
+
+    def test_one_without_a_process_is_not_looked_at(self):
+        pool = Pool()
+        pool.submit(a := Call("a"))
+        pool.w[1].handle = None
+        pool.core.cancel(a)
+        pool.close()
+        assert pool.later(1) == []
+        assert pool.core.is_over()
+
+    def test_no_process_can_be_started(self):
+        pool = Pool()
+        pool.submit(Call("a"))
+        for number in itertools.count(1):
+            pool.w[number].handle = None
+            told = pool.boot_failed(number, "no process")
+            if number == BOOT_TIMES:
+                break
+            assert told == [f"spawn {number + 1}"]
+        assert told == ["broken: no process", "a over at 0: no process"]
+        assert pool.core.workers == {}
+
+    def test_what_comes_from_one_that_starts_and_is_not_believed_is_a_failed_start(self):
+        pool = Pool()
+        pool.submit(Call("a"))
+        assert pool.lost(1) == ["kill 1", "spawn 2"]
+
+
+class TestEnd:
+    def test_a_closed_pool_does_what_waits_and_then_ends(self):
+        pool = started()
+        pool.submit(Call("b"))
+        assert pool.close() == []
+        assert pool.done(1, 1) == ["a[0] x", "a over at 1", "send 1 b as 2"]
+        assert pool.done(1, 2) == ["b[0] x", "b over at 1", "retire 1"]
+        assert not pool.core.is_over()
+        pool.exited(1, Died(0, Phase.EXIT, 2))
+        assert pool.core.is_over()
+        assert pool.core.next_tick() == math.inf
+
+    def test_a_worker_that_nobody_needs_any_more_is_not_waited_for(self):
+        pool = Pool()
+        a = Call("a")
+        pool.submit(a)
+        pool.core.cancel(a)
+        assert pool.close() == ["kill 1"]
+        pool.dies(1, 0, Phase.BOOT)
+        assert pool.core.is_over()
+        assert pool.core.broken is None
+
+    def test_what_comes_back_after_close_is_done_by_a_new_worker(self):
+        pool = idle(2)
+        pool.submit(Call("c"))
+        assert pool.close() == ["retire 2"]
+        assert pool.dies(1, 1, Phase.IDLE) == ["spawn 3"]
+        assert pool.ready(3) == ["send 3 c as 1"]
+
+    def test_kill_ends_everything_now(self):
+        pool = started(2)
+        pool.submit(Call("c"))
+        assert pool.kill("enough") == [
+            "broken: enough", "c over at 0: enough", "a over at 0: enough", "kill 1", "b over at 0: enough", "kill 2",
+        ]  # fmt: skip
+        pool.dies(1, 1)
+        pool.dies(2, 1)
+        assert pool.core.is_over()
+
+    def test_what_was_in_the_pipes_at_a_kill_is_no_offence(self):
+        pool = Pool()
+        pool.submit(Call("a", 3))
+        pool.ready(1)
+        pool.kill("enough")
+        assert pool.done(1, 1) == []
+        assert pool.over(1) == []
+        assert pool.dies(1, 2) == []
+
+    def test_a_call_that_goes_again_cannot_be_cancelled(self):
+        pool = started()
+        pool.dies(1, 0, Phase.IDLE)
+        (again,) = pool.core.pending
+        again.cancel()  # as all that is pending is, by `shutdown(cancel_futures=True)`
+        assert pool.ready(2) == ["send 2 a as 1"]
+        assert pool.core.cancel(Call("b")) is False

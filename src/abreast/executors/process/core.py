@@ -772,6 +772,9 @@ class _Again:
         self.limit = call.limit
         self.resends = True
 
+    def __repr__(self) -> str:
+        return f"{self.call!r} again"
+
     def claim(self) -> bool:
         return True
 
