@@ -11,7 +11,7 @@ from concurrent.futures.process import BrokenProcessPool
 
 from abreast.core.errors import AbreastError
 
-__all__ = ["ResultDecodeError", "TaskDecodeError", "TaskPickleError", "WorkerCrashed"]
+__all__ = ["MemoryLimitExceeded", "ResultDecodeError", "TaskDecodeError", "TaskPickleError", "WorkerCrashed"]
 
 
 class TaskPickleError(AbreastError, pickle.PicklingError):
@@ -162,6 +162,61 @@ class WorkerCrashed(AbreastError, BrokenProcessPool):
         if self.stack:
             text += f"; it was here:\n{self.stack.rstrip()}"
         return text
+
+
+class MemoryLimitExceeded(AbreastError, MemoryError):
+    """The task took so much memory that its worker was killed: more than twice the pool's ``max_memory_per_child``.
+
+    Only this task fails, the worker is replaced. A worker that is above the limit itself, after a task, is replaced without a loss.
+
+    Attributes:
+        task (str): the call, as ``resize('a.png')``.
+        index (int | None): the input's place in its run, where there is a run.
+        used (int): bytes that the worker had taken.
+        limit (int): ``max_memory_per_child``, in bytes.
+        worker (str): which worker it was, with its process id.
+        after (float): how long it had been at the task, in seconds.
+        stack (str): where the worker was, as far as it could still say; empty if not.
+
+    >>> import abreast
+    >>> raise abreast.MemoryLimitExceeded("resize('a.png')", 17, 3_200_000_000, 1_500_000_000, "worker 3 (process 912)", 4.25)
+    Traceback (most recent call last):
+        ...
+    abreast.core.process_errors.MemoryLimitExceeded: task #17 resize('a.png') — worker 3 (process 912) had taken 3.20 GB after 4.2 s, ...
+    """
+
+    def __init__(
+        self,
+        task: str = "",
+        index: int | None = None,
+        used: int = 0,
+        limit: int = 0,
+        worker: str = "",
+        after: float = 0.0,
+        stack: str = "",
+    ) -> None:
+        super().__init__(task, index, used, limit, worker, after, stack)
+        self.task = task
+        self.index = index
+        self.used = used
+        self.limit = limit
+        self.worker = worker
+        self.after = after
+        self.stack = stack
+
+    def __str__(self) -> str:
+        task = self.task if self.index is None else f"task #{self.index} {self.task}"
+        text = (
+            f"{task.rstrip() or 'a task'} — {self.worker or 'its worker'} had taken {_size(self.used)} after {_seconds(self.after)}, "
+            f"and was killed: max_memory_per_child is {_size(self.limit)}, and a task may take twice that"
+        )
+        if self.stack:
+            text += f"; it was here:\n{self.stack.rstrip()}"
+        return text
+
+
+def _size(count: int) -> str:
+    return f"{count / 1e9:.2f} GB" if count >= 995_000_000 else f"{count / 1e6:.0f} MB"
 
 
 def _seconds(value: float) -> str:

@@ -49,9 +49,10 @@ class Work:
         scope: cancelled with the run.
         heed: called by a worker that found its batch's signal set; returns whether to stop. It takes no more than a moment.
         is_over_time: called by a worker whose batch has reached its box; returns whether to hand back the rest.
+        deaths: by index of a batch's first task: how many worker processes died with it at hand before they began it.
     """
 
-    __slots__ = ("fails_fast", "fn", "heed", "is_over_time", "name", "scope", "star", "timed")
+    __slots__ = ("deaths", "fails_fast", "fn", "heed", "is_over_time", "name", "scope", "star", "timed")
 
     def __init__(
         self,
@@ -73,6 +74,7 @@ class Work:
         self.scope = scope
         self.heed = heed
         self.is_over_time = is_over_time
+        self.deaths: dict[int, int] = {}
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _work_arrives, (self.fn, self.star, self.name, self.fails_fast, self.timed)

@@ -65,6 +65,7 @@ class SimCall:
         self.buffers = buffers
         self.wanted = True
         self.claimed = False
+        self.deaths = 0
         self.asked = 0
         self.sends = []  # (worker, number of the first task)
         self.outcomes = []  # by place
@@ -119,6 +120,7 @@ class SimWorker:
         self.ends = {}  # number of a task: bytes of its record, once they are all in the pipe
         self.pieces = sim.random.random() < sim.draw.pieces
         self.calls = {}  # number of the first task: SimCall, as sent
+        self.most = {}  # number of the first task: how many may be run
         self.life = self._life()
         # the supervisor's
         self.parser = Parser(Kind.OF_WORKER)
@@ -281,7 +283,7 @@ class SimWorker:
             yield from self._write(frame(Kind.RECORD, seq, body, task.buffers), seq, body)
             yield 0
             seq += 1
-            if until and now >= until and place + 1 < size:
+            if (until and now >= until and place + 1 < size) or place + 1 == self.most.get(arrived.number):
                 yield from self._write(frame(Kind.OVER, seq))
                 break
         words[2] = IDLE
@@ -388,6 +390,7 @@ class Draw:
         self.jumps = some(0.2, 0.02)
         self.cancels = some(0.3, 0.5)
         self.spurious = some(0.3, 0.3)
+        self.memory = some(0.2, 0.1)  # looks that find too much of it
         self.late = random.choice((0.3, 0.3, 0.05, 0.7))  # of steps are the supervisor's
         self.stop_unseen = some(0.2, 1.0)  # a stop that does not come to stand in time
         self.steps = random.choice((30, 300, 1000, 1500))
@@ -424,6 +427,8 @@ class Sim:
         self.now = 1000.0
         self.draw = draw = Draw(self.random, core)
         self.core = core.PoolCore(draw.max_workers, max_tasks_per_child=draw.max_tasks_per_child, limits=draw.core_limits)
+        if draw.memory:
+            self.core.max_memory = 1000
         self.calls = {}
         self.workers = {}  # by number, all that there ever were
         self.present = []  # SimWorkers that the supervisor has not reaped
@@ -434,7 +439,7 @@ class Sim:
         self.counts = Counter()
         self.is_closed = False
         self.in_end = False
-        self.boot_failures = 0  # in a row
+        self.boot_failures = self.boot_failures_seen = 0  # in a row
         self.final = False  # an initializer has raised
         self.do_effect = {
             core.Spawn: self._spawn,
@@ -672,8 +677,17 @@ class Sim:
             self._gone(one)
         for _ in range(len(self.inbox) if random.random() < 0.9 else 0):
             self._message(*self.inbox.popleft())
+        if random.random() < self.draw.memory and self.present:
+            self._look_at_memory(random.choice(self.present))
         if core.next_tick() <= self.now or random.random() < self.draw.spurious:
             self.do(core.tick(self.now))
+
+    def _look_at_memory(self, one):
+        if one.worker.calls:
+            self._read(one)
+            seq, _, phase = one.page.read()
+            self.note(one, "is large, at", seq, "in", phase)
+            self.do(self.core.memory(one.worker, seq, phase, self.random.choice((1500, 2001)), self.now))
 
     def _message(self, what, of):
         core = self.core
@@ -757,7 +771,7 @@ class Sim:
             if not one.scribbles:
                 one.ends[arrived.number] = "told"
         elif kind == Kind.OVER:
-            self.do(core.over(worker, self.now))
+            self.do(core.over(worker, arrived.number, self.now))
         elif kind == Kind.READY:
             one.was_ready = True
             if worker.state == self.module.Worker.STARTING:
@@ -835,9 +849,15 @@ class Sim:
         insist(one.was_ready and one.retired_at is None and one.killed_at is None, call, "is sent to", one)
         insist(not effect.worker.ending, call, "is sent to one that may have to die")
         insist(effect.first == one.next_seq, call, "is number", effect.first, "and not", one.next_seq)
-        insist(one.next_seq <= (self.draw.max_tasks_per_child or INF), one, "has had its share of tasks")
+        share = self.draw.max_tasks_per_child or INF
+        insist(one.next_seq <= share, one, "has had its share of tasks")
+        insist(one.next_seq + (effect.most or call.size) - 1 <= share, call, "is more than the worker may run")
         one.next_seq += call.size
         one.calls[effect.first] = call
+        insist(0 <= effect.most < call.size, call, "is to end after", effect.most)
+        if effect.most:
+            one.most[effect.first] = effect.most
+            insist(effect.first + effect.most - 1 == self.draw.max_tasks_per_child, call, "is cut at", effect.most)
         call.sends.append((one, effect.first))
         self._push(one, frame(Kind.CALL, effect.first, call.body, call.buffers))
 
@@ -896,8 +916,11 @@ class Sim:
             seq = worker.over_limit
             insist(one.scribbles or one.running == seq, one, "is killed for task", seq, "but runs", one.running)
             call, _ = one.place_of(seq)
-            late = self.now - one.words[4] / 1e9 - call.limit
-            insist(late >= -EPS or one.scribbles, one, "is killed too early:", late)
+            if worker.memory:
+                insist(worker.memory == 2001, one, "is killed for little memory")
+            else:
+                late = self.now - one.words[4] / 1e9 - call.limit
+                insist(late >= -EPS or one.scribbles, one, "is killed too early:", late)
             insist(one.words[2] in AT_WORK or one.scribbles, one, "is killed in phase", one.words[2])
             one.killed_for = seq
         elif one.retired_at is not None:
@@ -915,7 +938,7 @@ class Sim:
         insist(call.out is None, call, "is over, and place", place, "becomes", what)
         insist(place == len(call.outcomes) < call.size, call, "place", place, "after", len(call.outcomes))
         module = self.module
-        if isinstance(what, (module.Crashed, module.TimedOut)):
+        if isinstance(what, (module.Crashed, module.TimedOut, module.OverMemory)):
             self._judge_loss(call, place, what)
             self.counts[type(what).__name__] += 1
         else:
@@ -941,6 +964,8 @@ class Sim:
         if isinstance(what, module.TimedOut):
             insist(one.killed_for == seq and what.limit == call.limit, call, "is told to be over a limit")
             insist(what.after >= call.limit - EPS, call, "ran", what.after, "of", call.limit)
+        elif isinstance(what, module.OverMemory):
+            insist(one.killed_for == seq and what.used == 2001, call, "is told to have taken too much memory")
         else:
             insist(one.killed_for != seq, call, "was killed for its limit, and is told to have crashed")
 
@@ -973,6 +998,7 @@ class Sim:
         core, Worker = self.core, self.module.Worker
         places = Counter(id(getattr(call, "call", call)) for call in core.pending)
         live = starting = idle = 0
+        full = sum(bool(worker.calls) for worker in core.workers.values()) >= core.max_workers
         for number, worker in core.workers.items():
             state, calls = worker.state, worker.calls
             insist(number == worker.number and state != Worker.GONE, worker, "is gone and present")
@@ -988,10 +1014,10 @@ class Sim:
                 if calls and calls[0].call.limit is not None:
                     insist(worker.due < INF, worker, "has a limit and no timer")
                 if not calls and worker.ending not in (Worker.DUMPED, Worker.STOPPED):
-                    insist(core.broken or not core.pending or worker.left == 0, worker, "is idle, and calls wait")
+                    insist(core.broken or not core.pending or worker.left == 0 or full, worker, "is idle, and calls wait")
                 if not calls and not worker.ending:
                     insist(worker.left != 0, worker, "is to leave, and is not told")
-                    insist(not core.closed, worker, "is not told to end")
+                    insist(not core.closed or (core.pending and full), worker, "is not told to end")
                 insist(core.broken is None, worker, "lives in a broken pool")
                 one = worker.handle
                 if one.stopped and worker.ending == 0 and one.worker.over_limit:
@@ -1003,8 +1029,14 @@ class Sim:
                     starting += 1
                     live += 1
         insist(live <= core.max_workers, live, "workers")
-        too_often = self.boot_failures >= self.module.BOOT_TIMES and not core.closed
-        insist(core.broken or not too_often, self.boot_failures, "starts have failed in a row")
+        insist(len(core.workers) <= 2 * core.max_workers, len(core.workers), "workers with those that are ending")
+        busy = sum(bool(worker.calls) for worker in core.workers.values())
+        insist(busy <= core.max_workers, busy, "workers have calls")
+        if self.boot_failures > self.boot_failures_seen:
+            too_often = self.boot_failures >= self.module.BOOT_TIMES and not core.closed
+            able = any(worker.state == Worker.READY and worker.left != 0 for worker in core.workers.values())
+            insist(core.broken or not too_often or able, self.boot_failures, "starts have failed in a row")
+        self.boot_failures_seen = self.boot_failures
         for one in self.present:
             if one.worker.state == Worker.GONE:
                 insist(not one.worker.calls, one.worker, "is gone with calls")
@@ -1018,7 +1050,12 @@ class Sim:
             insist(one is not other or first < second or one.scribbles, "calls of", one, "wait in another order than they had")
         if core.pending and core.broken is None:
             waiting = len(core.pending)
-            enough = starting + idle >= waiting or live >= core.max_workers or (core._spawn_from and core.next_tick() < INF)
+            enough = (
+                starting + idle >= waiting
+                or live >= core.max_workers
+                or len(core.workers) >= 2 * core.max_workers
+                or (core._spawn_from and core.next_tick() < INF)
+            )
             # What is about to die decides how soon the next one may start.
             enough = enough or any(worker.state == Worker.DYING for worker in core.workers.values())
             insist(enough, waiting, "wait and", live, "workers are enough?")

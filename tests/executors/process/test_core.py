@@ -300,6 +300,7 @@ def test_the_simulator_finds_a_mistake(old, new, monkeypatch):
 class Call:
     def __init__(self, name, size=1, limit=None, resends=True):
         self.name, self.size, self.limit, self.resends, self.wanted = name, size, limit, resends, True
+        self.deaths = 0
 
     def claim(self):
         return self.wanted
@@ -308,8 +309,8 @@ class Call:
 class Pool:
     """A core and a clock; effects are told in words, those of the supervisor that answer at once are left to the case."""
 
-    def __init__(self, max_workers=1, *, max_tasks_per_child=None, **limits):
-        self.core = PoolCore(max_workers, max_tasks_per_child=max_tasks_per_child, limits=Limits(**limits))
+    def __init__(self, max_workers=1, *, max_tasks_per_child=None, max_memory=None, **limits):
+        self.core = PoolCore(max_workers, max_tasks_per_child=max_tasks_per_child, max_memory=max_memory, limits=Limits(**limits))
         self.now = 100.0
         self.w = {}  # workers by number
 
@@ -355,7 +356,7 @@ class Pool:
         if kind == "over":
             return f"{name} over at {effect.place}" + (f": {effect.why}" if effect.why else "")
         if kind == "send":
-            return f"send {effect.worker.number} {name} as {effect.first}"
+            return f"send {effect.worker.number} {name} as {effect.first}" + (f", {effect.most} of it" if effect.most else "")
         if kind in ("broken", "warn"):
             return f"{kind}: {effect.why if kind == 'broken' else effect.text}"
         return f"{kind} {effect.worker.number}"
@@ -457,7 +458,48 @@ class TestSending:
         pool.ready(1)
         pool.done(1, 1)
         pool.submit(Call("b"))
-        assert pool.over(1) == ["a over at 1", "send 1 b as 6"]
+        for seq in (1, 3, 6):
+            with pytest.raises(ProtocolError, match=f"ended a call at task {seq}, which is not due"):
+                pool.over(1, seq)
+        assert pool.over(1, 2) == ["a over at 1", "send 1 b as 6"]
+
+    def test_no_more_tasks_than_a_worker_may_run(self):
+        pool = Pool(max_tasks_per_child=3)
+        pool.submit(Call("a", 2))
+        pool.ready(1)
+        pool.submit(Call("b", 5, resends=False))
+        pool.done(1, 1)
+        assert pool.done(1, 2) == ["a[1] x", "a over at 2", "send 1 b as 3, 1 of it"]
+        pool.submit(Call("c"))
+        assert pool.done(1, 3) == ["b[0] x"]
+        assert pool.over(1, 4) == ["b over at 1", "retire 1"]
+
+    def test_the_replacement_waits_for_the_last_task_of_the_one_before(self):
+        pool = started(max_tasks_per_child=1)
+        assert pool.submit(Call("b")) == ["spawn 2"]  # while the last task runs
+        assert pool.ready(2) == []
+        assert pool.done(1, 1) == ["a[0] x", "a over at 1", "retire 1", "send 2 b as 1"]
+
+    def test_those_that_take_long_to_end_are_not_let_to_pile_up(self):
+        pool = started(max_tasks_per_child=1)
+        pool.submit(Call("b"))
+        pool.ready(2)
+        pool.done(1, 1)
+        pool.submit(Call("c"))
+        assert pool.done(2, 1) == ["b[0] x", "b over at 1", "retire 2"]
+        assert len(pool.core.workers) == 2
+        assert pool.exited(1, Died(0, Phase.EXIT, 1)) == ["spawn 3"]
+
+    def test_nothing_is_sent_ahead_to_one_that_is_at_its_task_for_long(self):
+        pool = idle(2)
+        pool.core.mean = 1e-4
+        pool.submit(Call("long"))
+        pool.submit(Call("y"))
+        pool.now += 1.0
+        pool.done(2, 2, seconds=1e-4)
+        assert pool.submit(Call("z")) == ["send 2 z as 3"]
+        assert pool.submit(Call("z")) == ["send 2 z as 4"]
+        assert pool.submit(Call("z")) == []
 
     @pytest.mark.parametrize("seconds", [math.nan, math.inf, -1.0])
     def test_a_time_that_cannot_be_is_not_believed(self, seconds):
@@ -475,7 +517,7 @@ class TestSending:
         with pytest.raises(ProtocolError, match="which is not due"):
             idle().done(1, 2)
         with pytest.raises(ProtocolError, match="does not have"):
-            idle().over(1)
+            idle().over(1, 2)
 
 
 class TestTurnover:
@@ -642,7 +684,7 @@ class TestDeath:
         pool = started()
         pool.dies(1, 1)
         assert pool.done(1, 1) == []
-        assert pool.over(1) == []
+        assert pool.over(1, 2) == []
         assert pool.ready(1) == []
         assert pool.retire(1) == []
         assert pool.lost(1) == []
@@ -821,7 +863,59 @@ class TestUnkillable:
         assert pool.page(1, 1, 100.0, Phase.RUN) == ["a[0] Crashed", "a over at 1"]
 
 
+class TestMemory:
+    def test_a_task_that_takes_too_much_is_ended(self):
+        pool = Pool(max_memory=100)
+        pool.submit(Call("a", 3))
+        pool.ready(1)
+        pool.done(1, 1)
+        assert pool.memory(1, 2, Phase.RUN, 200) == []
+        assert pool.memory(1, 2, Phase.RUN, 201) == ["stop 1"]
+        assert pool.memory(1, 2, Phase.RUN, 999) == []
+        assert pool.stopped(1, 2, Phase.RUN) == ["kill 1"]
+        assert pool.dies(1, 2)[0] == "a[1] OverMemory"
+        assert (pool.what.used, pool.what.limit) == (201, 100)
+
+    def test_it_may_have_ended_meanwhile(self):
+        pool = Pool(max_memory=100)
+        pool.submit(Call("a", 3))
+        pool.ready(1)
+        pool.memory(1, 1, Phase.RUN, 201)
+        assert pool.stopped(1, 2, Phase.RUN) == ["continue 1"]
+        pool.done(1, 1)
+        assert pool.dies(1, 2)[0] == "a[1] Crashed"
+
+    def test_it_is_looked_at_again_if_it_is_not_known_to_stand_still(self):
+        pool = Pool(max_memory=100)
+        pool.submit(Call("a", 3))
+        pool.ready(1)
+        pool.memory(1, 1, Phase.RUN, 201)
+        assert pool.later(0.02) == ["look 1"]
+        assert pool.page(1, 1, 100.0, Phase.RUN) == ["kill 1"]
+
+    @pytest.mark.parametrize(("seq", "phase"), [(0, Phase.RUN), (2, Phase.RUN), (1, Phase.IDLE), (1, Phase.WRITE)])
+    def test_only_the_task_at_work_is_ended(self, seq, phase):
+        pool = started(max_memory=100)
+        assert pool.memory(1, seq, phase, 201) == []
+
+
 class TestStart:
+    def test_those_that_are_ready_go_on_without_the_ones_that_cannot_be_started(self):
+        pool = started(3)
+        pool.submit(Call("d"))
+        pool.dies(1, 1)
+        for number in range(4, 4 + BOOT_TIMES - 1):
+            assert pool.dies(number, 0, Phase.BOOT) == [f"spawn {number + 1}"]
+        told = pool.dies(3 + BOOT_TIMES, 0, Phase.BOOT)
+        assert told[0].startswith("warn: 3 workers in a row could not be started")
+        assert len(told) == 1
+        assert pool.later(0.4) == []
+        assert pool.later(0.2) == ["spawn 7"]
+        pool.done(2, 1)
+        pool.dies(2, 2, Phase.IDLE)
+        pool.dies(3, 1)
+        assert any(told.startswith("broken") for told in pool.dies(7, 0, Phase.BOOT))
+
     def test_three_failures_in_a_row_break_the_pool(self):
         pool = Pool()
         pool.submit(Call("a"))
@@ -951,7 +1045,7 @@ class TestEnd:
         pool.ready(1)
         pool.kill("enough")
         assert pool.done(1, 1) == []
-        assert pool.over(1) == []
+        assert pool.over(1, 2) == []
         assert pool.dies(1, 2) == []
 
     def test_a_call_that_goes_again_cannot_be_cancelled(self):

@@ -3,7 +3,7 @@
 Events go in, effects come out, in the order they are to be done. The supervisor (supervisor.py) feeds it from pipes, pids and its
 inbox; a seeded simulator in the tests feeds it from a random number, so the very code that runs in production is tested::
 
-    submit  cancel  ready  record  over  exited  boot_failed  lost  page  stopped  tick  close  kill
+    submit  cancel  ready  record  over  exited  boot_failed  lost  page  stopped  memory  tick  close  kill
         └──────────────────────────────┬──────────────────────────────────────────────┘
                                    PoolCore
         ┌──────────────────────────────┴──────────────────────────────────────────────┐
@@ -29,6 +29,8 @@ from __future__ import annotations
 from collections import deque
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from abreast.executors.process.frames import Phase
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from typing import Protocol, TypeAlias
@@ -40,11 +42,14 @@ if TYPE_CHECKING:
             size: how many tasks.
             limit: seconds that each may take, or None.
             resends: whether tasks that have not begun go to another worker; else they are handed back by `Over`.
+            deaths: how many workers have died with it at hand before they began it. Counted here; kept by the call, since what is
+                handed back comes again as another one.
         """
 
         size: int
         limit: float | None
         resends: bool
+        deaths: int
 
         def claim(self) -> bool:
             """Whether it is still wanted, now that it is to be sent; asked once."""
@@ -62,7 +67,7 @@ __all__ = [
     "Limits",
     "Look",
     "Over",
-    "Phase",
+    "OverMemory",
     "PoolCore",
     "Resolve",
     "Retire",
@@ -75,24 +80,9 @@ __all__ = [
 ]
 
 BOOT_TIMES = 3
-"""Starts in a row that may fail before the pool is broken."""
+"""Starts in a row that may fail before the pool is broken; with other workers at work it goes on with those, and tries again later."""
 BEGIN_TIMES = 3
 """Workers that may die with a call at hand before they begin it; then it is the call that kills them: too large to be read, say."""
-
-
-class Phase:
-    """What a worker is at, as its page says."""
-
-    BOOT, IDLE, DECODE, RUN, ENCODE, WRITE, EXIT = range(7)
-    TEXTS = (
-        "starting",
-        "idle",
-        "while its arguments were unpickled",
-        "while running",
-        "while its result was pickled",
-        "while its result was sent",
-        "while ending",
-    )
 
 
 class Limits(NamedTuple):
@@ -163,6 +153,16 @@ class TimedOut(NamedTuple):
     after: float
 
 
+class OverMemory(NamedTuple):
+    """The worker had taken so much memory that it was killed at the task."""
+
+    worker: Worker
+    died: Died
+    used: int
+    limit: int
+    after: float
+
+
 # ---- effects
 
 
@@ -173,11 +173,12 @@ class Spawn(NamedTuple):
 
 
 class Send(NamedTuple):
-    """Write the call to its pipe."""
+    """Write the call to its pipe. `most` is how many of its tasks the worker may run before it hands back the rest; 0 is all."""
 
     worker: Worker
     call: Any
     first: int  # the number of its first task
+    most: int = 0
 
 
 class Retire(NamedTuple):
@@ -217,7 +218,7 @@ class Kill(NamedTuple):
 
 
 class Resolve(NamedTuple):
-    """`what` is a record as it came, or Crashed, TimedOut, or an exception."""
+    """`what` is a record as it came, or Crashed, TimedOut, OverMemory."""
 
     call: Any
     place: int
@@ -267,7 +268,9 @@ class Worker:
     # how far the end of a task over its limit has come
     SUSPECTED, DUMPED, STOPPED, KILLED = range(1, 5)
 
-    __slots__ = ("calls", "due", "ending", "handle", "last", "left", "number", "over_limit", "sent", "state", "tasks")
+    __slots__ = (
+        "busy_since", "calls", "due", "ending", "handle", "last", "left", "memory", "number", "over_limit", "sent", "state", "tasks",
+    )  # fmt: skip
 
     def __init__(self, number: int, left: int | None, due: float) -> None:
         self.number = number
@@ -284,7 +287,11 @@ class Worker:
         """When something has to be done about it; `inf` is never."""
         self.ending = 0
         self.over_limit = 0
-        """The number of the task that is looked at, or killed, because of its limit."""
+        """The number of the task that is looked at, or killed, because of its limit, or of the memory."""
+        self.memory = 0
+        """Bytes that it had taken when it was found to be too many; 0 is not found."""
+        self.busy_since = 0.0
+        """When its first call was sent to it, or the last outcome came: so long at least it is at its task."""
         self.handle: Any = None
         """The supervisor's; None has no process."""
 
@@ -306,9 +313,18 @@ class PoolCore:
         broken: why the pool cannot be used, or None.
     """
 
-    def __init__(self, max_workers: int, *, max_tasks_per_child: int | None = None, limits: Limits | None = None) -> None:
+    def __init__(
+        self,
+        max_workers: int,
+        *,
+        max_tasks_per_child: int | None = None,
+        max_memory: int | None = None,
+        limits: Limits | None = None,
+    ) -> None:
         self.max_workers = max_workers
         self.max_tasks_per_child = max_tasks_per_child
+        self.max_memory = max_memory
+        """Bytes from which a worker is replaced after its task; a task that takes it beyond twice that is ended."""
         self.limits = limits or Limits()
         self.pending: deque[Any] = deque()
         self.workers: dict[int, Worker] = {}
@@ -367,8 +383,9 @@ class PoolCore:
         self._effects.append(Resolve(sent.call, sent.done, what))
         sent.done += 1
         worker.last = seq
+        worker.busy_since = now
         if worker.over_limit == seq:
-            worker.over_limit = 0  # it has ended: the page may still name it while the next one is about to begin
+            worker.over_limit = worker.memory = 0  # it has ended: the page may still name it while the next one is about to begin
         worker.tasks += 1
         self._deaths_in_a_row = 0
         self.mean = seconds if self.mean == _NEVER else max(self.mean + 0.1 * (seconds - self.mean), 0.25 * seconds)
@@ -378,17 +395,19 @@ class PoolCore:
                 self._dispatch(now)
         return self._take_effects()
 
-    def over(self, worker: Worker, now: float) -> list[Effect]:
-        """The worker has ended its first call before its last task; the rest has not begun.
+    def over(self, worker: Worker, seq: int, now: float) -> list[Effect]:
+        """The worker has ended its first call before its last task; those from number `seq` on have not begun.
 
         Raises:
-            ProtocolError: it has none.
+            ProtocolError: it has none, or other tasks are due.
         """
         if worker.state == Worker.GONE or self.broken is not None:
             return []
         if not worker.calls:
             raise ProtocolError(f"worker {worker.number} ended a call that it does not have")
         sent = worker.calls[0]
+        if seq != sent.first + sent.done or sent.done == sent.call.size:
+            raise ProtocolError(f"worker {worker.number} ended a call at task {seq}, which is not due")
         self._hand_back(sent.call, sent.done)
         self._end_of_call(worker, now)
         self._dispatch(now)
@@ -410,6 +429,18 @@ class PoolCore:
             self.unkillable += 1
             hint = "it could not be killed: it hangs in the system"
             self._bury(worker, Died(phase=phase, seq=seq, start=start, hint=hint), now)
+        return self._take_effects()
+
+    def memory(self, worker: Worker, seq: int, phase: int, used: int, now: float) -> list[Effect]:
+        """The worker takes so many bytes; its page shows this."""
+        sent = worker.calls[0] if worker.calls else None
+        if self.max_memory is None or used <= 2 * self.max_memory:
+            return []
+        if worker.state == Worker.READY and not worker.ending and sent is not None and _is_at(sent, seq, phase):
+            worker.over_limit, worker.memory = seq, used
+            worker.ending = Worker.STOPPED
+            worker.due = now + self.limits.stop
+            self._effects.append(Stop(worker))
         return self._take_effects()
 
     def stopped(self, worker: Worker, seq: int, phase: int, now: float) -> list[Effect]:
@@ -496,20 +527,25 @@ class PoolCore:
 
     def _least_busy(self, now: float) -> Worker | None:
         """Return the worker that is to have the next call, or None if all have enough."""
-        best = None
+        best = idle = None
+        busy = 0
         for worker in self.workers.values():
+            busy += bool(worker.calls)
             if worker.state != Worker.READY or worker.left == 0 or worker.ending:
                 continue
             if not worker.calls:
-                return worker
-            if best is None or len(worker.calls) < len(best.calls):
+                idle = idle or worker
+            # Not to one that is at its task for longer than tasks take: what is sent there waits for it.
+            elif now - worker.busy_since <= self.limits.short and (best is None or len(worker.calls) < len(best.calls)):
                 best = worker
+        if idle is not None and busy < self.max_workers:  # the replacement of one that is at its last task waits for that
+            return idle
         return best if best is not None and len(best.calls) < self._depth() and not self._is_room_for_more(now) else None
 
     def _is_room_for_more(self, now: float) -> bool:
         """Whether a worker is starting, or may be started, that will have nothing to do: then nothing waits behind another call."""
         starting = sum(worker.state == Worker.STARTING for worker in self.workers.values())
-        room = self.max_workers - self._live() if self._spawn_from <= now else 0
+        room = self._room() if self._spawn_from <= now else 0
         return len(self.pending) <= starting + room
 
     def _live(self) -> int:
@@ -518,6 +554,10 @@ class PoolCore:
             worker.state == Worker.STARTING or (worker.state == Worker.READY and worker.left != 0)
             for worker in self.workers.values()
         )
+
+    def _room(self) -> int:
+        """Return how many workers may be started. Those that are ending do not count, up to as many again: ending may take long."""
+        return min(self.max_workers - self._live(), 2 * self.max_workers - len(self.workers))
 
     def _depth(self) -> int:
         """Return how many calls a worker may have: more than the one it runs only while tasks are short."""
@@ -532,11 +572,15 @@ class PoolCore:
         sent = Sent(call, worker.sent + 1)
         worker.sent += call.size
         worker.calls.append(sent)
+        most = 0
         if worker.left is not None:
+            most = worker.left if worker.left < call.size else 0
             worker.left = max(0, worker.left - call.size)
-        if call.limit is not None and len(worker.calls) == 1:
-            worker.due = now + call.limit
-        self._effects.append(Send(worker, call, sent.first))
+        if len(worker.calls) == 1:
+            worker.busy_since = now
+            if call.limit is not None:
+                worker.due = now + call.limit
+        self._effects.append(Send(worker, call, sent.first, most))
 
     def _spawn(self, now: float) -> None:
         """Start workers for calls that no worker will get soon."""
@@ -546,20 +590,20 @@ class PoolCore:
             worker.state == Worker.STARTING or (worker.state == Worker.READY and not worker.calls and worker.left != 0)
             for worker in self.workers.values()
         )
-        live = self._live()
-        while coming < len(self.pending) and live < self.max_workers:
+        room = self._room()
+        while coming < len(self.pending) and room > 0:
             self._numbers += 1
             worker = Worker(self._numbers, self.max_tasks_per_child, now + self.limits.boot)
             self.workers[worker.number] = worker
             self._effects.append(Spawn(worker))
             coming += 1
-            live += 1
+            room -= 1
 
     def _end_of_call(self, worker: Worker, now: float) -> None:
         sent = worker.calls.popleft()
         if sent.done == sent.call.size:
             self._effects.append(Over(sent.call, sent.done, None))
-        worker.over_limit = 0
+        worker.over_limit = worker.memory = 0
         if worker.ending == Worker.SUSPECTED:
             worker.ending = 0
         if not worker.ending:
@@ -615,11 +659,14 @@ class PoolCore:
 
     def _judge(self, worker: Worker, seq: int, start: float, phase: int, now: float) -> None:
         sent = worker.calls[0] if worker.calls else None
+        # A task that has ended, or whose outcome waits for us to read it, is not over its limit.
+        running = sent is not None and _is_at(sent, seq, phase)
+        if worker.memory and running and worker.over_limit == seq:
+            self._kill(worker, now)
+            return
         if sent is None or sent.call.limit is None:
             self._let_go_on(worker, now)
             return
-        # A task that has ended, or whose outcome waits for us to read it, is not over its limit.
-        running = sent.first + sent.done <= seq < sent.first + sent.call.size and phase in (Phase.DECODE, Phase.RUN, Phase.ENCODE)
         due = start + sent.call.limit
         if not running or now < due:
             self._let_go_on(worker, now)
@@ -640,7 +687,7 @@ class PoolCore:
     def _let_go_on(self, worker: Worker, now: float) -> None:
         if worker.ending == Worker.STOPPED:
             self._effects.append(Continue(worker))
-        worker.ending = worker.over_limit = 0
+        worker.ending = worker.over_limit = worker.memory = 0
         if worker.calls and worker.calls[0].call.limit is not None:
             worker.due = now + worker.calls[0].call.limit
         self._retire_if_idle(worker, now)
@@ -688,9 +735,13 @@ class PoolCore:
         for sent in calls:
             for seq in range(sent.first + sent.done, min(begun + 1, sent.first + sent.call.size)):
                 after = max(0.0, now - died.start) if died.start and seq == begun else 0.0
-                what: Crashed | TimedOut = Crashed(worker, died, after)
+                what: Crashed | TimedOut | OverMemory = Crashed(worker, died, after)
                 if worker.ending == Worker.KILLED and worker.over_limit == seq:
-                    what = TimedOut(worker, died, sent.call.limit, after)
+                    what = (
+                        OverMemory(worker, died, worker.memory, self.max_memory or 0, after)
+                        if worker.memory
+                        else TimedOut(worker, died, sent.call.limit, after)
+                    )
                 self._effects.append(Resolve(sent.call, sent.done, what))
                 sent.done += 1
         if begun < calls[0].first:
@@ -703,13 +754,13 @@ class PoolCore:
 
     def _note_not_begun(self, sent: Sent, worker: Worker, died: Died) -> None:
         """A worker died with this call at hand and had not begun it: it may have died of reading it, and so would the next one."""
-        if sent.call.resends:
-            sent.call = again = _again(sent.call)
-            again.deaths += 1
-            if again.deaths == BEGIN_TIMES:
-                hint = f"{BEGIN_TIMES} workers died before they could begin it"
-                self._effects.append(Resolve(again, 0, Crashed(worker, died._replace(hint=hint), 0.0)))
-                sent.done = 1
+        call = sent.call.call if isinstance(sent.call, _Again) else sent.call
+        call.deaths += 1
+        if call.deaths >= BEGIN_TIMES:
+            call.deaths = 0  # the tasks behind the one that has to pay for it have their own
+            hint = f"{BEGIN_TIMES} workers died before they could begin it"
+            self._effects.append(Resolve(sent.call, 0, Crashed(worker, died._replace(hint=hint), 0.0)))
+            sent.done = 1
 
     def _gone(self, worker: Worker) -> None:
         worker.state = Worker.GONE
@@ -731,10 +782,18 @@ class PoolCore:
 
     def _count_boot_failure(self, why: str, now: float, *, final: bool = False) -> None:
         self._boot_failures += 1
-        if final or self._boot_failures >= BOOT_TIMES:
+        if final or (self._boot_failures >= BOOT_TIMES and not self._has_able_worker()):
             self._break(why, now)
-        else:
-            self._dispatch(now)
+            return
+        if self._boot_failures >= BOOT_TIMES:
+            pause = min(5.0, 0.5 * 2.0 ** (self._boot_failures - BOOT_TIMES))
+            if self._boot_failures == BOOT_TIMES:
+                self._effects.append(Warn(f"{BOOT_TIMES} workers in a row could not be started, the others go on: {why}"))
+            self._spawn_from = now + pause
+        self._dispatch(now)
+
+    def _has_able_worker(self) -> bool:
+        return any(worker.state == Worker.READY and worker.left != 0 for worker in self.workers.values())
 
     def _break(self, why: str, now: float) -> None:
         """Fail everything, and end all workers."""
@@ -762,12 +821,10 @@ class PoolCore:
 class _Again:
     """A call that has been claimed before: its worker died before it began."""
 
-    __slots__ = ("call", "deaths", "limit", "resends", "size")
+    __slots__ = ("call", "limit", "resends", "size")
 
     def __init__(self, call: Any) -> None:
         self.call = call
-        self.deaths = 0
-        """Of workers that had it at hand and had not begun it."""
         self.size = call.size
         self.limit = call.limit
         self.resends = True
@@ -784,6 +841,11 @@ class _Again:
 
 def _again(call: Any) -> _Again:
     return call if isinstance(call, _Again) else _Again(call)
+
+
+def _is_at(sent: Sent, seq: int, phase: int) -> bool:
+    """Whether the task with this number is one of the call's whose outcome is due, and is being worked at."""
+    return sent.first + sent.done <= seq < sent.first + sent.call.size and phase in (Phase.DECODE, Phase.RUN, Phase.ENCODE)
 
 
 class ProtocolError(Exception):

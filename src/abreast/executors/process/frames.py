@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-__all__ = ["MOST", "BadFrame", "Frame", "Kind", "Parser", "frame"]
+__all__ = ["MOST", "BadFrame", "Frame", "Kind", "Parser", "Phase", "frame"]
 
 HEADER = struct.Struct("<IBBHQ")
 LENGTH = struct.Struct("<Q")
@@ -46,6 +46,21 @@ class Kind:
     READY, FAILED, RECORD, OVER, LOG, LEAVE = 11, 12, 13, 14, 15, 16
     OF_PARENT = frozenset((BOOT, DEFINE, CALL, RETIRE))
     OF_WORKER = frozenset((READY, FAILED, RECORD, OVER, LOG, LEAVE))
+
+
+class Phase:
+    """What a worker is at, as its page says."""
+
+    BOOT, IDLE, DECODE, RUN, ENCODE, WRITE, EXIT = range(7)
+    TEXTS = (
+        "starting",
+        "idle",
+        "while its arguments were unpickled",
+        "while running",
+        "while its result was pickled",
+        "while its result was sent",
+        "while ending",
+    )
 
 
 class BadFrame(Exception):

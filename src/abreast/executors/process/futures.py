@@ -19,9 +19,11 @@ from concurrent.futures._base import FINISHED
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from abreast.core.future import Future
-from abreast.executors.process.core import Crashed, Phase, TimedOut, ended_by
+from abreast.executors.process.core import Crashed, OverMemory, TimedOut, ended_by
+from abreast.executors.process.frames import Phase
+from abreast.executors.process.sending import OK
 from abreast.executors.process.supervisor import Record
-from abreast.executors.process.worker import CALL, ITEM, OK
+from abreast.executors.process.worker import CALL, ITEM
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -127,9 +129,9 @@ def body_of(
     within = b"" if context is None else context.data
     if len(items) == 1:
         data, buffers = items[0]
-        head = CALL.pack(function, 1, index, box, len(told), len(within)) + told + within + ITEM.pack(len(data), len(buffers))
+        head = CALL.pack(function, 1, index, box, len(told), len(within), 0) + told + within + ITEM.pack(len(data), len(buffers))
         return head + data, buffers
-    parts = [CALL.pack(function, len(items), index, box, len(told), len(within)), told, within]
+    parts = [CALL.pack(function, len(items), index, box, len(told), len(within), 0), told, within]
     out: list[Any] = []
     for data, buffers in items:
         parts += (ITEM.pack(len(data), len(buffers)), data)
@@ -141,6 +143,8 @@ class _Travels:
     """What both kinds of calls have."""
 
     __slots__ = ("body", "buffers", "definition", "function", "limit", "size", "what", "worker")
+
+    deaths: int
 
     resends = True
 
@@ -155,15 +159,17 @@ class _Travels:
         self.body = b""
         self.buffers: tuple[Any, ...] = ()
 
-    def error_of(self, place: int, index: int | None, lost: Crashed | TimedOut) -> BaseException:
+    def error_of(self, place: int, index: int | None, lost: Crashed | TimedOut | OverMemory) -> BaseException:
         worker, died = lost.worker, lost.died
         name = f"worker {worker.number} ({self.worker})"
         if isinstance(lost, TimedOut):
             from abreast.core.errors import TaskTimeout
 
             return TaskTimeout(self.what(place), lost.limit, name, died.stack)
-        from abreast.core.process_errors import WorkerCrashed
+        from abreast.core.process_errors import MemoryLimitExceeded, WorkerCrashed
 
+        if isinstance(lost, OverMemory):
+            return MemoryLimitExceeded(self.what(place), index, lost.used, lost.limit, name, lost.after, died.stack)
         pid = int(self.worker.rpartition(" ")[2] or 0)
         phase = Phase.TEXTS[died.phase] if died.phase < len(Phase.TEXTS) else ""
         signal_name = ended_by(died.status).removeprefix("died of ") if (died.status or 0) < 0 else ""
@@ -191,13 +197,14 @@ def broken(why: str) -> BaseException:
 class FutureCall(_Travels):
     """One call of `submit`."""
 
-    __slots__ = ("future",)
+    __slots__ = ("deaths", "future")
 
     def __init__(
         self, future: ProcessFuture[Any], function: int, definition: bytes, limit: float | None, what: Callable[[int], str]
     ) -> None:
         super().__init__(function, definition, limit, 1, what)
         self.future = future
+        self.deaths = 0
 
     def claim(self) -> bool:
         return self.future.set_running_or_notify_cancel()
@@ -249,6 +256,15 @@ class BatchCall(_Travels):
         self.handle: Future[Any] = Future()
         self.delivered = False
         self.began = 0.0
+
+    @property
+    def deaths(self) -> int:
+        """What is handed back comes again as another batch, so this is kept by the run, at the first task's index."""
+        return self.batch.work.deaths.get(self.batch.start, 0)
+
+    @deaths.setter
+    def deaths(self, count: int) -> None:
+        self.batch.work.deaths[self.batch.start] = count
 
     def claim(self) -> bool:
         if self.handle.set_running_or_notify_cancel():

@@ -20,11 +20,12 @@ import os
 import sys
 import tempfile
 
+from abreast.executors.process.frames import Phase
+
 __all__ = ["Page"]
 
 MAGIC = 0x6162726561737401
 SIZE = 64
-PHASES = 7
 
 
 class Page:
@@ -60,7 +61,7 @@ class Page:
             seq, start, phase = words[3], words[4], words[2]
             if words[3] == seq:
                 break
-        return seq, start / 1e9, phase if phase < PHASES else 0
+        return seq, start / 1e9, phase if phase < len(Phase.TEXTS) else 0
 
     def close(self) -> None:
         self.words.release()

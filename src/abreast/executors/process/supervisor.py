@@ -35,11 +35,12 @@ from time import perf_counter
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from abreast.executors.process import core as effects
-from abreast.executors.process.core import Died, Phase, PoolCore, ProtocolError, Worker
-from abreast.executors.process.frames import BadFrame, Kind, Parser, frame
+from abreast.executors.process.core import Died, PoolCore, ProtocolError, Worker
+from abreast.executors.process.frames import BadFrame, Kind, Parser, Phase, frame
 from abreast.executors.process.launch import Process, dump_signal
+from abreast.executors.process.memory import oom_kills, resident_bytes
 from abreast.executors.process.sending import Encoded, Payload
-from abreast.executors.process.worker import FUNCTIONS, RECORD
+from abreast.executors.process.worker import FUNCTIONS, MOST, RECORD
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -52,6 +53,10 @@ CAP = 5.0
 READ = 1 << 20
 GRACE = 0.1
 """Seconds that a process may take to be gone after its pipe was closed; then it was a task that closed it."""
+HALFWAY = 0.5
+"""Seconds after which a frame that does not go on is looked at: if its worker is idle it never will, since a task has written it."""
+MEMORY = 0.5
+"""Seconds between two looks at the memory of workers, where there is a limit."""
 WITHOUT_PIDFD = 0.05
 """Seconds between two looks at processes where there is no pidfd."""
 
@@ -71,7 +76,7 @@ class Record:
 class _Channel:
     """What the supervisor keeps of one worker."""
 
-    __slots__ = ("closed_at", "eof", "functions", "out", "parser", "process", "worker")
+    __slots__ = ("closed_at", "eof", "functions", "halfway_at", "out", "parser", "process", "worker")
 
     def __init__(self, worker: Worker, process: Process) -> None:
         self.worker = worker
@@ -81,6 +86,8 @@ class _Channel:
         self.functions: OrderedDict[int, None] = OrderedDict()  # that the worker keeps, as it does
         self.eof = False
         self.closed_at = 0.0
+        self.halfway_at = 0.0
+        """When bytes came last, if they were not the end of a frame."""
 
 
 class Supervisor:
@@ -111,6 +118,8 @@ class Supervisor:
         self._by_fd: dict[int, tuple[str, _Channel]] = {}
         self._event = -1
         self._hints: dict[int, str] = {}  # by worker's number: why it was killed, if not for a limit
+        self._memory_at = 0.0  # when to look at it
+        self._oom_kills: int | None = None
 
     # ---- from any thread
 
@@ -120,6 +129,7 @@ class Supervisor:
             self._epoll = select.epoll()
             self._event = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
             self._epoll.register(self._event, select.EPOLLIN)
+            self._oom_kills = oom_kills()
             self.thread.start()
             self.is_started = True
 
@@ -236,7 +246,11 @@ class Supervisor:
                 self._gone(channel)
         self._take_messages()
         self._look_without_pidfd()
-        self._kill_without_channel()
+        now = perf_counter()
+        self._look_at_channels(now)
+        if self.core.max_memory is not None and now >= self._memory_at:
+            self._memory_at = now + MEMORY
+            self._look_at_memory()
         now = perf_counter()
         if self.core.next_tick() <= now:
             self._do(self.core.tick(now))
@@ -250,8 +264,13 @@ class Supervisor:
                 return self._epoll.poll(0)
             left = max(0.0, self.core.next_tick() - perf_counter())
             limit = min(left, CAP, WITHOUT_PIDFD if self._has_no_pidfd() else CAP)
-            if any(channel.closed_at for channel in self._channels.values()):
-                limit = min(limit, GRACE)
+            for channel in self._channels.values():
+                if channel.closed_at:
+                    limit = min(limit, GRACE)
+                elif channel.halfway_at:
+                    limit = min(limit, HALFWAY)
+                if channel.worker.calls and self.core.max_memory is not None:
+                    limit = min(limit, MEMORY)
             events = self._epoll.poll(limit)
             if not events and limit == CAP and not self.inbox.empty():
                 self.capped_waits += 1
@@ -290,6 +309,7 @@ class Supervisor:
                 for arrived in frames:
                     self._take(channel, arrived)
         except BlockingIOError:
+            channel.halfway_at = 0.0 if parser.is_between_frames else perf_counter()
             return False
         except (BadFrame, ProtocolError) as error:
             self._distrust(channel, str(error))
@@ -306,7 +326,7 @@ class Supervisor:
             encoded = Encoded(arrived.flags, Payload(memoryview(arrived.body)[RECORD.size :], arrived.buffers))  # type: ignore[arg-type]  # pickle reads it as bytes
             self._do(self.core.record(worker, arrived.number, Record(encoded, seconds), seconds, now))
         elif kind == Kind.OVER:
-            self._do(self.core.over(worker, now))
+            self._do(self.core.over(worker, arrived.number, now))
         elif kind == Kind.READY:
             self._do(self.core.ready(worker, now))
         elif kind == Kind.FAILED:
@@ -327,10 +347,16 @@ class Supervisor:
 
     def _distrust(self, channel: _Channel, why: str) -> None:
         LOGGER.error("a worker sent what it must not: %s; it is killed", why)
-        self._hints[channel.worker.number] = why
-        channel.eof = True
-        self._forget(channel.process.result_fd)
-        channel.process.signal(signal.SIGKILL)
+        self._lose(channel, why)
+
+    def _lose(self, channel: _Channel, why: str) -> None:
+        """Nothing more can be read of this worker."""
+        channel.closed_at = channel.halfway_at = 0.0
+        self._hints.setdefault(channel.worker.number, why)
+        if not channel.eof:
+            channel.eof = True
+            self._forget(channel.process.result_fd)
+        self._do(self.core.lost(channel.worker, perf_counter()))
 
     # ---- effects
 
@@ -371,7 +397,11 @@ class Supervisor:
             functions[call.function] = None
             if len(functions) > FUNCTIONS:
                 functions.popitem(last=False)
-        parts += frame(Kind.CALL, effect.first, call.body, call.buffers)
+        body = call.body
+        if effect.most:
+            packed, place = MOST
+            body = body[:place] + packed.pack(effect.most) + body[place + packed.size :]
+        parts += frame(Kind.CALL, effect.first, body, call.buffers)
         call.worker = f"process {channel.process.pid}"
         self._write(channel, parts)
 
@@ -466,14 +496,27 @@ class Supervisor:
 
     # ---- deaths
 
-    def _kill_without_channel(self) -> None:
-        """Kill workers whose pipe is closed, and which are still there: a task has closed it."""
-        now = perf_counter()
+    def _look_at_channels(self, now: float) -> None:
+        """End workers from which nothing more can come: a task has closed their pipe, or has written half a frame into it."""
         for channel in list(self._channels.values()):
             if channel.closed_at and now - channel.closed_at > GRACE:
-                channel.closed_at = 0.0
-                self._hints.setdefault(channel.worker.number, "the task closed the worker's channel")
-                channel.process.signal(signal.SIGKILL)
+                self._lose(channel, "the task closed the worker's channel")
+            elif channel.halfway_at and now - channel.halfway_at > HALFWAY and channel.worker.calls:
+                channel.halfway_at = now
+                page = channel.process.page
+                if page is not None and page.read()[2] == Phase.IDLE and not self._read(channel) and channel.halfway_at:
+                    self._distrust(channel, "half a frame")
+
+    def _look_at_memory(self) -> None:
+        for channel in list(self._channels.values()):
+            worker, page = channel.worker, channel.process.page
+            if not worker.calls or page is None:
+                continue
+            used = resident_bytes(channel.process.pid)
+            if used > (self.core.max_memory or 0):
+                self._read(channel)
+                seq, _, phase = page.read()
+                self._do(self.core.memory(worker, seq, phase, used, perf_counter()))
 
     def _look_without_pidfd(self) -> None:
         if self._has_no_pidfd():
@@ -494,7 +537,7 @@ class Supervisor:
         status, usage = process.reap()
         hint = self._hints.pop(worker.number, "")
         if not hint and status == -signal.SIGKILL and worker.state != Worker.DYING:
-            hint = "perhaps out of memory"
+            hint = self._why_killed()
             if usage is not None:
                 hint += f"; peak memory {usage.ru_maxrss / 1e6:.1f} GB"
         seq, start, phase = page
@@ -505,6 +548,13 @@ class Supervisor:
         self.processes = {pid: one for pid, one in self.processes.items() if one is not process}
         process.close()
         self._do(self.core.exited(worker, died, perf_counter()))
+
+    def _why_killed(self) -> str:
+        """Return who may have sent SIGKILL, which was not we."""
+        before, self._oom_kills = self._oom_kills, oom_kills()
+        if before is None or self._oom_kills is None:
+            return "perhaps out of memory"
+        return "kernel OOM killer" if self._oom_kills > before else "killed from outside; the kernel's OOM killer was not at work"
 
     # ---- descriptors
 

@@ -27,10 +27,14 @@ from contextvars import Context
 from time import perf_counter_ns
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from abreast.core import failpoints
 from abreast.core.current import Scope, Task, here
-from abreast.executors.process.frames import Kind, Parser, frame
+from abreast.executors.process.frames import Kind, Parser, Phase, frame
+from abreast.executors.process.memory import resident_bytes
 from abreast.executors.process.page import Page
 from abreast.executors.process.sending import (
+    ERROR,
+    OK,
     Payload,
     decode_args,
     decode_context,
@@ -44,15 +48,17 @@ if TYPE_CHECKING:
 
     from abreast.executors.process.frames import Frame
 
-__all__ = ["CALL", "FUNCTIONS", "ITEM", "OK", "RECORD", "is_worker", "main"]
+__all__ = ["CALL", "FUNCTIONS", "ITEM", "MOST", "RECORD", "is_worker", "main"]
 
-CALL = struct.Struct("<QIqdII")
-"""The opening of a CALL's body: function, tasks, index of the first (-1: none), time box in seconds (0: none), bytes of name, of context."""
+CALL = struct.Struct("<QIqdIII")
+"""The opening of a CALL's body: function, tasks, index of the first (-1: none), time box in seconds (0: none), bytes of name, of context,
+and how many of the tasks may run, 0 for all (`MOST`)."""
+MOST = struct.Struct("<I"), CALL.size - 4
+"""How the last of these is packed, and where."""
 ITEM = struct.Struct("<IH")
 """Before each item: bytes of its pickle, number of its buffers."""
 RECORD = struct.Struct("<d")
 """The opening of a RECORD's body: seconds that the task took."""
-OK, ERROR = 0, 1
 FUNCTIONS = 64
 """Functions that a worker keeps, the last ones used; the parent counts along, so it knows what to send again."""
 
@@ -60,11 +66,13 @@ LEAST_FD = 200
 """Our descriptors are from here on, out of the way of tasks that close or replace the low ones."""
 LOOK_AT_MEMORY = 100_000_000  # nanoseconds
 
-BOOT, IDLE, DECODE, RUN, ENCODE, WRITE, EXIT = range(7)
+IDLE, DECODE, RUN, ENCODE, WRITE = Phase.IDLE, Phase.DECODE, Phase.RUN, Phase.ENCODE, Phase.WRITE
 
 
 def main(task_fd: int, result_fd: int, page_fd: int, stack_fd: int, parent: int) -> NoReturn:
     """Serve until the parent says so, or is gone; never returns."""
+    if failpoints.hit is not None:
+        failpoints.hit("worker.before_pdeathsig")
     _die_with_parent(parent)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, which ends us if need be
     global _is_worker
@@ -131,7 +139,7 @@ class _Worker:
         self.page = Page(page_fd)
         self.words = self.page.words
         self.parser = Parser(Kind.OF_PARENT)
-        self.functions: OrderedDict[int, Callable[..., Any] | BaseException] = OrderedDict()
+        self.functions: OrderedDict[int, Callable[..., Any] | bytes] = OrderedDict()  # bytes until its first task
         self.running = _Running()
         self.pid = os.getpid()
         self.writing = threading.Lock()  # guards the result pipe: a thread of a task may log while an outcome is being written
@@ -143,15 +151,19 @@ class _Worker:
         boot = next(frames)
         if not self._begin(boot):
             sys.exit(1)
-        self._write(frame(Kind.READY))
         self.words[Page.PHASE] = IDLE
+        self._write(frame(Kind.READY))
+        if failpoints.hit is not None:
+            failpoints.hit("worker.after_ready")
         for arrived in frames:
             if arrived.kind == Kind.CALL:
                 self._call(arrived)
             elif arrived.kind == Kind.DEFINE:
                 self._define(arrived)
             else:
-                self.words[Page.PHASE] = EXIT
+                self.words[Page.PHASE] = Phase.EXIT
+                if failpoints.hit is not None:
+                    failpoints.hit("worker.before_exit")
                 return
 
     def _begin(self, boot: Frame) -> bool:
@@ -183,50 +195,53 @@ class _Worker:
         return True
 
     def _define(self, arrived: Frame) -> None:
-        try:
-            self.functions[arrived.number] = decode_function(arrived.body)
-        except BaseException as error:  # told to each task that needs it
-            self.functions[arrived.number] = error
+        self.functions[arrived.number] = arrived.body  # unpickled in its first task: that may raise, hang, or kill the process
         if len(self.functions) > FUNCTIONS:
             self.functions.popitem(last=False)
 
     def _call(self, arrived: Frame) -> None:
         words, running, body = self.words, self.running, memoryview(arrived.body)
-        number, count, index, box, name_size, context_size = CALL.unpack_from(body)
+        number, count, index, box, name_size, context_size, most = CALL.unpack_from(body)
         place = CALL.size
         running.name = str(body[place : place + name_size], "utf-8")
         place += name_size
-        context = Context()
+        context: Context | Payload = Context()
         if context_size:
-            context = decode_context(Payload(bytes(body[place : place + context_size]), ()))
+            context = Payload(bytes(body[place : place + context_size]), ())
             place += context_size
         buffers = iter(arrived.buffers)
-        fn = self.functions[number]
         self.functions.move_to_end(number)
+        last = arrived.number + (most or count)
         seq = arrived.number
         until = perf_counter_ns() + int(box * 1e9) if box else 0
+        hit = failpoints.hit
         here.running = running
         try:
-            for nth in range(count):
+            while seq < last:
                 size, with_buffers = ITEM.unpack_from(body, place)
                 place += ITEM.size
                 payload = Payload(body[place : place + size], tuple(next(buffers) for _ in range(with_buffers)))  # type: ignore[arg-type]  # pickle reads it as bytes
                 place += size
-                running.index = index + nth if index >= 0 else None
+                running.index = index + seq - arrived.number if index >= 0 else None
                 begin = perf_counter_ns()
                 words[Page.PHASE] = DECODE
                 words[Page.START] = begin
                 words[Page.SEQ] = seq
-                status, sent = self._run(fn, payload, context)
+                status, sent, context = self._run(number, payload, context)
                 del payload
                 now = perf_counter_ns()
                 words[Page.PHASE] = WRITE
                 self._write(frame(Kind.RECORD, seq, RECORD.pack((now - begin) / 1e9) + sent.data, sent.buffers, status))
+                if hit is not None:
+                    hit("worker.after_write")
                 del sent
                 seq += 1
-                if until and now >= until and nth + 1 < count:
-                    self._write(frame(Kind.OVER, seq))
+                if until and now >= until:
                     break
+            if seq < arrived.number + count:
+                if hit is not None:
+                    hit("worker.before_over")
+                self._write(frame(Kind.OVER, seq))
         finally:
             here.running = None
             words[Page.PHASE] = IDLE
@@ -234,13 +249,19 @@ class _Worker:
         if self.most_memory is not None:
             self._look_at_memory(self.most_memory)
 
-    def _run(self, fn: Callable[..., Any] | BaseException, payload: Payload, context: Context) -> tuple[int, Payload]:
-        """Run one task; return the status and what it came to, as bytes."""
-        words = self.words
+    def _run(self, number: int, payload: Payload, context: Context | Payload) -> tuple[int, Payload, Context | Payload]:
+        """Run one task; return the status, what it came to as bytes, and the context for the next one.
+
+        Function and context are unpickled within the first task that needs them: what dies, hangs or raises there is that task's.
+        """
+        words, hit = self.words, failpoints.hit
         try:
             try:
-                if isinstance(fn, BaseException) and not callable(fn):
-                    raise fn
+                fn = self.functions[number]
+                if type(fn) is bytes:
+                    fn = self.functions[number] = decode_function(fn)
+                if type(context) is Payload:
+                    context = decode_context(context)
                 args, kwargs = decode_args(payload)
             except pickle.PicklingError:  # the parent could not pickle them, and has sent that instead
                 raise
@@ -248,18 +269,22 @@ class _Worker:
                 from abreast.core.process_errors import TaskDecodeError
 
                 raise TaskDecodeError(f"{type(error).__name__}: {error}") from error
+            if hit is not None:
+                hit("worker.after_decode")
             words[Page.PHASE] = RUN
-            value = context.copy().run(fn, *args, **(kwargs or {}))
+            value = context.copy().run(fn, *args, **(kwargs or {}))  # type: ignore[union-attr,arg-type]  # both unpickled by now
             del args, kwargs
             if os.getpid() != self.pid:  # a fork that the task has made, and that came back: the other one goes on here
                 os._exit(0)
+            if hit is not None:
+                hit("worker.after_run")
             words[Page.PHASE] = ENCODE
-            return OK, encode_result(value)
+            return OK, encode_result(value), context
         except BaseException as error:  # whatever it is, SystemExit too: the task's outcome
             if os.getpid() != self.pid:
                 os._exit(1)
             words[Page.PHASE] = ENCODE
-            return ERROR, encode_error(error)
+            return ERROR, encode_error(error), context
 
     def _look_at_memory(self, most: int) -> None:
         now = perf_counter_ns()
@@ -286,7 +311,16 @@ class _Worker:
 
     def _write(self, parts: list[Any]) -> None:
         with self.writing:
-            self._write_all(parts)
+            if failpoints.hit is not None:
+                self._write_halves(parts, failpoints.hit)
+            else:
+                self._write_all(parts)
+
+    def _write_halves(self, parts: list[Any], hit: Callable[[str], None]) -> None:
+        whole = b"".join(map(bytes, parts))
+        self._write_all([whole[: len(whole) // 2]])
+        hit("worker.mid_write")
+        self._write_all([whole[len(whole) // 2 :]])
 
     def _write_all(self, parts: list[Any]) -> None:
         try:
@@ -309,15 +343,6 @@ def _flush() -> None:
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(Exception):  # closed, or None, or a task's stand-in: the worker serves on
             stream.flush()
-
-
-def resident_bytes(pid: int) -> int:
-    """Return how much memory a process occupies; 0 if that cannot be told."""
-    try:
-        with open(f"/proc/{pid}/statm", "rb") as file:
-            return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
-    except (OSError, ValueError, IndexError):
-        return 0
 
 
 def _limit_threads(count: int) -> None:
