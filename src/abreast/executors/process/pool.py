@@ -31,6 +31,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, ParamSpec, TypeVar
 from abreast.core.check import callable_or_none, count, count_or_none, function, initargs_tuple, seconds_or_none
 from abreast.core.current import name_of
 from abreast.core.statistics import PoolStatistics
+from abreast.executors.process import logs
 from abreast.executors.process.core import PoolCore, Worker
 from abreast.executors.process.futures import BatchCall, FutureCall, ProcessFuture, body_of, broken
 from abreast.executors.process.launch import dump_signal
@@ -110,7 +111,7 @@ class ProcessPool(concurrent.futures.ProcessPoolExecutor):
         self._functions = Functions()
         self._closed = _program_ends
         self._starting = threading.Lock()  # guards the start of the supervisor
-        core = PoolCore(workers, max_tasks_per_child=self._max_tasks_per_child)
+        core = PoolCore(workers, max_tasks_per_child=self._max_tasks_per_child, max_memory=self._max_memory)
         boot = partial(_boot, self._initializer, self._initargs, self._max_memory, max(1, usable_cores() // workers))
         self._supervisor = supervisor = Supervisor(core, boot, name=self._name)
         self._owner = weakref.ref(self, partial(_let_go, weakref.ref(supervisor)))
@@ -323,11 +324,8 @@ def _told_item(batch: Batch, place: int) -> str:
     return f"{batch.work.name}({', '.join(map(short, item)) if batch.work.star else short(item)})"
 
 
-def _boot(initializer: Any, initargs: tuple[Any, ...], max_memory: int | None, threads: int) -> bytes:
+def _boot(initializer: Any, initargs: tuple[Any, ...], max_memory: int | None, threads: int, capture: bool = False) -> bytes:
     """Return what a worker is told at its start."""
-    import logging
-
-    root = logging.getLogger()
     functions = Functions()
     return pickle.dumps(
         {
@@ -337,7 +335,8 @@ def _boot(initializer: Any, initargs: tuple[Any, ...], max_memory: int | None, t
             "faulthandler": os.environ.get("PYTHONFAULTHANDLER", "1") != "0",
             "dump_signal": dump_signal(),
             "threads": threads,
-            "log_level": root.level if root.handlers else None,
+            "logging": logs.configuration(),
+            "capture": capture,
             "initializer": None if initializer is None else functions.encode(initializer)[1],
             "initargs": b"" if initializer is None else encode_args(initargs, None, "the initializer", in_band=True).data,
         }

@@ -34,11 +34,14 @@ from queue import Empty, SimpleQueue
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from abreast.core import failpoints
 from abreast.executors.process import core as effects
+from abreast.executors.process import logs
 from abreast.executors.process.core import Died, PoolCore, ProtocolError, Worker
 from abreast.executors.process.frames import BadFrame, Kind, Parser, Phase, frame
 from abreast.executors.process.launch import Process, dump_signal
 from abreast.executors.process.memory import oom_kills, resident_bytes
+from abreast.executors.process.output import Output, Printer
 from abreast.executors.process.sending import Encoded, Payload
 from abreast.executors.process.worker import FUNCTIONS, MOST, RECORD
 
@@ -76,7 +79,7 @@ class Record:
 class _Channel:
     """What the supervisor keeps of one worker."""
 
-    __slots__ = ("closed_at", "eof", "functions", "halfway_at", "out", "parser", "process", "worker")
+    __slots__ = ("closed_at", "eof", "functions", "halfway_at", "out", "outputs", "parser", "process", "worker")
 
     def __init__(self, worker: Worker, process: Process) -> None:
         self.worker = worker
@@ -88,6 +91,7 @@ class _Channel:
         self.closed_at = 0.0
         self.halfway_at = 0.0
         """When bytes came last, if they were not the end of a frame."""
+        self.outputs: dict[int, Output] = {}  # by descriptor: what its tasks print, if that is captured
 
 
 class Supervisor:
@@ -111,6 +115,7 @@ class Supervisor:
         self.capped_waits = 0
         self.deliveries = Courier(f"{name}-deliveries")
         self.callbacks = Courier(f"{name}-callbacks")
+        self._printer = Printer(self.callbacks.put)
         self.ended = threading.Event()
         self.processes: dict[int, Process] = {}
         """By pid; replaced as a whole, so that others may read it."""
@@ -242,6 +247,8 @@ class Supervisor:
                 self._read(channel)
             elif what == "task":
                 self._flush(channel)
+            elif what == "output":
+                self._read_output(channel, fd)
             elif event and channel.worker.number in self._channels:
                 self._gone(channel)
         self._take_messages()
@@ -316,6 +323,18 @@ class Supervisor:
             return False
         return True
 
+    def _read_output(self, channel: _Channel, fd: int) -> bool:
+        """Read what a worker's tasks have printed; whether there may be more."""
+        try:
+            data = os.read(fd, 1 << 16)
+        except BlockingIOError:
+            return False
+        if data:
+            channel.outputs[fd].feed(data)
+        else:  # closed, by a task perhaps
+            self._forget(fd)
+        return bool(data)
+
     def _take(self, channel: _Channel, arrived: Any) -> None:
         worker, now = channel.worker, perf_counter()
         kind = arrived.kind
@@ -335,7 +354,7 @@ class Supervisor:
             why = "a worker's initializer raised an exception: " + (why.strip().splitlines() or [""])[-1]
             self._do(self.core.boot_failed(worker, why, now, final=True))
         elif kind == Kind.LOG:
-            self.callbacks.put(_handle_log, arrived.body)
+            self.callbacks.put(logs.handle, arrived.body)
         elif kind == Kind.LEAVE:
             self._do(self.core.retire(worker, now))
 
@@ -378,6 +397,10 @@ class Supervisor:
         self._watch(process.result_fd, "result", channel, _readable)
         if process.pidfd >= 0:
             self._watch(process.pidfd, "pid", channel, select.EPOLLIN)
+        for fd, stream in ((getattr(process, "out_fd", -1), "stdout"), (getattr(process, "err_fd", -1), "stderr")):
+            if fd >= 0:
+                channel.outputs[fd] = Output(self._printer, stream, f"worker {worker.number}")
+                self._watch(fd, "output", channel, _readable)
         self._write(channel, frame(Kind.BOOT, body=self.boot()))
 
     def _later(self, worker: Worker, why: str) -> None:
@@ -482,7 +505,11 @@ class Supervisor:
         self.ended_tasks += 1
         if not isinstance(effect.what, Record) or effect.what.encoded.status:
             self.failed_tasks += 1
+        if failpoints.hit is not None:
+            failpoints.hit("parent.before_resolve")
         getattr(call, "call", call).resolve(effect.place, effect.what)
+        if failpoints.hit is not None:
+            failpoints.hit("parent.after_resolve")
 
     def _over(self, effect: effects.Over) -> None:
         call = effect.call
@@ -533,6 +560,11 @@ class Supervisor:
         while not channel.eof and self._read(channel):  # never wait for the end of the file: a grandchild may hold the pipe
             pass
         process.kill_group()
+        for fd, output in channel.outputs.items():
+            for _ in range(64):  # what the pipe holds; a process that left the group may go on writing for ever
+                if not self._read_output(channel, fd):
+                    break
+            output.end()
         page = process.page.read() if process.page is not None else (0, 0.0, Phase.IDLE)
         status, usage = process.reap()
         hint = self._hints.pop(worker.number, "")
@@ -543,7 +575,7 @@ class Supervisor:
         seq, start, phase = page
         died = Died(status, phase, seq, start, process.stack(), hint)
         del self._channels[worker.number]
-        for fd in (process.result_fd, process.task_fd, process.pidfd):
+        for fd in (process.result_fd, process.task_fd, process.pidfd, *channel.outputs):
             self._forget(fd)
         self.processes = {pid: one for pid, one in self.processes.items() if one is not process}
         process.close()
@@ -641,12 +673,3 @@ class Courier:
             except BaseException:
                 LOGGER.exception("an exception in %s", self.name)
             del job, do, what
-
-
-def _handle_log(body: bytes) -> None:
-    import pickle
-
-    record = logging.makeLogRecord(pickle.loads(body))  # noqa: S301  # of our own worker
-    logger = logging.getLogger(record.name)
-    if logger.isEnabledFor(record.levelno):
-        logger.handle(record)

@@ -24,12 +24,14 @@ import sys
 import threading
 from collections import OrderedDict
 from contextvars import Context
+from functools import partial
 from time import perf_counter_ns
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from abreast.core import failpoints
 from abreast.core.current import Scope, Task, here
 from abreast.executors.process.frames import Kind, Parser, Phase, frame
+from abreast.executors.process.imports import after_import
 from abreast.executors.process.memory import resident_bytes
 from abreast.executors.process.page import Page
 from abreast.executors.process.sending import (
@@ -179,8 +181,10 @@ class _Worker:
             faulthandler.register(told["dump_signal"], file=self.stack_fd, all_threads=True)
         if told["threads"] is not None:
             _limit_threads(told["threads"])
-        if told["log_level"] is not None:
-            _send_logs(self, told["log_level"])
+        if told["capture"]:
+            for stream in (sys.stdout, sys.stderr):
+                stream.reconfigure(line_buffering=True)  # type: ignore[union-attr]  # the interpreter's own
+        after_import("logging", partial(self._install_logs, told["logging"]))
         if told["initializer"] is None:
             return True
         try:
@@ -286,6 +290,15 @@ class _Worker:
             words[Page.PHASE] = ENCODE
             return ERROR, encode_error(error), context
 
+    def _install_logs(self, configuration: dict[str, Any]) -> None:
+        from abreast.executors.process import logs
+
+        logs.install(configuration, self._send_log)
+
+    def _send_log(self, body: bytes) -> None:
+        if os.getpid() == self.pid:  # not of a fork that a task has made
+            self._write(frame(Kind.LOG, body=body))
+
     def _look_at_memory(self, most: int) -> None:
         now = perf_counter_ns()
         if now - self.looked_at_memory > LOOK_AT_MEMORY:
@@ -349,29 +362,3 @@ def _limit_threads(count: int) -> None:
     """Have the libraries that compute with threads of their own use no more than this worker's share of the cores."""
     for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "BLIS_NUM_THREADS", "NUMEXPR_NUM_THREADS"):
         os.environ.setdefault(name, str(count))
-
-
-def _send_logs(worker: _Worker, level: int) -> None:
-    import logging
-
-    class Handler(logging.Handler):
-        """Sends records to the parent, whose handlers get them."""
-
-        def emit(self, record: logging.LogRecord) -> None:
-            if os.getpid() != worker.pid:
-                return
-            told = dict(record.__dict__, msg=record.getMessage(), args=None)
-            if record.exc_info:
-                told["exc_text"] = record.exc_text or logging.Formatter().formatException(record.exc_info)
-                told["exc_info"] = None
-            try:
-                data = pickle.dumps(told)
-            except Exception:  # something that the user has attached
-                data = pickle.dumps(
-                    {name: value for name, value in told.items() if isinstance(value, (str, int, float, type(None)))}
-                )
-            worker._write(frame(Kind.LOG, body=data))
-
-    root = logging.getLogger()
-    root.setLevel(level)
-    root.addHandler(Handler())
