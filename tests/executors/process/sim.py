@@ -28,8 +28,8 @@ from abreast.executors.process import core as real_core
 from abreast.executors.process.frames import BadFrame, Kind, Parser, frame
 from abreast.executors.process.page import Page
 
-BOOT, IDLE, DECODE, RUN, ENCODE, WRITE, EXIT = range(7)
-AT_WORK = (DECODE, RUN, ENCODE)
+BOOT, IDLE, DECODE, RUN, ENCODE, WRITE, EXIT, LOAD = range(8)
+AT_WORK = (DECODE, RUN, ENCODE, LOAD)
 INF = math.inf
 EPS = 1e-6  # seconds: the page counts in nanoseconds, the clock in floats
 CALL = struct.Struct("<QIf")
@@ -246,7 +246,8 @@ class SimWorker:
         until = sim.now + box if box else 0.0
         for place, task in enumerate(call.tasks):
             begin = sim.now
-            words[2] = DECODE
+            loads = random.random() < sim.draw.loads
+            words[2] = LOAD if loads else DECODE
             yield 0
             words[4] = int(begin * 1e9)
             yield 0
@@ -257,6 +258,11 @@ class SimWorker:
                 raise Wrong(f"{call} place {place} runs twice")
             call.begun.add(place)
             sim.note(self, "begins", call, "place", place, "as", seq)
+            if loads:
+                yield sim.boot_seconds()
+                words[4] = int(sim.now * 1e9)
+                yield 0
+                words[2] = DECODE
             yield task.decode
             if task.dies == DECODE:
                 raise Died(task.status)
@@ -383,6 +389,7 @@ class Draw:
         self.scribbling = some(0.08, 0.3)
         self.poison = some(0.1, 0.2)  # calls that kill who reads them
         self.closing = some(0.06, 0.2)
+        self.loads = some(0.3, 0.5)  # tasks that have to unpickle their function
         self.endless = some(0.3, 0.3)
         self.kills = some(0.5, 0.03)  # faults, in a step
         self.stops = some(0.25, 0.03)

@@ -89,7 +89,7 @@ class Limits(NamedTuple):
     """Numbers that the simulator draws at random, absurd ones too. Seconds.
 
     Attributes:
-        boot: for a worker to be ready.
+        boot: for a worker to be ready, and to unpickle a function.
         second_look: between the two looks at a task over its limit.
         dump: to write down the stack.
         stop: for a stopped process to stand still.
@@ -446,7 +446,7 @@ class PoolCore:
     def stopped(self, worker: Worker, seq: int, phase: int, now: float) -> list[Effect]:
         """The worker stands still (or cannot); its page shows this."""
         if worker.state == Worker.READY and worker.ending == Worker.STOPPED:
-            if seq == worker.over_limit and phase in (Phase.DECODE, Phase.RUN, Phase.ENCODE):
+            if seq == worker.over_limit and phase in Phase.AT_WORK:
                 self._kill(worker, now)
             else:
                 self._let_go_on(worker, now)
@@ -667,7 +667,8 @@ class PoolCore:
         if sent is None or sent.call.limit is None:
             self._let_go_on(worker, now)
             return
-        due = start + sent.call.limit
+        # To unpickle the function may be to import half a dozen libraries, which is not the task's time.
+        due = start + (sent.call.limit if phase != Phase.LOAD else max(sent.call.limit, self.limits.boot))
         if not running or now < due:
             self._let_go_on(worker, now)
             worker.due = max(due if running else now + sent.call.limit, now + self.limits.second_look)
@@ -845,7 +846,7 @@ def _again(call: Any) -> _Again:
 
 def _is_at(sent: Sent, seq: int, phase: int) -> bool:
     """Whether the task with this number is one of the call's whose outcome is due, and is being worked at."""
-    return sent.first + sent.done <= seq < sent.first + sent.call.size and phase in (Phase.DECODE, Phase.RUN, Phase.ENCODE)
+    return sent.first + sent.done <= seq < sent.first + sent.call.size and phase in Phase.AT_WORK
 
 
 class ProtocolError(Exception):

@@ -51,7 +51,8 @@ class Kind:
 class Phase:
     """What a worker is at, as its page says."""
 
-    BOOT, IDLE, DECODE, RUN, ENCODE, WRITE, EXIT = range(7)
+    BOOT, IDLE, DECODE, RUN, ENCODE, WRITE, EXIT, LOAD = range(8)
+    AT_WORK = frozenset((LOAD, DECODE, RUN, ENCODE))
     TEXTS = (
         "starting",
         "idle",
@@ -60,6 +61,7 @@ class Phase:
         "while its result was pickled",
         "while its result was sent",
         "while ending",
+        "while its function was unpickled",
     )
 
 

@@ -3,7 +3,7 @@
 ::
 
     w0 magic   w1 number of the worker        the parent, before the start
-    w2 phase                                  the worker: 0 boot 1 idle 2 decode 3 run 4 encode 5 write 6 exit
+    w2 phase                                  the worker: 0 boot 1 idle 2 decode 3 run 4 encode 5 write 6 exit 7 load
     w3 seq     the number of its task         the worker; growing over its life; 0 before the first
     w4 start   nanoseconds, perf_counter      the worker, written BEFORE seq
 

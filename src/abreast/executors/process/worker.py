@@ -228,7 +228,7 @@ class _Worker:
                 place += size
                 running.index = index + seq - arrived.number if index >= 0 else None
                 begin = perf_counter_ns()
-                words[Page.PHASE] = DECODE
+                words[Page.PHASE] = DECODE if type(self.functions[number]) is not bytes else Phase.LOAD
                 words[Page.START] = begin
                 words[Page.SEQ] = seq
                 status, sent, context = self._run(number, payload, context)
@@ -264,6 +264,10 @@ class _Worker:
                 fn = self.functions[number]
                 if type(fn) is bytes:
                     fn = self.functions[number] = decode_function(fn)
+                    words[Page.START] = (
+                        perf_counter_ns()
+                    )  # of the task's own time; before the phase, so that it is never too early
+                    words[Page.PHASE] = DECODE
                 if type(context) is Payload:
                     context = decode_context(context)
                 args, kwargs = decode_args(payload)
