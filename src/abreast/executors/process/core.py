@@ -339,6 +339,8 @@ class PoolCore:
         self._deaths_in_a_row = 0
         self._idle_deaths: deque[float] = deque(maxlen=5)
         self._spawn_from = 0.0
+        self._full = False
+        """Whether, when it was last looked at, no worker could take a call and none could be started."""
         self._effects: list[Effect] = []
 
     # ---- events
@@ -348,7 +350,13 @@ class PoolCore:
             self._effects.append(Over(call, 0, self.broken))
         else:
             self.pending.append(call)
-            self._dispatch(now)
+            if not self._full or not len(self.pending) % 16:  # now and then: the more wait, the more is sent ahead
+                self._dispatch(now)
+        return self._take_effects()
+
+    def dispatch(self, now: float) -> list[Effect]:
+        """Send what can be sent: after outcomes that have been told of with ``dispatch=False``, several at a time."""
+        self._dispatch(now)
         return self._take_effects()
 
     def cancel(self, call: Call) -> bool:
@@ -503,6 +511,10 @@ class PoolCore:
         self._break(why, now)
         return self._take_effects()
 
+    def is_busy(self) -> bool:
+        """Whether a worker has something to do."""
+        return any(worker.calls for worker in self.workers.values())
+
     def is_over(self) -> bool:
         """Whether nothing is left to do, nor to come."""
         return self.closed and not self.pending and not self.workers
@@ -521,6 +533,7 @@ class PoolCore:
                 continue
             self._send(worker, call, now)
         self._spawn(now)
+        self._full = bool(self.pending) and self._room() <= 0 and not self._starting()
         if self.closed and not self.pending:
             for worker in list(self.workers.values()):
                 self._retire_if_idle(worker, now)
@@ -544,9 +557,11 @@ class PoolCore:
 
     def _is_room_for_more(self, now: float) -> bool:
         """Whether a worker is starting, or may be started, that will have nothing to do: then nothing waits behind another call."""
-        starting = sum(worker.state == Worker.STARTING for worker in self.workers.values())
         room = self._room() if self._spawn_from <= now else 0
-        return len(self.pending) <= starting + room
+        return len(self.pending) <= self._starting() + room
+
+    def _starting(self) -> int:
+        return sum(worker.state == Worker.STARTING for worker in self.workers.values())
 
     def _live(self) -> int:
         """Return how many workers may be given calls, now or when they have started."""

@@ -29,7 +29,7 @@ import os
 import select
 import signal
 import threading
-from collections import OrderedDict, deque
+from collections import OrderedDict
 from queue import Empty, SimpleQueue
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -54,6 +54,8 @@ LOGGER = logging.getLogger("concurrent.futures")
 
 CAP = 5.0
 READ = 1 << 20
+TOGETHER = 1 << 16
+"""Bytes up to which what is to be written is put together first: copying them is cheaper than handing over the pieces."""
 GRACE = 0.1
 """Seconds that a process may take to be gone after its pipe was closed; then it was a task that closed it."""
 HALFWAY = 0.5
@@ -85,7 +87,7 @@ class _Channel:
         self.worker = worker
         self.process = process
         self.parser = Parser(Kind.OF_WORKER)
-        self.out: deque[memoryview] = deque()
+        self.out: list[Any] = []  # bytes and memoryviews of bytes that are to be written
         self.functions: OrderedDict[int, None] = OrderedDict()  # that the worker keeps, as it does
         self.eof = False
         self.closed_at = 0.0
@@ -124,19 +126,49 @@ class Supervisor:
         self._event = -1
         self._hints: dict[int, str] = {}  # by worker's number: why it was killed, if not for a limit
         self._memory_at = 0.0  # when to look at it
+        self._unsent: dict[_Channel, None] = {}  # that have something to be written, at the end of the turn
+        self._suspects: dict[_Channel, None] = {}  # from which perhaps nothing can come any more
+        self._without_pidfd: dict[_Channel, None] = {}
+        self._is_news = False  # outcomes have come: workers may have room
         self._oom_kills: int | None = None
 
     # ---- from any thread
 
     def begin(self) -> None:
-        """Start, if that has not been done."""
+        """Start, if that has not been done.
+
+        All threads start here: at the end of the program 3.12 and later start none any more.
+
+        Raises:
+            BrokenProcessPool: a thread cannot be started.
+        """
         if not self.is_started:
             self._epoll = select.epoll()
             self._event = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
             self._epoll.register(self._event, select.EPOLLIN)
             self._oom_kills = oom_kills()
-            self.thread.start()
+            try:
+                self.deliveries.start()
+                self.callbacks.start()
+                self.thread.start()
+            except RuntimeError as error:  # the limit of this user, or of the container
+                from concurrent.futures.process import BrokenProcessPool
+
+                self._give_up_start()
+                raise BrokenProcessPool(f"a thread of the pool cannot be started: {error}") from error
             self.is_started = True
+
+    def _give_up_start(self) -> None:
+        self.deliveries.end()
+        self.callbacks.end()
+        self.deliveries.join()
+        self.callbacks.join()
+        self.deliveries, self.callbacks = Courier(self.deliveries.name), Courier(self.callbacks.name)
+        self._printer = Printer(self.callbacks.put)
+        self.thread = threading.Thread(target=self.run, name=self.thread.name, daemon=True)
+        self._epoll.close()
+        os.close(self._event)
+        self._event = -1
 
     def join_all(self) -> None:
         """Wait until everything has ended: workers, this thread, and the callbacks."""
@@ -252,15 +284,25 @@ class Supervisor:
             elif event and channel.worker.number in self._channels:
                 self._gone(channel)
         self._take_messages()
-        self._look_without_pidfd()
+        if self._is_news:
+            self._is_news = False
+            self._do(self.core.dispatch(perf_counter()))
+        self._flush_unsent()
+        if self._without_pidfd:
+            self._look_without_pidfd()
         now = perf_counter()
-        self._look_at_channels(now)
+        if self._suspects:
+            self._look_at_suspects(now)
         if self.core.max_memory is not None and now >= self._memory_at:
             self._memory_at = now + MEMORY
             self._look_at_memory()
-        now = perf_counter()
+            now = perf_counter()
         if self.core.next_tick() <= now:
             self._do(self.core.tick(now))
+        if self._is_news or self._unsent:  # of what has been read meanwhile
+            self._is_news = False
+            self._do(self.core.dispatch(perf_counter()))
+            self._flush_unsent()
 
     def _wait(self) -> list[tuple[int, int]]:
         if not self.inbox.empty():
@@ -269,15 +311,13 @@ class Supervisor:
         try:
             if not self.inbox.empty():
                 return self._epoll.poll(0)
-            left = max(0.0, self.core.next_tick() - perf_counter())
-            limit = min(left, CAP, WITHOUT_PIDFD if self._has_no_pidfd() else CAP)
-            for channel in self._channels.values():
-                if channel.closed_at:
-                    limit = min(limit, GRACE)
-                elif channel.halfway_at:
-                    limit = min(limit, HALFWAY)
-                if channel.worker.calls and self.core.max_memory is not None:
-                    limit = min(limit, MEMORY)
+            limit = min(CAP, max(0.0, self.core.next_tick() - perf_counter()))
+            if self._without_pidfd:
+                limit = min(limit, WITHOUT_PIDFD)
+            if self._suspects:
+                limit = min(limit, GRACE)
+            if self.core.max_memory is not None and self.core.is_busy():
+                limit = min(limit, MEMORY)
             events = self._epoll.poll(limit)
             if not events and limit == CAP and not self.inbox.empty():
                 self.capped_waits += 1
@@ -316,7 +356,12 @@ class Supervisor:
                 for arrived in frames:
                     self._take(channel, arrived)
         except BlockingIOError:
-            channel.halfway_at = 0.0 if parser.is_between_frames else perf_counter()
+            if not parser.is_between_frames:
+                channel.halfway_at = perf_counter()
+                self._suspects[channel] = None
+            elif channel.halfway_at:
+                channel.halfway_at = 0.0
+                self._suspects.pop(channel, None)
             return False
         except (BadFrame, ProtocolError) as error:
             self._distrust(channel, str(error))
@@ -343,7 +388,8 @@ class Supervisor:
                 raise BadFrame("an outcome without its opening")
             (seconds,) = RECORD.unpack_from(arrived.body)
             encoded = Encoded(arrived.flags, Payload(memoryview(arrived.body)[RECORD.size :], arrived.buffers))  # type: ignore[arg-type]  # pickle reads it as bytes
-            self._do(self.core.record(worker, arrived.number, Record(encoded, seconds), seconds, now))
+            self._is_news = True
+            self._do(self.core.record(worker, arrived.number, Record(encoded, seconds), seconds, now, dispatch=False))
         elif kind == Kind.OVER:
             self._do(self.core.over(worker, arrived.number, now))
         elif kind == Kind.READY:
@@ -363,6 +409,7 @@ class Supervisor:
         channel.eof = True
         self._forget(channel.process.result_fd)
         channel.closed_at = perf_counter()  # it has GRACE to be gone
+        self._suspects[channel] = None
 
     def _distrust(self, channel: _Channel, why: str) -> None:
         LOGGER.error("a worker sent what it must not: %s; it is killed", why)
@@ -371,6 +418,7 @@ class Supervisor:
     def _lose(self, channel: _Channel, why: str) -> None:
         """Nothing more can be read of this worker."""
         channel.closed_at = channel.halfway_at = 0.0
+        self._suspects.pop(channel, None)
         self._hints.setdefault(channel.worker.number, why)
         if not channel.eof:
             channel.eof = True
@@ -397,6 +445,8 @@ class Supervisor:
         self._watch(process.result_fd, "result", channel, _readable)
         if process.pidfd >= 0:
             self._watch(process.pidfd, "pid", channel, select.EPOLLIN)
+        else:
+            self._without_pidfd[channel] = None
         for fd, stream in ((getattr(process, "out_fd", -1), "stdout"), (getattr(process, "err_fd", -1), "stderr")):
             if fd >= 0:
                 channel.outputs[fd] = Output(self._printer, stream, f"worker {worker.number}")
@@ -429,42 +479,37 @@ class Supervisor:
         self._write(channel, parts)
 
     def _write(self, channel: _Channel, parts: list[Any]) -> None:
-        if channel.out:
-            channel.out.extend(map(memoryview, parts))
-            return
-        if len(parts) == 2 and type(parts[0]) is bytes and type(parts[1]) is bytes:
-            parts = [parts[0] + parts[1]]
-        if len(parts) == 1:
-            data = parts[0]
-            try:
-                count = os.write(channel.process.task_fd, data)
-            except BlockingIOError:
-                count = 0
-            except BrokenPipeError:  # it is gone, which its pidfd will say
-                return
-            if count == len(data):
-                return
-            channel.out.append(memoryview(data)[count:])
-        else:
-            channel.out.extend(map(memoryview, parts))
-        self._flush(channel)
-        if channel.out:
-            self._watch(channel.process.task_fd, "task", channel, _writable)
+        """Have it written at the end of this turn: several calls to one worker are one write."""
+        channel.out += parts
+        self._unsent[channel] = None
 
-    def _flush(self, channel: _Channel) -> None:
-        out = channel.out
+    def _flush_unsent(self) -> None:
+        while self._unsent:
+            channel, _ = self._unsent.popitem()
+            if not self._flush(channel):
+                self._watch(channel.process.task_fd, "task", channel, _writable)
+
+    def _flush(self, channel: _Channel) -> bool:
+        """Write what there is to write, as far as the pipe takes it; whether that was all."""
+        out, fd = channel.out, channel.process.task_fd
+        if len(out) > 1 and sum(map(len, out)) <= TOGETHER:
+            out[:] = [b"".join(out)]
         try:
             while out:
-                count = os.writev(channel.process.task_fd, [*out][:64])
-                while out and count >= len(out[0]):
-                    count -= len(out.popleft())
+                count = os.write(fd, out[0]) if len(out) == 1 else os.writev(fd, out[:64])
+                done = 0
+                while done < len(out) and count >= len(out[done]):
+                    count -= len(out[done])
+                    done += 1
+                del out[:done]
                 if count:
-                    out[0] = out[0][count:]
+                    out[0] = memoryview(out[0])[count:]
         except BlockingIOError:
-            return
-        except BrokenPipeError:
+            return False
+        except BrokenPipeError:  # it is gone, which its pidfd will say
             out.clear()
-        self._forget(channel.process.task_fd)
+        self._forget(fd)
+        return True
 
     def _retire(self, effect: effects.Retire) -> None:
         self._write(effect.worker.handle, frame(Kind.RETIRE))
@@ -523,9 +568,9 @@ class Supervisor:
 
     # ---- deaths
 
-    def _look_at_channels(self, now: float) -> None:
+    def _look_at_suspects(self, now: float) -> None:
         """End workers from which nothing more can come: a task has closed their pipe, or has written half a frame into it."""
-        for channel in list(self._channels.values()):
+        for channel in list(self._suspects):
             if channel.closed_at and now - channel.closed_at > GRACE:
                 self._lose(channel, "the task closed the worker's channel")
             elif channel.halfway_at and now - channel.halfway_at > HALFWAY and channel.worker.calls:
@@ -546,13 +591,9 @@ class Supervisor:
                 self._do(self.core.memory(worker, seq, phase, used, perf_counter()))
 
     def _look_without_pidfd(self) -> None:
-        if self._has_no_pidfd():
-            for channel in list(self._channels.values()):
-                if channel.process.pidfd < 0 and channel.process.has_ended():
-                    self._gone(channel)
-
-    def _has_no_pidfd(self) -> bool:
-        return any(channel.process.pidfd < 0 for channel in self._channels.values())
+        for channel in list(self._without_pidfd):
+            if channel.process.has_ended():
+                self._gone(channel)
 
     def _gone(self, channel: _Channel) -> None:
         """A process has ended: drain its pipe, end its group, take its status, and say what is known."""
@@ -575,6 +616,8 @@ class Supervisor:
         seq, start, phase = page
         died = Died(status, phase, seq, start, process.stack(), hint)
         del self._channels[worker.number]
+        for watched in (self._unsent, self._suspects, self._without_pidfd):
+            watched.pop(channel, None)
         for fd in (process.result_fd, process.task_fd, process.pidfd, *channel.outputs):
             self._forget(fd)
         self.processes = {pid: one for pid, one in self.processes.items() if one is not process}
@@ -643,26 +686,27 @@ class Supervisor:
 
 
 class Courier:
-    """A thread that calls what it is given, in order; started with the first. What a call raises is logged."""
+    """A thread that calls what it is given, in order. What a call raises is logged."""
 
     def __init__(self, name: str) -> None:
         self.name = name
         self._queue: SimpleQueue[tuple[Callable[[Any], object], Any] | None] = SimpleQueue()
-        self._thread: threading.Thread | None = None
+        self._thread = threading.Thread(target=self._run, name=self.name, daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
 
     def put(self, do: Callable[[Any], object], what: Any) -> None:
-        """Only from the supervisor's thread."""
+        """Have ``do(what)`` called."""
         self._queue.put((do, what))
-        if self._thread is None:
-            self._thread = threading.Thread(target=self._run, name=self.name, daemon=True)
-            self._thread.start()
 
     def end(self) -> None:
         """End after what has been put."""
         self._queue.put(None)
 
     def join(self) -> None:
-        if self._thread is not None and self._thread is not threading.current_thread():
+        """Wait for the end, if it has begun."""
+        if self._thread.ident is not None and self._thread is not threading.current_thread():
             self._thread.join()
 
     def _run(self) -> None:
