@@ -246,7 +246,7 @@ class SimWorker:
         until = sim.now + box if box else 0.0
         for place, task in enumerate(call.tasks):
             begin = sim.now
-            loads = random.random() < sim.draw.loads
+            loads = sim.random.random() < sim.draw.loads
             words[2] = LOAD if loads else DECODE
             yield 0
             words[4] = int(begin * 1e9)
@@ -901,8 +901,8 @@ class Sim:
             return  # it is not known to stand still: the core looks when its time has come
         self._read(one)
         if one in self.present:
-            seq, _, phase = one.page.read()
-            self.do(self.core.stopped(effect.worker, seq, phase, self.now))
+            seq, start, phase = one.page.read()
+            self.do(self.core.stopped(effect.worker, seq, start, phase, self.now))
 
     def _continue(self, effect):
         one = self._one(effect.worker)
@@ -1041,7 +1041,7 @@ class Sim:
         insist(busy <= core.max_workers, busy, "workers have calls")
         if self.boot_failures > self.boot_failures_seen:
             too_often = self.boot_failures >= self.module.BOOT_TIMES and not core.closed
-            able = any(worker.state == Worker.READY and worker.left != 0 for worker in core.workers.values())
+            able = any(worker.state == Worker.READY for worker in core.workers.values())
             insist(core.broken or not too_often or able, self.boot_failures, "starts have failed in a row")
         self.boot_failures_seen = self.boot_failures
         for one in self.present:

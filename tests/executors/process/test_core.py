@@ -689,7 +689,7 @@ class TestDeath:
         assert pool.retire(1) == []
         assert pool.lost(1) == []
         assert pool.page(1, 1, 0.0, Phase.RUN) == []
-        assert pool.stopped(1, 1, Phase.RUN) == []
+        assert pool.stopped(1, 1, 100.0, Phase.RUN) == []
         assert pool.dies(1, 1) == []
         assert pool.boot_failed(1, "why") == []
         assert pool.core.workers == {}
@@ -702,19 +702,37 @@ class TestDeath:
 class TestLimits:
     def test_a_task_over_its_limit_is_seen_twice_dumped_stopped_and_killed(self):
         pool = stopped()
-        assert pool.stopped(1, 1, Phase.RUN) == ["kill 1"]
+        assert pool.stopped(1, 1, 100.0, Phase.RUN) == ["kill 1"]
         assert pool.dies(1, 1, start=100.0) == ["a[0] TimedOut", "a over at 1"]
         assert isinstance(pool.what, TimedOut)
         assert pool.what.limit == 10.0
         assert pool.what.after == pytest.approx(10.021)
 
+    def test_to_unpickle_the_function_is_not_the_tasks_time(self):
+        pool = over_limit(boot=60.0)
+        pool.later(0.02)
+        assert pool.stopped(1, 1, 100.0, Phase.LOAD) == ["continue 1"]
+        assert pool.later(10.0) == ["look 1"]
+        assert pool.page(1, 1, 100.0, Phase.LOAD) == []
+        assert pool.later(pool.core.next_tick() - pool.now) == ["look 1"]
+        assert pool.now == 160.0
+        pool.page(1, 1, 100.0, Phase.LOAD)
+        pool.later(0.001)
+        pool.page(1, 1, 100.0, Phase.LOAD)
+        pool.later(0.02)
+        assert pool.stopped(1, 1, 100.0, Phase.LOAD) == ["kill 1"]
+
+    def test_the_task_has_its_time_from_when_its_function_is_there(self):
+        pool = stopped()
+        assert pool.stopped(1, 1, 105.0, Phase.DECODE) == ["continue 1"]
+
     @pytest.mark.parametrize("phase", [Phase.DECODE, Phase.ENCODE])
     def test_decoding_and_encoding_count(self, phase):
-        assert stopped().stopped(1, 1, phase) == ["kill 1"]
+        assert stopped().stopped(1, 1, 100.0, phase) == ["kill 1"]
 
     @pytest.mark.parametrize("phase", [Phase.IDLE, Phase.WRITE])
     def test_what_is_being_written_goes_on(self, phase):
-        assert stopped().stopped(1, 1, phase) == ["continue 1"]
+        assert stopped().stopped(1, 1, 100.0, phase) == ["continue 1"]
 
     def test_a_task_that_ended_in_time_is_not_looked_at_twice(self):
         pool = Pool()
@@ -735,13 +753,13 @@ class TestLimits:
     def test_the_next_task_is_not_killed(self):
         pool = stopped(size=2)
         pool.done(1, 1)
-        assert pool.stopped(1, 2, Phase.RUN) == ["continue 1"]
+        assert pool.stopped(1, 2, 100.0, Phase.RUN) == ["continue 1"]
 
     def test_between_two_stores_the_page_names_a_task_that_has_ended(self):
         # The phase is the next task's already, the number still the old one's: it must not die for that.
         pool = stopped(size=2)
         pool.done(1, 1)
-        assert pool.stopped(1, 1, Phase.DECODE) == ["continue 1"]
+        assert pool.stopped(1, 1, 100.0, Phase.DECODE) == ["continue 1"]
 
     @pytest.mark.parametrize("waits", [True, False])
     def test_a_worker_that_was_suspected_gets_work_again(self, waits):
@@ -750,7 +768,7 @@ class TestLimits:
             assert pool.submit(Call("b")) == []
         assert pool.done(1, 1) == ["a[0] x", "a over at 1"]
         assert pool.later(0.02) == ["stop 1"]
-        assert pool.stopped(1, 1, Phase.IDLE) == (["continue 1", "send 1 b as 2"] if waits else ["continue 1"])
+        assert pool.stopped(1, 1, 100.0, Phase.IDLE) == (["continue 1", "send 1 b as 2"] if waits else ["continue 1"])
         if not waits:
             assert pool.submit(Call("b")) == ["send 1 b as 2"]
 
@@ -759,7 +777,7 @@ class TestLimits:
         pool.done(1, 1)
         assert pool.close() == []
         assert pool.later(0.02) == ["stop 1"]
-        assert pool.stopped(1, 1, Phase.IDLE) == ["continue 1", "retire 1"]
+        assert pool.stopped(1, 1, 100.0, Phase.IDLE) == ["continue 1", "retire 1"]
 
     def test_one_that_never_stands_still_is_killed_after_a_last_look(self):
         pool = stopped()  # and nothing is heard of it
@@ -777,7 +795,7 @@ class TestLimits:
     def test_an_answer_that_comes_after_kill_does_nothing(self):
         pool = stopped()
         assert pool.kill("enough") == ["broken: enough", "a over at 0: enough", "kill 1"]
-        assert pool.stopped(1, 1, Phase.RUN) == []
+        assert pool.stopped(1, 1, 100.0, Phase.RUN) == []
 
     def test_looks_come_after_what_was_decided_before_them(self):
         # A look reads, and what it reads may send calls at once: they must not overtake those that are about to be sent.
@@ -819,7 +837,7 @@ class TestLimits:
 class TestUnkillable:
     def killed(self):
         pool = stopped(size=3)
-        assert pool.stopped(1, 1, Phase.RUN) == ["kill 1"]
+        assert pool.stopped(1, 1, 100.0, Phase.RUN) == ["kill 1"]
         pool.submit(Call("b"))
         return pool
 
@@ -872,7 +890,7 @@ class TestMemory:
         assert pool.memory(1, 2, Phase.RUN, 200) == []
         assert pool.memory(1, 2, Phase.RUN, 201) == ["stop 1"]
         assert pool.memory(1, 2, Phase.RUN, 999) == []
-        assert pool.stopped(1, 2, Phase.RUN) == ["kill 1"]
+        assert pool.stopped(1, 2, 100.0, Phase.RUN) == ["kill 1"]
         assert pool.dies(1, 2)[0] == "a[1] OverMemory"
         assert (pool.what.used, pool.what.limit) == (201, 100)
 
@@ -881,7 +899,7 @@ class TestMemory:
         pool.submit(Call("a", 3))
         pool.ready(1)
         pool.memory(1, 1, Phase.RUN, 201)
-        assert pool.stopped(1, 2, Phase.RUN) == ["continue 1"]
+        assert pool.stopped(1, 2, 100.0, Phase.RUN) == ["continue 1"]
         pool.done(1, 1)
         assert pool.dies(1, 2)[0] == "a[1] Crashed"
 

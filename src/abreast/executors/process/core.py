@@ -451,10 +451,14 @@ class PoolCore:
             self._effects.append(Stop(worker))
         return self._take_effects()
 
-    def stopped(self, worker: Worker, seq: int, phase: int, now: float) -> list[Effect]:
+    def stopped(self, worker: Worker, seq: int, start: float, phase: int, now: float) -> list[Effect]:
         """The worker stands still (or cannot); its page shows this."""
         if worker.state == Worker.READY and worker.ending == Worker.STOPPED:
-            if seq == worker.over_limit and phase in Phase.AT_WORK:
+            if (
+                seq == worker.over_limit
+                and phase in Phase.AT_WORK
+                and (worker.memory or now >= self._due(worker.calls[0], start, phase))
+            ):
                 self._kill(worker, now)
             else:
                 self._let_go_on(worker, now)
@@ -682,8 +686,7 @@ class PoolCore:
         if sent is None or sent.call.limit is None:
             self._let_go_on(worker, now)
             return
-        # To unpickle the function may be to import half a dozen libraries, which is not the task's time.
-        due = start + (sent.call.limit if phase != Phase.LOAD else max(sent.call.limit, self.limits.boot))
+        due = self._due(sent, start, phase)
         if not running or now < due:
             self._let_go_on(worker, now)
             worker.due = max(due if running else now + sent.call.limit, now + self.limits.second_look)
@@ -699,6 +702,11 @@ class PoolCore:
             worker.ending = Worker.DUMPED
             worker.due = now + self.limits.dump
             self._effects.append(DumpStack(worker))
+
+    def _due(self, sent: Sent, start: float, phase: int) -> float:
+        """Return when a task is over its limit. To unpickle the function may be to import half a dozen libraries: not the task's time."""
+        limit = _NEVER if sent.call.limit is None else sent.call.limit
+        return start + (limit if phase != Phase.LOAD else max(limit, self.limits.boot))
 
     def _let_go_on(self, worker: Worker, now: float) -> None:
         if worker.ending == Worker.STOPPED:

@@ -7,8 +7,8 @@
     w3 seq     the number of its task         the worker; growing over its life; 0 before the first
     w4 start   nanoseconds, perf_counter      the worker, written BEFORE seq
 
-From the start on the parent only reads: seq, start, seq, until it is stable. A torn read can only give a later start, hence a later end
-of a task over its limit. A store costs 0.04 us. The clock has one zero for all processes of a host.
+From the start on the parent only reads: seq, start, phase, then seq and start again, until they are stable. A torn read can only give a later start, hence a later end
+of a task over its limit. While a function is unpickled `start` is that of the unpickling; it is stored anew before the phase goes on. A store costs 0.04 us. The clock has one zero for all processes of a host.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ class Page:
         words = self.words
         for _ in range(100):
             seq, start, phase = words[3], words[4], words[2]
-            if words[3] == seq:
+            if words[3] == seq and words[4] == start:
                 break
         return seq, start / 1e9, phase if phase < len(Phase.TEXTS) else 0
 

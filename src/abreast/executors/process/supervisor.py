@@ -534,8 +534,8 @@ class Supervisor:
         self._read(channel)
         page = channel.process.page
         if effect.worker.number in self._channels and page is not None:
-            seq, _, phase = page.read()
-            self._do(self.core.stopped(effect.worker, seq, phase, perf_counter()))
+            seq, start, phase = page.read()
+            self._do(self.core.stopped(effect.worker, seq, start, phase, perf_counter()))
 
     def _continue(self, effect: effects.Continue) -> None:
         effect.worker.handle.process.signal(signal.SIGCONT)
