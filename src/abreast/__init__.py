@@ -3,7 +3,7 @@
 The map of the house; imports go down only (docs/design/README.md has the whole of it)::
 
     L5  cli/                                the command
-    L4  __init__  functions  group  pools   what users import
+    L4  __init__  functions  group  pools  process_pools   what users import
     L3  engine/                             a run over many inputs
     L2  executors/  observe/  report/       the machinery of each kind of worker; progress; views of what was done
     L1  policy/                             pure decisions: batch, window, order
@@ -39,6 +39,7 @@ __all__ = [  # noqa: RUF022  # grouped by what they are for
     "checkpoint",
     # executors
     "ThreadPoolExecutor",
+    "ProcessPoolExecutor",
     "SerialExecutor",
     "Future",
     "PoolStatistics",
@@ -46,6 +47,12 @@ __all__ = [  # noqa: RUF022  # grouped by what they are for
     "AbreastError",
     "DeadlockDetected",
     "TaskTimeout",
+    "TaskError",
+    "TaskPickleError",
+    "TaskDecodeError",
+    "ResultDecodeError",
+    "WorkerCrashed",
+    "MemoryLimitExceeded",
     # the standard library's, so that one import line is enough
     "ALL_COMPLETED",
     "FIRST_COMPLETED",
@@ -75,20 +82,29 @@ if TYPE_CHECKING:
     )
 
     from abreast.core.current import Task, current_task
-    from abreast.core.errors import AbreastError, DeadlockDetected, TaskTimeout
+    from abreast.core.errors import AbreastError, DeadlockDetected, TaskError, TaskTimeout
     from abreast.core.future import Future
     from abreast.core.options import RunOptions, TaskOptions
     from abreast.core.outcome import Outcome, RunSummary
+    from abreast.core.process_errors import (
+        MemoryLimitExceeded,
+        ResultDecodeError,
+        TaskDecodeError,
+        TaskPickleError,
+        WorkerCrashed,
+    )
     from abreast.core.statistics import PoolStatistics
     from abreast.engine.async_results import AsyncResults
     from abreast.engine.results import Results
     from abreast.functions import aimap, amap, imap, map, outcomes  # noqa: A004  # the name everybody knows
     from abreast.group import TaskGroup, checkpoint, sleep
     from abreast.pools import SerialExecutor, ThreadPoolExecutor
+    from abreast.process_pools import ProcessPoolExecutor
 
 # Where each name lives. The one place where a module is named by a string; a test holds it against the imports above.
 _HOMES = {
     "abreast.pools": ("SerialExecutor", "ThreadPoolExecutor"),
+    "abreast.process_pools": ("ProcessPoolExecutor",),
     "abreast.functions": ("aimap", "amap", "imap", "map", "outcomes"),
     "abreast.group": ("TaskGroup", "checkpoint", "sleep"),
     "abreast.engine.results": ("Results",),
@@ -96,7 +112,14 @@ _HOMES = {
     "abreast.core.current": ("Task", "current_task"),
     "abreast.core.options": ("RunOptions", "TaskOptions"),
     "abreast.core.outcome": ("Outcome", "RunSummary"),
-    "abreast.core.errors": ("AbreastError", "DeadlockDetected", "TaskTimeout"),
+    "abreast.core.errors": ("AbreastError", "DeadlockDetected", "TaskError", "TaskTimeout"),
+    "abreast.core.process_errors": (
+        "MemoryLimitExceeded",
+        "ResultDecodeError",
+        "TaskDecodeError",
+        "TaskPickleError",
+        "WorkerCrashed",
+    ),
     "abreast.core.future": ("Future",),
     "abreast.core.statistics": ("PoolStatistics",),
     "concurrent.futures": (

@@ -42,8 +42,10 @@ def map(
 def map(fn: Callable[..., T], /, *iterables: Iterable[Any], **options: Unpack[RunOptions]) -> list[T]:
     """Call `fn` on every input, side by side, and return the list of results, in the order of the inputs.
 
-    By default on threads, which suit functions that wait: network, disk, databases. Each task runs in its own copy of the context
-    (`contextvars`). The run has a pool of its own, which ends with it, unless `executor` is given.
+    By default on threads, which suit functions that wait: network, disk, databases. Functions that compute are quicker with
+    ``kind="process"``: function, inputs and results are pickled then, lambdas and functions of the main script too, without an
+    ``if __name__ == "__main__"``. Each task runs in its own copy of the context (`contextvars`). The run has a pool of its own, which
+    ends with it, unless `executor` is given.
 
     Args:
         fn: called with one input, or with one item of each iterable if there are several; then the shortest ends the run.
@@ -53,8 +55,9 @@ def map(fn: Callable[..., T], /, *iterables: Iterable[Any], **options: Unpack[Ru
 
     Raises:
         TypeError, ValueError: a wrong argument or option, before any input is read.
-        BaseException: what `fn` raised, as soon as it is known, with a note that names the input; nothing else is started then, and
-            what runs is left behind. Use `outcomes` for a run that must go on.
+        BaseException: what `fn` raised, as soon as it is known, with a note that names the input; nothing else is started then; threads
+            that are at work are left behind, processes killed. A process that dies costs its task alone, whose error is
+            `WorkerCrashed`. Use `outcomes` for a run that must go on.
         TimeoutError: the run took longer than `timeout`.
         CancelledError: the group or run that this call is part of was cancelled.
 
@@ -65,6 +68,8 @@ def map(fn: Callable[..., T], /, *iterables: Iterable[Any], **options: Unpack[Ru
     [1, 4, 9]
     >>> abreast.map(pow, [2, 3], [5, 2])
     [32, 9]
+    >>> abreast.map(lambda number: sum(range(number)), [10, 100], kind="process")
+    [45, 4950]
     """
     return collect(make_run(fn, iterables, options, keeps_all=True))
 
@@ -132,7 +137,7 @@ async def amap(
     fn: Callable[..., T], first: Iterable[Any], second: Iterable[Any], /, *more: Iterable[Any], **options: Unpack[RunOptions]
 ) -> list[T]: ...
 async def amap(fn: Callable[..., T], /, *iterables: Iterable[Any], **options: Unpack[RunOptions]) -> list[T]:
-    """As `map`, for async code: the functions run on threads, and the event loop goes on meanwhile.
+    """As `map`, for async code: the functions run on threads, or in processes, and the event loop goes on meanwhile.
 
     Inputs are read in the event loop's thread. Cancelling the coroutine ends the run.
 
@@ -177,7 +182,7 @@ def make_run(
 ) -> Run:
     """Check the arguments, and return a run that has not started."""
     function("fn", fn)
-    no_coroutine_function("fn", fn, "a thread")
+    no_coroutine_function("fn", fn, "a process" if options.get("kind") == "process" else "a thread")
     if not iterables:
         raise TypeError("map() needs at least one iterable of inputs")
     get = check_run_options(options, refused=refused or {}).get

@@ -795,7 +795,7 @@ class TestHelp:
         text = abreast("map", "--help").stdout
         for option in (
             "--json", "-0, --null", "-o, --output", "--force", "--outcomes", "-j, --max-workers, --jobs", "-k, --keep-order / -u, --unordered",
-            "--max-failures", "--timeout", "--task-timeout", "--kind [thread|serial]", "--progress", "--no-progress", "--dry-run",
+            "--max-failures", "--timeout", "--task-timeout", "--kind [thread|process|serial]", "--progress", "--no-progress", "--dry-run",
         ):  # fmt: skip
             assert option in text
         assert "--fast" in abreast("demo", "--help").stdout
@@ -803,7 +803,7 @@ class TestHelp:
 
     def test_every_example_of_map_works(self, here):
         examples = [line.strip() for line in abreast("map", "--help").stdout.splitlines() if "abreast map " in line[:50]][1:]
-        assert len(examples) == 4
+        assert len(examples) == 5
         here.joinpath("names.txt").write_text("names.txt\nm.py\n")
         here.joinpath("urls.txt").write_text("http://a\nhttp://b\n")
         here.joinpath("scraper.py").write_text(
@@ -811,11 +811,14 @@ class TestHelp:
         )
         here.joinpath("orders.jsonl").write_text('{"prices": [1, 2]}\n')
         here.joinpath("shop.py").write_text("def total(order): return sum(order['prices'])\n")
-        sizes, found, pages, totals = (shell(example, status=int("scraper" in example)).stdout for example in examples)
+        here.joinpath("files.txt").write_text("a.png\nb.png\n")
+        here.joinpath("pictures.py").write_text("def shrink(name): return name.removesuffix('.png')\n")
+        sizes, found, pages, names, totals = (shell(example, status=int("scraper" in example)).stdout for example in examples)
         assert sizes == f"15\n{here.joinpath('m.py').stat().st_size}\n"
         assert len(results(found)) >= 2
         assert pages == ""
         assert [sorted(record)[-1] for record in results(here.joinpath("pages.jsonl").read_text())] == ["value", "input"]
+        assert results(names) == ["a", "b"]
         assert totals == "3\n"
 
     def test_no_words_give_the_help(self):

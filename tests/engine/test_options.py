@@ -6,6 +6,7 @@ import asyncio
 import concurrent.futures
 import functools
 import inspect
+import sys
 import threading
 from decimal import Decimal
 from typing import get_args
@@ -71,6 +72,8 @@ class TestWrong:
             ({"mp_context": None}, TypeError, "mp_context=None belongs to a pool"),
             ({"max_tasks_per_child": 1}, TypeError, "max_tasks_per_child=1 belongs to a pool"),
             ({"max_pending": 1}, TypeError, "max_pending=1 belongs to a pool"),
+            ({"max_memory_per_child": 1}, TypeError, "max_memory_per_child=1 belongs to a pool"),
+            ({"capture_output": True}, TypeError, "capture_output=True belongs to a pool"),
             ({"buffersize": True}, TypeError, "buffersize must be an integer or None, not True"),
             ({"buffersize": 2.0}, TypeError, r"buffersize must be an integer or None, not 2\.0 \(float\)"),
             ({"buffersize": "2"}, TypeError, r"buffersize must be an integer or None, not '2' \(str\)"),
@@ -106,9 +109,9 @@ class TestWrong:
             ({"max_workers": True}, TypeError, "max_workers must be an integer or None, not True"),
             ({"max_workers": 1.5}, TypeError, r"max_workers must be an integer or None, not 1\.5"),
             ({"max_workers": 0}, ValueError, "max_workers must be greater than 0, not 0"),
-            ({"kind": "threads"}, ValueError, "kind must be 'thread' or 'serial', not 'threads'"),
-            ({"kind": None}, ValueError, "kind must be 'thread' or 'serial', not None"),
-            ({"kind": ["thread"]}, ValueError, r"kind must be 'thread' or 'serial', not \['thread'\]"),
+            ({"kind": "threads"}, ValueError, "kind must be 'thread', 'process' or 'serial', not 'threads'"),
+            ({"kind": None}, ValueError, "kind must be 'thread', 'process' or 'serial', not None"),
+            ({"kind": ["thread"]}, ValueError, r"kind must be 'thread', 'process' or 'serial', not \['thread'\]"),
             ({"task_timeout": True}, TypeError, "task_timeout must be a number of seconds or None, not True"),
             ({"task_timeout": 0}, ValueError, "task_timeout must be greater than 0 seconds, not 0"),
             ({"kind": "serial", "task_timeout": 2}, ValueError, "task_timeout=2: kind='serial' cannot end a task"),
@@ -116,6 +119,13 @@ class TestWrong:
             ({"executor": "pool"}, TypeError, "executor must be a concurrent.futures.Executor, not 'pool'"),
             ({"executor": SerialExecutor(), "max_workers": 3}, TypeError, "max_workers=3 and executor= exclude each other"),
             ({"executor": SerialExecutor(), "kind": "thread"}, TypeError, "kind='thread' and executor= exclude each other"),
+            ({"executor": SerialExecutor(), "kind": "process"}, TypeError, "kind='process' and executor= exclude each other"),
+            (
+                {"task_timeout": 2, "chunksize": 3},
+                ValueError,
+                "chunksize=3 and task_timeout=2 exclude each other: .*kind='process'",
+            ),
+            ({"kind": "serial", "task_timeout": 2, "chunksize": 3}, ValueError, "exclude each other"),
             ({"executor": SerialExecutor(), "task_timeout": 3}, TypeError, "task_timeout=3 and executor= exclude each other"),
         ],
         ids=str,
@@ -172,6 +182,14 @@ class Asynchronous:
         return x
 
 
+class TestPlatforms:
+    @on_own_pools
+    def test_where_processes_do_not_run_they_are_refused_at_the_call(self, name, monkeypatch):
+        monkeypatch.setattr(sys, "platform", "darwin")
+        with pytest.raises(NotImplementedError, match="kind='process' runs on Linux only so far; kind='thread' runs everywhere"):
+            call(name, square, unread(), kind="process")
+
+
 class TestCoroutineFunctions:
     """A kind that cannot run them refuses them: never a list of coroutine objects."""
 
@@ -193,7 +211,7 @@ class TestCoroutineFunctions:
                 result.close()
 
     @pytest.mark.parametrize("kind", get_args(Kind))
-    def test_by_both_kinds(self, kind):
+    def test_by_every_kind(self, kind):
         with pytest.raises(TypeError, match="coroutine function"):
             abreast.map(coroutine, [1], kind=kind)
 
@@ -222,6 +240,7 @@ class TestRight:
         "options",
         [
             {"kind": "thread", "max_workers": 2, "task_timeout": 60},
+            {"kind": "process", "max_workers": 1, "task_timeout": 60, "chunksize": 3},
             {"kind": "serial", "max_workers": 1},
             {"kind": "serial", "max_workers": None, "task_timeout": None},
             {"executor": None, "max_workers": 3},

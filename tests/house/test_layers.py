@@ -24,11 +24,14 @@ MAY_IMPORT = {
     "engine": {"core", "policy", "executors", "observe", "journal", "report"},
     # what users import
     "functions": {"core", "policy", "executors", "observe", "journal", "report", "engine"},
-    "group": {"core", "executors"},
+    "group_pool": {"core", "executors"},
+    "group_processes": {"core"},
+    "group": {"core", "executors", "group_pool", "group_processes"},
     "pools": {"core", "policy", "executors", "observe", "journal", "report", "engine", "functions"},
-    "__init__": {"core", "engine", "functions", "group", "pools"},
+    "process_pools": {"core", "executors", "pools"},
+    "__init__": {"core", "engine", "functions", "group", "pools", "process_pools"},
     # the command
-    "cli": {"__init__", "core", "observe", "report", "engine", "functions", "group", "pools"},
+    "cli": {"__init__", "core", "observe", "report", "engine", "functions", "group", "pools", "process_pools"},
     "__main__": {"cli"},
 }
 

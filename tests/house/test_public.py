@@ -25,9 +25,19 @@ def test_every_name_is_there_and_nothing_else():
     shown = {name for name in dir(abreast) if not name.startswith("_")} - {"annotations", "TYPE_CHECKING"}
     modules = {name for name in shown if isinstance(getattr(abreast, name), types.ModuleType)}
     assert shown - modules == set(abreast.__all__) - {"__version__"}
-    assert modules <= {"cli", "core", "engine", "executors", "functions", "group", "observe", "policy", "pools", "report"}, (
-        "only the parts of the house that have been imported"
-    )
+    assert modules <= {
+        "cli",
+        "core",
+        "engine",
+        "executors",
+        "functions",
+        "group",
+        "observe",
+        "policy",
+        "pools",
+        "process_pools",
+        "report",
+    }, "only the parts of the house that have been imported"
 
 
 def test_the_three_lists_of_names_agree():
@@ -109,8 +119,12 @@ def test_importing_is_lazy():
         abreast.ThreadPoolExecutor
         print([name for name in ("asyncio", "multiprocessing", "rich", "sqlite3", "html", "dataclasses") if name in sys.modules])
         print("ThreadPoolExecutor" in vars(abreast))
+        abreast.map(abs, [1], kind="thread")
+        print([name for name in sys.modules if name.startswith(("multiprocessing", "abreast.executors.process", "pickle"))])
+        abreast.ProcessPoolExecutor
+        print([name for name in ("asyncio", "rich", "sqlite3", "html", "dataclasses", "cloudpickle") if name in sys.modules])
     """)
-    assert done.stdout.split("\n")[:3] == ["[]", "[]", "True"], done
+    assert done.stdout.split("\n")[:5] == ["[]", "[]", "True", "[]", "[]"], done
 
 
 def test_import_works_where_modules_of_unix_are_missing():
@@ -127,6 +141,25 @@ def test_import_works_where_modules_of_unix_are_missing():
             print(list(executor.map(abs, [-1])), executor._max_workers == min(32, os.cpu_count() + 4))
     """)
     assert done.stdout == "[1] True\n", done
+
+
+def test_processes_say_where_they_run():
+    """Not an error of importing: ``from abreast import *`` works on every platform."""
+    done = run_python("""
+        import sys, abreast
+        for name in ("fcntl", "resource"):
+            sys.modules[name] = None
+        sys.platform = "darwin"
+        for call in (abreast.ProcessPoolExecutor, lambda: abreast.map(abs, [-1], kind="process")):
+            try:
+                call()
+            except NotImplementedError as error:
+                print(error)
+    """)
+    assert done.stdout.splitlines() == [
+        "ProcessPoolExecutor runs on Linux only so far; ThreadPoolExecutor runs everywhere",
+        "kind='process' runs on Linux only so far; kind='thread' runs everywhere",
+    ], done
 
 
 def test_the_version_is_written_once():

@@ -14,6 +14,7 @@ from abreast import (
     Future,
     Outcome,
     PoolStatistics,
+    ProcessPoolExecutor,
     Results,
     RunOptions,
     RunSummary,
@@ -41,7 +42,34 @@ with ThreadPoolExecutor(max_workers=3, thread_name_prefix="fetch", max_pending=1
     executor.submit(fetch, 5)  # type: ignore[arg-type]  # the wrong type of argument is seen
     executor.submit(fetch, "a", timeout=3)  # type: ignore[call-arg]  # an option of submit there is not
 
+with ProcessPoolExecutor(
+    max_workers=3,
+    mp_context="spawn",
+    initializer=print,
+    initargs=("a",),
+    max_tasks_per_child=10,
+    task_timeout=2.5,
+    max_memory_per_child=10**9,
+) as processes:
+    assert_type(processes, ProcessPoolExecutor)
+    computed = processes.submit(fetch, "a", retries=2)
+    assert_type(computed, Future[bytes])
+    assert_type(computed.result(timeout=1), bytes)
+    assert_type(processes.map(fetch, ["a"], timeout=1, chunksize=3), Iterator[bytes])
+    assert_type(processes.map(fetch, ["a"], chunksize="auto", buffersize=3), Iterator[bytes])
+    assert_type(processes.imap(fetch, ["a"], ordered=False), Results[bytes])
+    assert_type(processes.outcomes(fetch, ["a"]), Results[Outcome[bytes]])
+    assert_type(processes.statistics(), PoolStatistics)
+    assert_type(processes.kill_workers(), None)
+    assert_type(processes.terminate_workers(), None)
+    processes.submit(fetch, 5)  # type: ignore[arg-type]
+    processes.submit(fetch, "a", timeout=3)  # type: ignore[call-arg]
+    processes.imap(fetch, ["a"], wokers=1)  # type: ignore[call-arg]
+ProcessPoolExecutor(thread_name_prefix="x")  # type: ignore[call-arg]
+ProcessPoolExecutor("3")  # type: ignore[arg-type]
+
 drop_in: concurrent.futures.ThreadPoolExecutor = executor
+drop_in_processes: concurrent.futures.ProcessPoolExecutor = processes
 any_kind: concurrent.futures.Executor = SerialExecutor()
 standard: concurrent.futures.Future[bytes] = future
 
@@ -57,6 +85,15 @@ except abreast.TaskTimeout as timeout:
     assert_type(timeout.limit, float)
 except abreast.DeadlockDetected as deadlock:
     assert_type(deadlock.chain, tuple[str, ...])
+except abreast.WorkerCrashed as crashed:
+    assert_type(crashed.index, int | None)
+    assert_type(crashed.pid, int)
+    assert_type(crashed.exitcode, int | None)
+    assert_type(crashed.signal, str)
+except abreast.MemoryLimitExceeded as exceeded:
+    assert_type(exceeded.used, int)
+except abreast.TaskPickleError as unpicklable:
+    assert_type(unpicklable.place, str)
 except abreast.AbreastError:
     pass
 
@@ -74,6 +111,9 @@ assert_type(abreast.map(fetch, urls), list[bytes])
 assert_type(abreast.map(fetch, (url for url in urls), max_workers=3, ordered=False, timeout=1.5, chunksize="auto"), list[bytes])
 assert_type(abreast.imap(fetch, urls, buffersize=3, kind="serial"), Results[bytes])
 assert_type(abreast.outcomes(fetch, urls, executor=executor), Results[Outcome[bytes]])
+assert_type(abreast.map(fetch, urls, kind="process", max_workers=2, task_timeout=1.5, chunksize=3), list[bytes])
+assert_type(abreast.imap(fetch, urls, kind="process"), Results[bytes])
+assert_type(abreast.outcomes(fetch, urls, executor=processes), Results[Outcome[bytes]])
 assert_type(abreast.aimap(fetch, urls, progress=True), AsyncResults[bytes])
 assert_type(abreast.map(add, [1], [2], strict=True), list[int])
 assert_type(abreast.map(lambda number: number * 2, [1]), list[int])

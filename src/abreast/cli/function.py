@@ -7,6 +7,7 @@ import difflib
 import importlib
 import inspect
 import os
+import re
 import sys
 import traceback
 from importlib.util import find_spec
@@ -98,18 +99,38 @@ def _kind(value: object) -> str:
 def described(error: BaseException) -> str:
     """Return an error in one line: its class, its text, and the last place of the user's where it was raised."""
     try:
-        text = printable(" ".join(str(error).split()))
+        text = printable(" ".join(str(error).partition(_STACK)[0].split()))
     except Exception:  # its own __str__ fails
         text = ""
     name = type(error).__qualname__
     described = f"{name}: {text}" if text else name
     ours = os.path.dirname(os.path.dirname(__file__)) + os.sep
-    frames = [
-        frame
-        for frame in traceback.extract_tb(error.__traceback__)
-        if not frame.filename.startswith((ours, "<frozen")) and os.path.basename(os.path.dirname(frame.filename)) != "importlib"
+    places = [
+        (file, line)
+        for file, line in _places(error)
+        if not file.startswith((ours, "<")) and os.path.basename(os.path.dirname(file)) != "importlib"
     ]
-    return f"{described} ({os.path.basename(frames[-1].filename)}, line {frames[-1].lineno})" if frames else described
+    return f"{described} ({os.path.basename(places[-1][0])}, line {places[-1][1]})" if places else described
+
+
+_STACK = "; it was here:\n"
+"""What stands in our errors before the stack of a task that was ended, or that has ended its process: that has many lines."""
+_PLACE = re.compile(r'^[ |]*File "(.+?)", line (\d+)', re.MULTILINE)
+
+
+def _places(error: BaseException) -> list[tuple[str, int | None]]:
+    """Return file and line of each frame that an error has gone through, or that its task was in; the last one last."""
+    stack = getattr(error, "stack", None)
+    if isinstance(stack, str) and stack:
+        if "(most recent call first)" in stack:  # faulthandler's, of a process; it shows all threads
+            places = _PLACE.findall(stack.partition("Current thread ")[2].partition("\n\n")[0])[::-1]
+        else:
+            places = _PLACE.findall(stack)
+    elif error.__traceback__ is not None:
+        return [(frame.filename, frame.lineno) for frame in traceback.extract_tb(error.__traceback__)]
+    else:
+        places = _PLACE.findall(getattr(error.__cause__, "tb", ""))  # from another process: its traceback is text
+    return [(file, int(line)) for file, line in places]
 
 
 def name_of_function(spec: str) -> str:

@@ -3,7 +3,10 @@
 ::
 
     FILE ─ reading.Inputs ─▶ outcomes(…) ─▶ lines of JSON ─ output.Output ─▶ -o FILE, standard output
-      main thread, lazily      tasks: the function, and its result made JSON, so that either's error is the task's
+      main thread, lazily      task.Call: the function, and its result made JSON, so that either's error is the task's
+
+While results go to standard output, descriptor 1 is standard error (output.py): for what threads print, and for processes, which
+inherit it. Those are started when a task needs one, so after that.
 
 Everything that can be wrong with the command line is found before anything is run; an output that was opened for nothing is gone then.
 """
@@ -11,7 +14,6 @@ Everything that can be wrong with the command line is found before anything is r
 from __future__ import annotations
 
 import contextlib
-import json
 import re
 import reprlib
 import sys
@@ -23,12 +25,12 @@ import click
 from abreast.cli.function import described, load_function, name_of_function
 from abreast.cli.main import can_draw, closed_pipe, ended_by, say
 from abreast.cli.output import NobodyReads, Output, OutputError, open_output
-from abreast.cli.reading import InputError, Inputs, Line, TimeIsUp, open_inputs
+from abreast.cli.reading import InputError, Inputs, TimeIsUp, open_inputs
+from abreast.cli.task import Call, to_json
 from abreast.functions import outcomes
 from abreast.observe.progress import printable
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from typing import TypeAlias
 
     from abreast.core.outcome import Outcome
@@ -52,6 +54,8 @@ Examples
       the same of all Python files below here
   abreast map -j 32 --outcomes -o pages.jsonl scraper:fetch urls.txt
       fetch() of scraper.py, 32 at once; each URL has its value or error
+  abreast map --kind process --task-timeout 60 pictures:shrink files.txt
+      shrink() on all cores; one that takes over a minute is ended
   abreast map --json shop:total orders.jsonl
       total() of shop.py gets each line's object as a dict
 
@@ -90,7 +94,7 @@ class _Seconds(click.FloatRange):
     "--jobs",
     metavar="N",
     type=click.IntRange(min=1),
-    help="Tasks at once; by default cores + 4, at most 32.",
+    help="Tasks at once; by default cores + 4, at most 32; as many processes as cores.",
 )
 @click.option(
     "-k/-u",
@@ -103,7 +107,11 @@ class _Seconds(click.FloatRange):
 @click.option("--timeout", metavar="SECONDS", type=_Seconds(), help="End the run after so long.")
 @click.option("--task-timeout", metavar="SECONDS", type=_Seconds(), help="A task that runs longer has failed.")
 @click.option(
-    "--kind", type=click.Choice(["thread", "serial"]), default="thread", help="What the tasks run on.", show_default=True
+    "--kind",
+    type=click.Choice(["thread", "process", "serial"]),
+    default="thread",
+    help="What the tasks run on: threads suit what waits, processes what computes; serial is one by one.",
+    show_default=True,
 )
 @click.option(
     "--progress/--no-progress",
@@ -138,7 +146,7 @@ def command(
     as one line of JSON, in the order of the inputs. A failed task is told on standard error, has no line, and the run goes on.
 
     MODULE is looked for in the current directory first. What the function prints goes to standard error while results go to
-    standard output.
+    standard output. With --kind process, a process that dies costs the line that it was at, and no other.
     """
     separator = b"\0" if null else b"\n"
     with open_inputs(file, as_json=as_json, separator=separator) as inputs, open_output(output, force=force) as out:
@@ -150,8 +158,8 @@ def command(
             options["task_timeout"] = task_timeout
         bar = _Bar(progress, out)
         try:
-            results = outcomes(_Call(fn), inputs, name=name_of_function(function), progress=bar.progress, **options)
-        except (TypeError, ValueError) as error:  # options that the library refuses together
+            results = outcomes(Call(fn), inputs, name=name_of_function(function), progress=bar.progress, **options)
+        except (TypeError, ValueError, NotImplementedError) as error:  # options that the library refuses together, or here
             raise click.UsageError(str(error), ctx) from None
         if timeout is not None:
             inputs.deadline = monotonic() + timeout
@@ -296,9 +304,9 @@ def _record(outcome: Task) -> str:
         what = f'"value": {outcome.result()}'
     else:
         assert outcome.error is not None
-        what = f'"error": {_json(described(outcome.error))}'
+        what = f'"error": {to_json(described(outcome.error))}'
     line = outcome.input
-    given = _json(line.value) if line.source is None else line.source.strip().replace("\n", " ").replace("\r", " ")
+    given = to_json(line.value) if line.source is None else line.source.strip().replace("\n", " ").replace("\r", " ")
     return f'{{"index": {outcome.index}, "input": {given}, {what}, "attempts": {outcome.attempts}, "duration": {outcome.duration:.6f}}}'
 
 
@@ -330,28 +338,6 @@ def _short(value: object) -> str:
 
 def _cut(text: str) -> str:
     return text if len(text) <= LONGEST else f"{text[:LONGEST]}… ({len(text):,} characters)"
-
-
-class _Call:
-    """The task: the function on a line's value, and its result as JSON."""
-
-    def __init__(self, fn: Callable[[Any], Any]) -> None:
-        self.fn = fn
-
-    def __call__(self, line: Line) -> str:
-        value = self.fn(line.value)
-        try:
-            return _json(value)
-        except RecursionError:
-            raise TypeError("the result is not JSON: it is nested too deep") from None
-        except (TypeError, ValueError) as error:
-            # `from None`: where json gave up is of no use to anybody
-            raise TypeError(f"the result is not JSON: {error}") from None
-
-
-def _json(value: object) -> str:
-    """Return a value as JSON in one line; NaN and infinities are not JSON."""
-    return json.dumps(value, ensure_ascii=False, allow_nan=False)
 
 
 def _encoded(line: str) -> bytes:

@@ -14,9 +14,10 @@ import select
 import stat
 import sys
 from time import monotonic
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING
 
 from abreast.cli.errors import Refused
+from abreast.cli.task import Line
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -40,15 +41,6 @@ class InputError(Exception):
 
 class TimeIsUp(Exception):
     """The time limit of the run was over while a line was waited for."""
-
-
-class Line(NamedTuple):
-    """One input, and where it came from."""
-
-    number: int
-    value: Any
-    source: str | None = None
-    """The line itself, if `value` was made of it as JSON: the function may alter that."""
 
 
 @contextlib.contextmanager

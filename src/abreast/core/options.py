@@ -7,6 +7,7 @@ with the nearest that there is.
 from __future__ import annotations
 
 import concurrent.futures  # noqa: TC003  # whoever looks up the annotations of RunOptions needs it
+import sys
 from reprlib import repr as short
 from typing import TYPE_CHECKING, Any, Literal, TypedDict, get_args
 
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Kind", "RunOptions", "TaskOptions", "check_run_options"]
 
-Kind = Literal["thread", "serial"]
+Kind = Literal["thread", "process", "serial"]
 
 
 class TaskOptions(TypedDict, total=False):
@@ -25,7 +26,8 @@ class TaskOptions(TypedDict, total=False):
 
     Attributes:
         name: what the tasks are called in names of threads, notes and progress; default: the function's name.
-        task_timeout: seconds a task may take from its start, above 0; one over it fails with `TaskTimeout`. None: no limit.
+        task_timeout: seconds a task may take from its start, above 0; one over it fails with `TaskTimeout`. Its thread is left behind,
+            its process is killed. None: no limit.
 
     >>> import abreast
     >>> per_task: abreast.TaskOptions = {"name": "length", "task_timeout": 30}
@@ -41,14 +43,19 @@ class RunOptions(TaskOptions, total=False):
     """The options of `map`, `imap`, `outcomes`, `amap` and `aimap`; those of `TaskOptions` too.
 
     Attributes:
-        kind: ``"thread"`` (default), or ``"serial"``: one after another in the caller's thread, for debugging.
+        kind: ``"thread"`` (default) for functions that wait; ``"process"`` for functions that compute: processes of the run's own, to
+            which function, inputs and results are sent (lambdas and functions of the main script too); or ``"serial"``: one after
+            another in the caller's thread, for debugging.
         executor: any `concurrent.futures.Executor` to run on, which stays open; instead of a pool of the run's own.
-        max_workers: the most workers of the run's own pool, at least 1; never more than inputs. None: 4 more than the usable
-            cores, at most 32.
+        max_workers: the most workers of the run's own pool, at least 1; never more than inputs. None: of threads 4 more than
+            the usable cores, at most 32; of processes the usable cores (affinity and container limit count), and 1 in a task that
+            runs in a process itself.
         ordered: True (default): results in the order of the inputs; False: as they are completed.
         buffersize: how many inputs may be taken ahead of the consumer, at least 1. None: two batches a worker.
         chunksize: how many tasks go to a worker at a time, at least 1; ``"auto"`` (default) finds it by measuring.
-        timeout: seconds the whole run may take, above 0; then `TimeoutError`. None: no limit.
+            With threads, a number and `task_timeout` exclude each other.
+        timeout: seconds the whole run may take, above 0; then `TimeoutError`: threads that are at work are left behind, processes
+            killed. None: no limit.
         strict: True: iterables of different lengths are a ValueError; False (default): the shortest ends the run.
         progress: False (default); True or a label: a bar on terminals and in notebooks, lines elsewhere; None: on terminals and in
             notebooks only, after half a second; a tqdm class or object, a rich Progress, or a function that gets the number
@@ -79,7 +86,9 @@ _OF_POOLS = (
     "mp_context",
     "thread_name_prefix",
     "max_tasks_per_child",
+    "max_memory_per_child",
     "max_pending",
+    "capture_output",
 )
 
 
@@ -98,8 +107,8 @@ def check_run_options(options: Mapping[str, Any], *, refused: Mapping[str, str])
     checked = dict(options)
     get = options.get
     if get("kind", "thread") not in get_args(Kind):
-        kinds = " or ".join(repr(kind) for kind in get_args(Kind))
-        raise ValueError(f"kind must be {kinds}, not {short(get('kind'))}")
+        *kinds, last = map(repr, get_args(Kind))
+        raise ValueError(f"kind must be {', '.join(kinds)} or {last}, not {short(get('kind'))}")
     for name in ("max_workers", "buffersize"):
         checked[name] = count_or_none(name, get(name))
     if get("chunksize", "auto") != "auto":
@@ -112,10 +121,10 @@ def check_run_options(options: Mapping[str, Any], *, refused: Mapping[str, str])
         if not isinstance(get(name, False), bool):
             raise TypeError(f"{name} must be True or False, not {short(get(name))}")
     text_or_none("name", get("name"))
-    if checked["task_timeout"] is not None and isinstance(get("chunksize", "auto"), int):
+    if checked["task_timeout"] is not None and isinstance(checked.get("chunksize"), int) and get("kind") != "process":
         raise ValueError(
             f"chunksize={get('chunksize')!r} and task_timeout={get('task_timeout')!r} exclude each other: "
-            "a limit counts from a task's start, so tasks with a limit go to a worker one by one"
+            "a limit counts from a task's start, so tasks with a limit go to a thread one by one; kind='process' can do both"
         )
     _check_executor(options, checked)
     return checked
@@ -129,6 +138,8 @@ def _check_executor(options: Mapping[str, Any], checked: Mapping[str, Any]) -> N
                 raise ValueError(f"task_timeout={options['task_timeout']!r}: kind='serial' cannot end a task, it runs it itself")
             if (checked["max_workers"] or 1) > 1:
                 raise ValueError(f"max_workers={options['max_workers']!r}: kind='serial' runs one task after another")
+        elif options.get("kind") == "process" and sys.platform != "linux":
+            raise NotImplementedError("kind='process' runs on Linux only so far; kind='thread' runs everywhere")
         return
     if isinstance(executor, type) or not callable(getattr(executor, "submit", None)):
         raise TypeError(f"executor must be a concurrent.futures.Executor, not {short(executor)} ({type(executor).__name__})")

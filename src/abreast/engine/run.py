@@ -59,7 +59,7 @@ from abreast.policy.order import InOrder
 from abreast.policy.window import batch_limit, items_to_read, wakes_reader
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from concurrent.futures import Future
     from contextvars import Context
 
@@ -328,7 +328,8 @@ class Run:
         if self._stopped:
             return []
         if self._deadline is not None and monotonic() >= self._deadline:
-            return self._expire()
+            results = self._expire()
+            return results if self._workers.encodes is None else self._decoded(results)
         return None
 
     def taken(self, count: int) -> None:
@@ -743,6 +744,8 @@ class Run:
             except KeyboardInterrupt:
                 raise
             except BaseException as error:
+                if type(result) is encoded and result.origin is not None:
+                    self._note(error, *result.origin)
                 self._undecodable = error
                 del results[place:]
                 if not results:
@@ -945,9 +948,10 @@ class Run:
                 f"the run of {self.name} took longer than its timeout of {self._timeout:g} s: {tasks:,} tasks had ended"
             )
         self._expired = True
-        self._cancel(self._cancel_rest())
+        handles = self._cancel_rest()
+        self._cancel(handles)
         self.scope.cancel()
-        self._workers.end(abandon=True)
+        self._workers.end(abandon=True, handles=handles)
         return self._collect() or self._rest_after_timeout()
 
     @_locked
@@ -963,7 +967,8 @@ class Run:
             start = batch.start + batch.taken
             piece = self._extract(batch, done)
             rest = self._cancelled_outcomes(_Stretch(batch.start + done, batch.items, done, None), why)
-            if batch.began and rest:  # the first of them was running
+            is_running = batch.handle is not None and batch.handle.running() if batch.remote else batch.began
+            if is_running and rest:  # the first of them was running
                 rest[0].attempts, rest[0].worker = 1, batch.worker
             pieces.append((start, piece + rest))
         self._running.clear()
@@ -989,12 +994,13 @@ class Run:
         """End the run at once: cancel what waits, leave behind what runs. May be called from any thread, more than once."""
         if self.over:
             return
-        self._stop()
-        self._close(abandon=True)
+        self._close(abandon=True, handles=self._stop())
 
-    def _stop(self) -> None:
-        self._cancel(self._stop_all())
+    def _stop(self) -> list[Future[Any]]:
+        handles = self._stop_all()
+        self._cancel(handles)
         self.scope.cancel()
+        return handles
 
     @_locked
     def _stop_all(self) -> list[Future[Any]]:
@@ -1013,7 +1019,7 @@ class Run:
         first, self.over = not self.over, True
         return first
 
-    def _close(self, *, abandon: bool) -> None:
+    def _close(self, *, abandon: bool, handles: Sequence[Future[Any]] = ()) -> None:
         if not self._is_first_to_close():
             return
         self._ended = perf_counter()
@@ -1023,7 +1029,7 @@ class Run:
             scope.unwatch(self._cancel_from_outside)
         try:
             if self.started:
-                self._workers.end(abandon=abandon)
+                self._workers.end(abandon=abandon, handles=handles)
         finally:
             if self._progress is not None:
                 self._draw(last=True)

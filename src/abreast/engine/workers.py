@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from abreast.executors.base import has_replaced_submit, is_ours
 from abreast.executors.serial import Serial
 from abreast.executors.threads import ThreadPool, default_threads
 
 if TYPE_CHECKING:
-    from concurrent.futures import Executor
+    from collections.abc import Sequence
+    from concurrent.futures import Executor, Future
 
     from abreast.core.options import Kind
 
@@ -50,13 +51,27 @@ class Workers:
         self.encodes: type[Any] | None = getattr(executor, "encodes", None) if is_ours(executor) else None
 
     def close(self) -> None:
-        """Say that nothing more will be sent: workers end when they find nothing to do. Does not wait."""
-        self.closed = True
-        self.executor.shutdown(wait=False)
+        """Say that nothing more will be sent: workers end when they find nothing to do. Does not wait.
 
-    def end(self, *, abandon: bool) -> None:
-        """End the run's own pool: wait for its workers, or leave behind what still runs."""
+        Processes may die, and what they have not begun is sent again then; so they stay until the run ends.
+        """
+        self.closed = True
+        if self.encodes is None:
+            self.executor.shutdown(wait=False)
+
+    def end(self, *, abandon: bool, handles: Sequence[Future[Any]] = ()) -> None:
+        """End the run's own pool: wait for its workers, or leave behind what still runs.
+
+        Of an executor of the user's, which goes on, end what runs of this run in processes; its threads cannot be ended.
+
+        Args:
+            abandon: whether the run is given up.
+            handles: of the batches that were with the workers then.
+        """
         if not self.own:
+            if abandon and self.encodes is not None:
+                for handle in handles:
+                    handle.abandon()  # type: ignore[attr-defined]  # those of processes have it
             return
         if abandon and isinstance(self.executor, ThreadPool):
             self.executor._crew.abandon()
@@ -66,13 +81,11 @@ class Workers:
             self.executor.shutdown(wait=True)
 
 
-def open_pool(
-    kind: Kind | Literal["process"], max_workers: int | None, *, name: str, inputs: int | None, task_timeout: float | None
-) -> Workers:
+def open_pool(kind: Kind, max_workers: int | None, *, name: str, inputs: int | None, task_timeout: float | None) -> Workers:
     """Return a pool for one run: never more workers than inputs."""
     if kind == "serial":
         return Workers(Serial(), 1, own=True)
-    if kind == "process":  # an option of runs once all of it is there
+    if kind == "process":
         return _open_processes(max_workers, name=name, inputs=inputs, task_timeout=task_timeout)
     count = default_threads() if max_workers is None else max_workers
     if inputs is not None:

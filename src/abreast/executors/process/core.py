@@ -3,11 +3,11 @@
 Events go in, effects come out, in the order they are to be done. The supervisor (supervisor.py) feeds it from pipes, pids and its
 inbox; a seeded simulator in the tests feeds it from a random number, so the very code that runs in production is tested::
 
-    submit  cancel  ready  record  over  exited  boot_failed  lost  page  stopped  memory  tick  close  kill
+    submit  cancel  ready  record  over  exited  boot_failed  lost  page  stopped  memory  halt  abandon  tick  close  kill
         └──────────────────────────────┬──────────────────────────────────────────────┘
                                    PoolCore
         ┌──────────────────────────────┴──────────────────────────────────────────────┐
-    Spawn  Send  Retire  Look  DumpStack  Stop  Continue  Kill  Resolve  Over  Broken  Warn
+    Spawn  Send  Halt  Retire  Look  DumpStack  Stop  Continue  Kill  Resolve  Over  Broken  Warn
 
 A task's place, at any moment exactly one of
     pending (in the deque), with a worker (in the `Sent` of its call), or out (resolved, or handed back by `Over`).
@@ -63,6 +63,7 @@ __all__ = [
     "Crashed",
     "Died",
     "DumpStack",
+    "Halt",
     "Kill",
     "Limits",
     "Look",
@@ -181,6 +182,13 @@ class Send(NamedTuple):
     most: int = 0
 
 
+class Halt(NamedTuple):
+    """Have it start no further task of the call that it is at."""
+
+    worker: Worker
+    first: int
+
+
 class Retire(NamedTuple):
     """Tell it to end when it has done what it has."""
 
@@ -246,17 +254,18 @@ class Warn(NamedTuple):
 
 
 if TYPE_CHECKING:
-    Effect: TypeAlias = Spawn | Send | Retire | Look | DumpStack | Stop | Continue | Kill | Resolve | Over | Broken | Warn
+    Effect: TypeAlias = Spawn | Send | Halt | Retire | Look | DumpStack | Stop | Continue | Kill | Resolve | Over | Broken | Warn
 
 
 class Sent:
     """A call that is with a worker."""
 
-    __slots__ = ("call", "done", "first")
+    __slots__ = ("call", "done", "first", "halted")
 
     def __init__(self, call: Any, first: int) -> None:
         self.call = call
         self.first = first
+        self.halted = False
         self.done = 0
         """Tasks whose outcome has come."""
 
@@ -269,7 +278,7 @@ class Worker:
     SUSPECTED, DUMPED, STOPPED, KILLED = range(1, 5)
 
     __slots__ = (
-        "busy_since", "calls", "due", "ending", "handle", "last", "left", "memory", "number", "over_limit", "sent", "state", "tasks",
+        "abandoned", "busy_since", "calls", "due", "ending", "handle", "last", "left", "memory", "number", "over_limit", "sent", "state", "tasks",
     )  # fmt: skip
 
     def __init__(self, number: int, left: int | None, due: float) -> None:
@@ -290,6 +299,8 @@ class Worker:
         """The number of the task that is looked at, or killed, because of its limit, or of the memory."""
         self.memory = 0
         """Bytes that it had taken when it was found to be too many; 0 is not found."""
+        self.abandoned = False
+        """Whether its task is to be ended because nobody wants the outcome."""
         self.busy_since = 0.0
         """When its first call was sent to it, or the last outcome came: so long at least it is at its task."""
         self.handle: Any = None
@@ -329,6 +340,8 @@ class PoolCore:
         self.pending: deque[Any] = deque()
         self.workers: dict[int, Worker] = {}
         self.closed = False
+        self.more_may_come = False
+        """Whether, although closed, somebody who is being told of outcomes may submit more: the workers stay so long."""
         self.broken: str | None = None
         self.killed = False
         self.unkillable = 0
@@ -393,7 +406,9 @@ class PoolCore:
         worker.last = seq
         worker.busy_since = now
         if worker.over_limit == seq:
-            worker.over_limit = worker.memory = 0  # it has ended: the page may still name it while the next one is about to begin
+            # It has ended: the page may still name it while the next one is about to begin.
+            worker.over_limit = worker.memory = 0
+            worker.abandoned = False
         worker.tasks += 1
         self._deaths_in_a_row = 0
         self.mean = seconds if self.mean == _NEVER else max(self.mean + 0.1 * (seconds - self.mean), 0.25 * seconds)
@@ -416,7 +431,7 @@ class PoolCore:
         sent = worker.calls[0]
         if seq != sent.first + sent.done or sent.done == sent.call.size:
             raise ProtocolError(f"worker {worker.number} ended a call at task {seq}, which is not due")
-        self._hand_back(sent.call, sent.done)
+        self._hand_back(sent)
         self._end_of_call(worker, now)
         self._dispatch(now)
         return self._take_effects()
@@ -445,11 +460,40 @@ class PoolCore:
         if self.max_memory is None or used <= 2 * self.max_memory:
             return []
         if worker.state == Worker.READY and not worker.ending and sent is not None and _is_at(sent, seq, phase):
-            worker.over_limit, worker.memory = seq, used
-            worker.ending = Worker.STOPPED
-            worker.due = now + self.limits.stop
-            self._effects.append(Stop(worker))
+            worker.memory = used
+            self._end_task(worker, seq, now)
         return self._take_effects()
+
+    def halt(self, call: Call) -> list[Effect]:
+        """No further task of this call is to be started, wherever it is: nobody wants the outcomes."""
+        for worker in self.workers.values():
+            for sent in worker.calls:
+                if _bare(sent.call) is call and not sent.halted:
+                    sent.halted = True
+                    if sent is worker.calls[0]:
+                        self._effects.append(Halt(worker, sent.first))
+        return self._take_effects()
+
+    def abandon(self, worker: Worker, call: Call, seq: int, phase: int, now: float) -> list[Effect]:
+        """End the task of this call that the worker is at, if its page shows one: nobody wants its outcome."""
+        sent = worker.calls[0] if worker.calls else None
+        if (
+            worker.state == Worker.READY
+            and not worker.ending
+            and sent is not None
+            and _bare(sent.call) is call
+            and _is_at(sent, seq, phase)
+        ):
+            worker.abandoned = True
+            self._end_task(worker, seq, now)
+        return self._take_effects()
+
+    def _end_task(self, worker: Worker, seq: int, now: float) -> None:
+        """Stop it; if it is still at this task when it stands still, it is killed."""
+        worker.over_limit = seq
+        worker.ending = Worker.STOPPED
+        worker.due = now + self.limits.stop
+        self._effects.append(Stop(worker))
 
     def stopped(self, worker: Worker, seq: int, start: float, phase: int, now: float) -> list[Effect]:
         """The worker stands still (or cannot); its page shows this."""
@@ -457,7 +501,7 @@ class PoolCore:
             if (
                 seq == worker.over_limit
                 and phase in Phase.AT_WORK
-                and (worker.memory or now >= self._due(worker.calls[0], start, phase))
+                and (worker.memory or worker.abandoned or now >= self._due(worker.calls[0], start, phase))
             ):
                 self._kill(worker, now)
             else:
@@ -515,13 +559,18 @@ class PoolCore:
         self._break(why, now)
         return self._take_effects()
 
+    def fail(self, why: str, now: float) -> list[Effect]:
+        """End everything: the supervisor itself has failed."""
+        self._break(why, now)
+        return self._take_effects()
+
     def is_busy(self) -> bool:
         """Whether a worker has something to do."""
         return any(worker.calls for worker in self.workers.values())
 
     def is_over(self) -> bool:
         """Whether nothing is left to do, nor to come."""
-        return self.closed and not self.pending and not self.workers
+        return self.closed and not self.pending and not self.workers and not self.more_may_come
 
     # ---- sending
 
@@ -538,7 +587,7 @@ class PoolCore:
             self._send(worker, call, now)
         self._spawn(now)
         self._full = bool(self.pending) and self._room() <= 0 and not self._starting()
-        if self.closed and not self.pending:
+        if self.closed and not self.pending and not self.more_may_come:
             for worker in list(self.workers.values()):
                 self._retire_if_idle(worker, now)
 
@@ -623,6 +672,9 @@ class PoolCore:
         if sent.done == sent.call.size:
             self._effects.append(Over(sent.call, sent.done, None))
         worker.over_limit = worker.memory = 0
+        worker.abandoned = False
+        if worker.calls and worker.calls[0].halted:
+            self._effects.append(Halt(worker, worker.calls[0].first))
         if worker.ending == Worker.SUSPECTED:
             worker.ending = 0
         if not worker.ending:
@@ -645,14 +697,14 @@ class PoolCore:
             self._doom(worker, now)
 
     def _has_no_use(self, _worker: Worker) -> bool:
-        return self.closed and not self.pending
+        return self.closed and not self.pending and not self.more_may_come
 
-    def _hand_back(self, call: Any, place: int) -> None:
-        """Tasks from `place` on have not begun."""
-        if call.resends and place == 0 and self.broken is None:
-            self.pending.appendleft(_again(call))
+    def _hand_back(self, sent: Sent) -> None:
+        """Tasks without an outcome have not begun."""
+        if sent.call.resends and sent.done == 0 and not sent.halted and self.broken is None:
+            self.pending.appendleft(_again(sent.call))
         else:
-            self._effects.append(Over(call, place, self.broken))
+            self._effects.append(Over(sent.call, sent.done, self.broken))
 
     # ---- limits
 
@@ -680,7 +732,7 @@ class PoolCore:
         sent = worker.calls[0] if worker.calls else None
         # A task that has ended, or whose outcome waits for us to read it, is not over its limit.
         running = sent is not None and _is_at(sent, seq, phase)
-        if worker.memory and running and worker.over_limit == seq:
+        if (worker.memory or worker.abandoned) and running and worker.over_limit == seq:
             self._kill(worker, now)
             return
         if sent is None or sent.call.limit is None:
@@ -712,6 +764,7 @@ class PoolCore:
         if worker.ending == Worker.STOPPED:
             self._effects.append(Continue(worker))
         worker.ending = worker.over_limit = worker.memory = 0
+        worker.abandoned = False
         if worker.calls and worker.calls[0].call.limit is not None:
             worker.due = now + worker.calls[0].call.limit
         self._retire_if_idle(worker, now)
@@ -760,7 +813,7 @@ class PoolCore:
             for seq in range(sent.first + sent.done, min(begun + 1, sent.first + sent.call.size)):
                 after = max(0.0, now - died.start) if died.start and seq == begun else 0.0
                 what: Crashed | TimedOut | OverMemory = Crashed(worker, died, after)
-                if worker.ending == Worker.KILLED and worker.over_limit == seq:
+                if worker.ending == Worker.KILLED and worker.over_limit == seq and not worker.abandoned:
                     what = (
                         OverMemory(worker, died, worker.memory, self.max_memory or 0, after)
                         if worker.memory
@@ -774,11 +827,11 @@ class PoolCore:
             if sent.done == sent.call.size:
                 self._effects.append(Over(sent.call, sent.done, None))
             else:
-                self._hand_back(sent.call, sent.done)
+                self._hand_back(sent)
 
     def _note_not_begun(self, sent: Sent, worker: Worker, died: Died) -> None:
         """A worker died with this call at hand and had not begun it: it may have died of reading it, and so would the next one."""
-        call = sent.call.call if isinstance(sent.call, _Again) else sent.call
+        call = _bare(sent.call)
         call.deaths += 1
         if call.deaths >= BEGIN_TIMES:
             call.deaths = 0  # the tasks behind the one that has to pay for it have their own
@@ -861,6 +914,10 @@ class _Again:
 
     def cancel(self) -> None:
         """It cannot be: who waits for it has been told that it runs."""
+
+
+def _bare(call: Any) -> Any:
+    return call.call if isinstance(call, _Again) else call
 
 
 def _again(call: Any) -> _Again:

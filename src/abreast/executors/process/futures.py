@@ -145,6 +145,7 @@ class _Travels:
     __slots__ = ("body", "buffers", "definition", "function", "limit", "size", "what", "worker")
 
     deaths: int
+    fails_fast = False
 
     resends = True
 
@@ -225,11 +226,35 @@ class FutureCall(_Travels):
 
     def over(self, place: int, why: str | None) -> None:
         self.body, self.buffers = b"", ()
-        if why is not None and not place:
-            if self.future.cancelled():
-                self.cancelled()
-            else:
-                self.future._settle(None, broken(why))
+        if place:
+            return
+        if self.future.cancelled():
+            self.cancelled()
+        else:  # halted before it began, if it is not the pool's end
+            self.future._settle(None, CancelledError() if why is None else broken(why))
+
+
+class _Handle(Future[Any]):
+    """What a run has of a batch that it has sent."""
+
+    __slots__ = ("_batch_call",)
+
+    def __init__(self, call: BatchCall) -> None:
+        super().__init__()
+        self._batch_call = call
+
+    def cancel(self) -> bool:
+        """As `Future.cancel`; of a batch that is with a worker, no further task is started."""
+        if super().cancel():
+            return True
+        if not self.done():
+            self._batch_call.supervisor.post(self._batch_call.supervisor.halt, self._batch_call)
+        return False
+
+    def abandon(self) -> None:
+        """End the task that is running, too: its worker is killed, and replaced."""
+        if not self.cancel() and not self.done():
+            self._batch_call.supervisor.post(self._batch_call.supervisor.abandon, self._batch_call)
 
 
 class BatchCall(_Travels):
@@ -238,6 +263,10 @@ class BatchCall(_Travels):
     __slots__ = ("batch", "began", "deliver", "delivered", "handle", "supervisor")
 
     resends = False
+
+    @property
+    def fails_fast(self) -> bool:  # type: ignore[override]  # an attribute there
+        return self.batch.work.fails_fast
 
     def __init__(
         self,
@@ -253,7 +282,7 @@ class BatchCall(_Travels):
         self.batch = batch
         self.deliver = deliver
         self.supervisor = supervisor
-        self.handle: Future[Any] = Future()
+        self.handle: Future[Any] = _Handle(self)
         self.delivered = False
         self.began = 0.0
 
@@ -290,6 +319,7 @@ class BatchCall(_Travels):
             seconds = what.seconds
             if what.encoded.status == OK:
                 value = what.encoded
+                value.origin = batch, place
             else:
                 error = what.encoded
         else:
@@ -310,7 +340,7 @@ class BatchCall(_Travels):
     def _tell(self, lost: BaseException | None) -> None:
         if not self.delivered:
             self.delivered = True
-            self.supervisor.deliveries.put(self._deliver, lost)
+            self.supervisor.deliver(self._deliver, lost)
 
     def _deliver(self, lost: BaseException | None) -> None:
         self.deliver(self.batch, lost)

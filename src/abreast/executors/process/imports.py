@@ -55,4 +55,4 @@ def _follow(loader: object, do: Callable[[], object]) -> None:
         execute(module)
         do()
 
-    loader.exec_module = exec_module  # type: ignore[attr-defined]
+    loader.exec_module = exec_module  # type: ignore[attr-defined]  # shadows the method, of this one loader

@@ -37,6 +37,7 @@ from abreast.executors.process.futures import BatchCall, FutureCall, ProcessFutu
 from abreast.executors.process.launch import dump_signal
 from abreast.executors.process.sending import Encoded, Functions, Payload, encode_args, encode_context
 from abreast.executors.process.supervisor import Supervisor
+from abreast.executors.process.worker import is_worker
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -97,7 +98,9 @@ class ProcessPool(concurrent.futures.ProcessPoolExecutor):
         max_memory_per_child: int | None = None,
         name: str = "",
     ) -> None:
-        workers = usable_cores() if max_workers is None else count("max_workers", max_workers, default=" or None")
+        # Inside a worker the cores are taken: by its siblings.
+        usual = 1 if is_worker() else usable_cores()
+        workers = usual if max_workers is None else count("max_workers", max_workers, default=" or None")
         callable_or_none("initializer", initializer)
         _check_context(mp_context)
         self._max_workers = workers
@@ -158,8 +161,9 @@ class ProcessPool(concurrent.futures.ProcessPoolExecutor):
 
     def submit_call(self, batch: Batch, deliver: Deliver) -> Future[Any]:
         """For runs: have a worker run `batch`, then call ``deliver(batch, …)``; see executors/base.py."""
-        self._check_open()
         supervisor, work = self._supervisor, batch.work
+        if not supervisor.is_delivering_here() or supervisor.core.broken is not None:
+            self._check_open()
         number, definition = self._functions.encode(work.fn)
         items = [_encode_item(item if work.star else (item,), work.name) for item in batch.items]
         context = None if batch.context is None else encode_context(batch.context)

@@ -461,13 +461,15 @@ class Encoded:
     Attributes:
         status: `OK`, a result, or `ERROR`, an exception.
         payload: its bytes.
+        origin: the batch and the place in it of a run's task; None otherwise.
     """
 
-    __slots__ = ("payload", "status")
+    __slots__ = ("origin", "payload", "status")
 
     def __init__(self, status: int, payload: Payload) -> None:
         self.status = status
         self.payload = payload
+        self.origin: tuple[Any, int] | None = None
 
     def decode(self) -> Any:
         """Return the result, or the exception object, its cause the traceback in the worker. To be called until it has succeeded once.

@@ -42,8 +42,9 @@ from abreast.executors.process.frames import BadFrame, Kind, Parser, Phase, fram
 from abreast.executors.process.launch import Process, dump_signal
 from abreast.executors.process.memory import oom_kills, resident_bytes
 from abreast.executors.process.output import Output, Printer
+from abreast.executors.process.page import Page
 from abreast.executors.process.sending import Encoded, Payload
-from abreast.executors.process.worker import FUNCTIONS, MOST, RECORD
+from abreast.executors.process.worker import FAILS_FAST, FUNCTIONS, MOST, RECORD
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -129,6 +130,7 @@ class Supervisor:
         self._unsent: dict[_Channel, None] = {}  # that have something to be written, at the end of the turn
         self._suspects: dict[_Channel, None] = {}  # from which perhaps nothing can come any more
         self._without_pidfd: dict[_Channel, None] = {}
+        self._delivering = 0  # calls of `deliver` whose end is not known
         self._is_news = False  # outcomes have come: workers may have room
         self._oom_kills: int | None = None
 
@@ -245,6 +247,44 @@ class Supervisor:
     def cancel_pending(self, _: Any) -> None:
         for call in list(self.core.pending):
             call.cancel()
+
+    def halt(self, call: Any) -> None:
+        """Start no further task of the call; the running one is told that it is to end, which it may ask for."""
+        self._do(self.core.halt(call))
+
+    def abandon(self, call: Any) -> None:
+        """End the task of the call that is running."""
+        self._do(self.core.halt(call))
+        for channel in list(self._channels.values()):
+            page = channel.process.page
+            if page is not None and any(getattr(sent.call, "call", sent.call) is call for sent in channel.worker.calls):
+                self._read(channel)
+                seq, _, phase = page.read()
+                self._do(self.core.abandon(channel.worker, call, seq, phase, perf_counter()))
+
+    def deliver(self, do: Callable[[Any], object], what: Any) -> None:
+        """Have the deliveries' thread call ``do(what)``, which may submit more, even if the pool has been closed meanwhile."""
+        self._delivering += 1
+        self.core.more_may_come = True
+        self.deliveries.put(self._deliver, (do, what))
+
+    def _deliver(self, job: tuple[Callable[[Any], object], Any]) -> None:
+        do, what = job
+        try:
+            do(what)
+        finally:
+            self.post(self._delivered)
+
+    def _delivered(self, _: Any) -> None:
+        self._delivering -= 1
+        if not self._delivering:
+            self.core.more_may_come = False
+            if self.core.closed:
+                self._do(self.core.close(perf_counter()))
+
+    def is_delivering_here(self) -> bool:
+        """Whether this is the deliveries' thread: what it submits belongs to what was submitted before the pool was closed."""
+        return self.deliveries.is_here()
 
     def close(self, _: Any) -> None:
         self._do(self.core.close(perf_counter()))
@@ -474,7 +514,7 @@ class Supervisor:
         if effect.most:
             packed, place = MOST
             body = body[:place] + packed.pack(effect.most) + body[place + packed.size :]
-        parts += frame(Kind.CALL, effect.first, body, call.buffers)
+        parts += frame(Kind.CALL, effect.first, body, call.buffers, FAILS_FAST if call.fails_fast else 0)
         call.worker = f"process {channel.process.pid}"
         self._write(channel, parts)
 
@@ -510,6 +550,11 @@ class Supervisor:
             out.clear()
         self._forget(fd)
         return True
+
+    def _halt(self, effect: effects.Halt) -> None:
+        page = effect.worker.handle.process.page
+        if page is not None:
+            page.words[Page.HALT] = effect.first
 
     def _retire(self, effect: effects.Retire) -> None:
         self._write(effect.worker.handle, frame(Kind.RETIRE))
@@ -647,7 +692,7 @@ class Supervisor:
 
     def _fail(self, error: BaseException) -> None:
         with contextlib.suppress(Exception):
-            self._do(self.core.kill(f"the supervisor failed: {error!r}", perf_counter()))
+            self._do(self.core.fail(f"the supervisor failed: {error!r}", perf_counter()))
         for channel in list(self._channels.values()):
             with contextlib.suppress(Exception):
                 channel.process.kill()
@@ -672,6 +717,7 @@ class Supervisor:
     _EFFECTS: ClassVar[dict[type, Callable[[Any, Any], None]]] = {
         effects.Spawn: _spawn,
         effects.Send: _send,
+        effects.Halt: _halt,
         effects.Retire: _retire,
         effects.Look: _look,
         effects.DumpStack: _dump_stack,
@@ -695,6 +741,9 @@ class Courier:
 
     def start(self) -> None:
         self._thread.start()
+
+    def is_here(self) -> bool:
+        return self._thread is threading.current_thread()
 
     def put(self, do: Callable[[Any], object], what: Any) -> None:
         """Have ``do(what)`` called."""

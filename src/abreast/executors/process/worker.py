@@ -50,7 +50,7 @@ if TYPE_CHECKING:
 
     from abreast.executors.process.frames import Frame
 
-__all__ = ["CALL", "FUNCTIONS", "ITEM", "MOST", "RECORD", "is_worker", "main"]
+__all__ = ["CALL", "FAILS_FAST", "FUNCTIONS", "ITEM", "MOST", "RECORD", "is_worker", "main"]
 
 CALL = struct.Struct("<QIqdIII")
 """The opening of a CALL's body: function, tasks, index of the first (-1: none), time box in seconds (0: none), bytes of name, of context,
@@ -61,6 +61,8 @@ ITEM = struct.Struct("<IH")
 """Before each item: bytes of its pickle, number of its buffers."""
 RECORD = struct.Struct("<d")
 """The opening of a RECORD's body: seconds that the task took."""
+FAILS_FAST = 1
+"""A CALL's flag: a task's error ends it, the rest is handed back."""
 FUNCTIONS = 64
 """Functions that a worker keeps, the last ones used; the parent counts along, so it knows what to send again."""
 
@@ -122,15 +124,37 @@ class _ParentGone(Exception):
 class _Running:
     """What `current_task` is told about the task that runs."""
 
-    __slots__ = ("index", "name", "scope")
+    __slots__ = ("first", "index", "name", "scope", "words")
 
-    def __init__(self) -> None:
-        self.scope = Scope()
+    def __init__(self, words: memoryview) -> None:
+        self.words = words
+        self.scope = _HaltScope(self)
         self.name = ""
         self.index: int | None = None
+        self.first = 0
+        """The number of its call's first task."""
 
     def current_task(self) -> Task:
         return Task(self.name, self.index, 1, (self.scope,))
+
+
+class _HaltScope(Scope):
+    """Cancelled when the parent says so, on the page: nobody wakes who waits for that, so it has to be looked at."""
+
+    __slots__ = ("running",)
+
+    def __init__(self, running: _Running) -> None:
+        self.running = running
+        super().__init__()
+
+    @property
+    def cancelled(self) -> bool:
+        running = self.running
+        return running.first != 0 and running.words[Page.HALT] == running.first
+
+    @cancelled.setter
+    def cancelled(self, value: bool) -> None:
+        """Nobody here may say so."""
 
 
 class _Worker:
@@ -142,7 +166,7 @@ class _Worker:
         self.words = self.page.words
         self.parser = Parser(Kind.OF_PARENT)
         self.functions: OrderedDict[int, Callable[..., Any] | bytes] = OrderedDict()  # bytes until its first task
-        self.running = _Running()
+        self.running = _Running(self.words)
         self.pid = os.getpid()
         self.writing = threading.Lock()  # guards the result pipe: a thread of a task may log while an outcome is being written
         self.most_memory: int | None = None
@@ -216,12 +240,14 @@ class _Worker:
         buffers = iter(arrived.buffers)
         self.functions.move_to_end(number)
         last = arrived.number + (most or count)
+        fails_fast = arrived.flags & FAILS_FAST
+        running.first = arrived.number
         seq = arrived.number
         until = perf_counter_ns() + int(box * 1e9) if box else 0
         hit = failpoints.hit
         here.running = running
         try:
-            while seq < last:
+            while seq < last and words[Page.HALT] != arrived.number:
                 size, with_buffers = ITEM.unpack_from(body, place)
                 place += ITEM.size
                 payload = Payload(body[place : place + size], tuple(next(buffers) for _ in range(with_buffers)))  # type: ignore[arg-type]  # pickle reads it as bytes
@@ -240,7 +266,7 @@ class _Worker:
                     hit("worker.after_write")
                 del sent
                 seq += 1
-                if until and now >= until:
+                if (until and now >= until) or (fails_fast and status == ERROR):
                     break
             if seq < arrived.number + count:
                 if hit is not None:
@@ -248,6 +274,7 @@ class _Worker:
                 self._write(frame(Kind.OVER, seq))
         finally:
             here.running = None
+            running.first = 0
             words[Page.PHASE] = IDLE
         _flush()
         if self.most_memory is not None:

@@ -1,0 +1,46 @@
+"""What travels to a worker for a line: in a module of its own, since a process that runs tasks imports nothing else of the command."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+__all__ = ["Call", "Line", "to_json"]
+
+
+class Line(NamedTuple):
+    """One input, and where it came from."""
+
+    number: int
+    value: Any
+    source: str | None = None
+    """The line itself, if `value` was made of it as JSON: the function may alter that."""
+
+    def __repr__(self) -> str:
+        """As the function sees it: errors show a task as a call."""
+        return repr(self.value)
+
+
+class Call:
+    """The task: the function on a line's value, and its result as JSON."""
+
+    def __init__(self, fn: Callable[[Any], Any]) -> None:
+        self.fn = fn
+
+    def __call__(self, line: Line) -> str:
+        value = self.fn(line.value)
+        try:
+            return to_json(value)
+        except RecursionError:
+            raise TypeError("the result is not JSON: it is nested too deep") from None
+        except (TypeError, ValueError) as error:
+            # `from None`: where json gave up is of no use to anybody
+            raise TypeError(f"the result is not JSON: {error}") from None
+
+
+def to_json(value: object) -> str:
+    """Return a value as JSON in one line; NaN and infinities are not JSON."""
+    return json.dumps(value, ensure_ascii=False, allow_nan=False)
