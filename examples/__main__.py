@@ -4,9 +4,11 @@
 
 Each also runs by itself:
 
-    python examples/checksums.py    SHA-256 of every file of this Python's standard library
-    python examples/pages.py        2,000 pages from a web server on this machine
-    python examples/pictures.py     small versions of 48 pictures; needs Pillow
+    python examples/checksums.py          SHA-256 of every file of this Python's standard library
+    python examples/pages.py              2,000 pages from a web server on this machine
+    python examples/pictures.py           small versions of 48 pictures; needs Pillow
+    python examples/compress.py           every .py file of the library with zlib, on threads and in processes
+    python examples/compile_library.py    every module of the library to bytecode, on threads and in processes
 
 And examples/course.ipynb is a short course on concurrency, for Jupyter.
 """
@@ -18,6 +20,8 @@ import runpy
 import sys
 import traceback
 from pathlib import Path
+
+NAMES = ("checksums", "pages", "pictures", "compress", "compile_library")
 
 
 def run(name: str) -> int:
@@ -37,13 +41,13 @@ def main() -> int:
         prog="python examples", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     ).parse_args()
     failed = []
-    for name in ("checksums", "pages", "pictures"):
+    for name in NAMES:
         print(f"--- {name}", flush=True)
         status = run(name)
         if status == 130:  # Ctrl-C
             return status
-        if status == 2 and name == "pictures":  # it has said what it needs
-            print("pictures was left out")
+        if status == 2:  # it has said what it needs
+            print(f"{name} was left out")
         elif status:
             failed.append(name)
     if failed:

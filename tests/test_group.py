@@ -375,7 +375,7 @@ class TestArguments:
         with pytest.raises(error, match=text):
             TaskGroup(timeout=value)
 
-    @pytest.mark.parametrize("more", [{"max_worker": 3}, {"name": "x"}, {"kind": "thread"}])
+    @pytest.mark.parametrize("more", [{"max_worker": 3}, {"name": "x"}, {"kinds": "thread"}])
     def test_an_unknown_option(self, more):
         with pytest.raises(TypeError, match="unexpected keyword argument"):
             TaskGroup(**more)

@@ -1,6 +1,7 @@
-"""Make the pictures of the README from what the commands really print: ``python docs/pictures/make.py``, about 20 seconds.
+"""Make the pictures of the README from what the commands really print: ``python docs/pictures/make.py``, about 25 seconds.
 
-demo.svg is the end of ``abreast demo`` in a terminal of 80 columns: the pool of three, and the table.
+Both are of ``abreast demo`` in a terminal of 80 columns: demo.svg is the pool of three and what follows on threads, and the table;
+processes.svg is the same computing one by one, on threads and in processes.
 """
 
 from __future__ import annotations
@@ -66,9 +67,17 @@ def main() -> None:
     parser.add_argument("--to", type=Path, default=HERE, metavar="FOLDER")
     chosen = parser.parse_args()
     told = run_in_terminal("demo", *["--fast"] * chosen.fast)
+    threads = part(told, "5. A pool of three threads", "Processes against threads") + part(told, "What it bought", None)
+    picture(threads, "abreast demo", chosen.to / "demo.svg")
+    picture(part(told, "8. Computing, one by one", "11. What is shared"), "abreast demo", chosen.to / "processes.svg")
+
+
+def part(told: str, begin: str, end: str | None) -> str:
+    """Return the lines from one that holds `begin` to the one before that holds `end`."""
     lines = told.split("\n")
-    first = next(i for i, line in enumerate(lines) if "5. A pool of three threads" in line)
-    picture("\n".join(lines[first:]), "abreast demo", chosen.to / "demo.svg")
+    first = next(i for i, line in enumerate(lines) if begin in line)
+    last = len(lines) if end is None else next(i for i, line in enumerate(lines) if i > first and end in line)
+    return "\n".join(lines[first:last]) + "\n"
 
 
 if __name__ == "__main__":

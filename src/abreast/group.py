@@ -8,7 +8,8 @@
               raises one ExceptionGroup                                      what has not started is cancelled, what runs is asked
     timer (with `timeout`)            ── cancels the scope when the time is up
 
-Each function has a thread of its own (with `max_workers`: a pool's). The scope (core/current.py) is what asks: tasks, inner groups and
+Each function has a thread of its own (with `max_workers`: a pool's), or with ``kind="process"`` a process (group_pool.py); processes of
+`multiprocessing` are waited for by one thread (group_processes.py). The scope (core/current.py) is what asks: tasks, inner groups and
 runs in them, and `sleep` in the body, learn of its cancelling.
 
 `_lock` guards `_unfinished`, `_waiting`, `_errors`, `_threads` and the state. Nothing is called under it but the waker of the one thread that
@@ -21,6 +22,8 @@ Invariants
     It is in `_waiting` as well until a thread has begun it. Who takes it out of there settles it: a thread, that runs it; or
     `cancel`, and a thread that comes later finds nothing to do. Sets, not counts: a start that Ctrl-C interrupts cannot
     know whether its thread runs.
+
+    Processes keep both invariants: the supervisor of their pool asks `_begin` before it sends a function to one.
 
     An outcome that comes when the block has been left (after a timeout or Ctrl-C) changes nothing but its future.
 """
@@ -36,8 +39,9 @@ from concurrent.futures import CancelledError
 from contextlib import suppress
 from contextvars import Context, copy_context
 from functools import partial
+from reprlib import repr as short
 from time import monotonic
-from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, overload
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeGuard, TypeVar, cast, overload
 
 from abreast.core.check import count_or_none, function, initargs_tuple, no_coroutine_function, seconds_or_none, text_or_none
 from abreast.core.current import Body, Scope, Task, current_scopes, here, locked, name_of
@@ -47,8 +51,12 @@ from abreast.executors.threads import ThreadPool
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
+    from multiprocessing.process import BaseProcess
     from types import TracebackType
-    from typing import Self
+    from typing import Literal, NoReturn, Self
+
+    from abreast.group_pool import GroupPool
+    from abreast.group_processes import ProcessWatch
 
 __all__ = ["TaskGroup", "checkpoint", "sleep"]
 
@@ -89,24 +97,32 @@ class _Thread(threading.Thread):
 
 
 class TaskGroup:
-    """Functions that run at the same time, each in a thread of its own; leaving the block waits for all of them.
+    """Functions that run at the same time, each in a thread or a process of its own; leaving the block waits for all of them.
 
     The first error cancels what has not started, and asks the others to end: `current_task().cancelled` is true, and
     `abreast.sleep` and `abreast.checkpoint` raise `CancelledError` at once, in tasks and in the body of the block. A
     function that does not ask runs to its end. Groups can be nested: cancelling one cancels what is inside.
 
     Leaving the block raises, when all have ended: an ``ExceptionGroup`` of what the tasks and the body raised (tasks
-    that ended with CancelledError because they were asked to are no errors). Ctrl-C goes first: what runs is left behind.
-    What else comes out of the body and is no ``Exception``, such as SystemExit or asyncio's CancelledError, goes up as it is,
+    that ended with CancelledError because they were asked to are no errors). Ctrl-C goes first: threads that run are left behind,
+    processes killed. What else comes out of the body and is no ``Exception``, such as SystemExit or asyncio's CancelledError, goes up as it is,
     when all have ended. A group that was cancelled from outside, and did not get everything done, raises `CancelledError`.
 
+    Processes suit functions that compute. As in `ProcessPoolExecutor`, functions, arguments and results are pickled, lambdas and
+    functions of the main script too; a process that dies costs its function alone, whose error is `WorkerCrashed`. A function in a
+    process cannot start more in the group. A ``multiprocessing.Process`` is asked to end by SIGTERM, and killed if it has not ended
+    5 seconds later.
+
     Args:
-        max_workers: how many functions may run at the same time, at least 1, on the threads of a pool. None: each has a thread.
-        timeout: seconds that the block may take, above 0; then what runs is asked to end and left behind, and leaving the block
-            raises TimeoutError. None: no limit.
+        max_workers: how many functions may run at the same time, at least 1, on the threads or processes of a pool. None: each has
+            its own.
+        kind: ``"thread"`` (default) or ``"process"``: where functions run. Processes run on Linux only so far.
+        timeout: seconds that the block may take, above 0; then what runs is asked to end, threads are left behind, processes
+            killed, and leaving the block raises TimeoutError. None: no limit.
 
     Raises:
         TypeError, ValueError: a wrong argument, named with its value.
+        NotImplementedError: ``kind="process"`` on another system than Linux.
 
     >>> import abreast
     >>> with abreast.TaskGroup() as group:
@@ -114,12 +130,29 @@ class TaskGroup:
     ...     two = group.submit(str.upper, "done")
     >>> one.result(), two.result()
     (32, 'DONE')
+    >>> import os
+    >>> with abreast.TaskGroup(kind="process") as group:
+    ...     pids = [group.submit(lambda: os.getpid()) for _ in range(2)]
+    >>> len({os.getpid(), *(pid.result() for pid in pids)})
+    3
     """
 
-    def __init__(self, max_workers: int | None = None, *, timeout: float | None = None) -> None:
-        count_or_none("max_workers", max_workers)
+    def __init__(
+        self,
+        max_workers: int | None = None,
+        *,
+        kind: Literal["thread", "process"] = "thread",
+        timeout: float | None = None,
+    ) -> None:
+        most = count_or_none("max_workers", max_workers)
         self._timeout = seconds_or_none("timeout", timeout)
-        self._pool = None if max_workers is None else ThreadPool(max_workers, f"TaskGroup-{next(_numbers)}")
+        if kind not in ("thread", "process"):
+            raise ValueError(f"kind must be 'thread' or 'process', not {short(kind)}")
+        self._kind = kind
+        self._name = f"TaskGroup-{next(_numbers)}"
+        self._pool = ThreadPool(most, self._name) if most is not None and kind == "thread" else None
+        self._processes = _open_processes(most, self._name) if kind == "process" else None
+        self._watch: ProcessWatch | None = None
         self._lock = threading.RLock()
         self._scope = Scope()
         self._waiting: set[Future[Any]] = set()
@@ -136,11 +169,13 @@ class TaskGroup:
         self._deadline: float | None = None
         self._timer: threading.Timer | None = None
         self._expired = False
+        self._left: int | None = None
+        """How many tasks had begun and not ended when the time was up."""
 
     # ---- start
 
     @overload
-    def start(self, target: threading.Thread, /) -> Future[None]: ...
+    def start(self, target: threading.Thread | BaseProcess, /) -> Future[None]: ...
     @overload
     def start(
         self,
@@ -152,7 +187,7 @@ class TaskGroup:
     ) -> Future[T]: ...
     def start(
         self,
-        target: Callable[..., T] | threading.Thread,
+        target: Callable[..., T] | threading.Thread | BaseProcess,
         args: Iterable[Any] = (),
         kwargs: Mapping[str, Any] | None = None,
         *,
@@ -160,17 +195,27 @@ class TaskGroup:
     ) -> Future[T] | Future[None]:
         """Start a function in a thread of its own, in `threading.Thread`'s spelling, or an unstarted `threading.Thread` as it is.
 
+        With ``kind="process"`` the function runs in a process. A Thread or a `multiprocessing.Process` is started as it is in a
+        group of either kind, in this thread, and does not count for `max_workers`.
+
         Args:
-            target: the function; or a Thread, whose ``run`` is what runs, and whose own name, context and daemon mark stay.
-            args, kwargs: its arguments.
-            name: the name of the thread and the task; default: the function's name and a number. With `max_workers`, of the task.
+            target: the function; or a Thread, whose ``run`` is what runs, and whose own name, context and daemon mark stay; or a
+                Process, of any start method: do not join it yourself while it runs.
+            args, kwargs: the function's arguments.
+            name: the name of the thread and the task; default: the function's name and a number. With `max_workers` or in a
+                process, of the task.
 
         Returns:
-            The `Future` of the call; of a Thread, one whose result is None. A cancelled one, if the group has been cancelled.
+            The `Future` of the call; of a Thread or a Process, one whose result is None. A Process that ends with another exit
+            code than 0 has `WorkerCrashed` as its error, with the exit code or signal, or CancelledError if that was because the
+            group had it end. A cancelled future, if the group has been cancelled.
 
         Raises:
             TypeError: a wrong argument.
-            RuntimeError: outside of the ``with`` block; a Thread that was started before; the system gives no more threads.
+            RuntimeError: outside of the ``with`` block; a Thread or Process that was started before; the system gives no more
+                threads.
+            BrokenProcessPool: no process can be started.
+            Exception: what the ``start`` of a Process raised.
 
         >>> import abreast, threading
         >>> class A(threading.Thread):
@@ -181,18 +226,26 @@ class TaskGroup:
         ...     future = group.start(thread)
         >>> thread.done
         True
+        >>> import multiprocessing, sys
+        >>> with abreast.TaskGroup() as group:
+        ...     future = group.start(multiprocessing.get_context("fork").Process(target=sys.exit, args=(0,)))
+        >>> print(future.result())
+        None
         """
+        what = "Thread" if isinstance(target, threading.Thread) else "Process" if _is_process(target) else None
+        if what is not None and (args != () or kwargs is not None or name is not None):
+            raise TypeError(f"args, kwargs and name do not go with a {what}: it has its own")
         if isinstance(target, threading.Thread):
-            if args != () or kwargs is not None or name is not None:
-                raise TypeError("args, kwargs and name do not go with a Thread: it has its own")
             return self._start_thread(target)
+        if _is_process(target):
+            return self._start_process(target)
         function("target", target)
-        no_coroutine_function("target", target, "a thread")
+        no_coroutine_function("target", target, f"a {self._kind}")
         text_or_none("name", name)
         arguments = initargs_tuple("args", args)
         if kwargs is not None and not hasattr(kwargs, "keys"):
             raise TypeError(f"kwargs must be a mapping of arguments, not {kwargs!r}")
-        return self._start(target, arguments, dict(kwargs or {}), name)
+        return self._start(cast("Callable[..., T]", target), arguments, dict(kwargs or {}), name)
 
     def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
         """Start ``fn(*args, **kwargs)``; every keyword belongs to `fn`. Returns and raises as `start`.
@@ -204,10 +257,12 @@ class TaskGroup:
         [1, 2]
         """
         function("fn", fn)
-        no_coroutine_function("fn", fn, "a thread")
+        no_coroutine_function("fn", fn, f"a {self._kind}")
         return self._start(fn, args, kwargs, None)
 
     def _start(self, fn: Callable[..., T], args: tuple[Any, ...], kwargs: dict[str, Any], name: str | None) -> Future[T]:
+        if self._processes is not None:
+            return self._start_in_process(self._processes, fn, args, kwargs, name or name_of(fn))
         future: Future[T] = Future()
         future._fn, future._args, future._kwargs = fn, args, kwargs
         future._context = copy_context()
@@ -245,6 +300,49 @@ class TaskGroup:
             self._give_up(future)
             raise
         return future
+
+    def _start_in_process(
+        self, pool: GroupPool, fn: Callable[..., T], args: tuple[Any, ...], kwargs: dict[str, Any], name: str
+    ) -> Future[T]:
+        from abreast.executors.process.futures import ProcessFuture
+
+        future: ProcessFuture[T] = ProcessFuture()
+        try:
+            if self._admit(future) is None:
+                self._give_up(future)
+            else:
+                pool.start(future, fn, args, kwargs, name, begin=self._begin, settled=self._settled)
+        except BaseException:
+            self._give_up(future)
+            raise
+        return future
+
+    def _start_process(self, process: BaseProcess) -> Future[None]:
+        future: Future[None] = Future()
+        if _has_started(process):
+            raise RuntimeError(f"{process!r} has been started before; a group takes a Process that has not")
+        try:
+            if self._admit(future) is None:
+                self._give_up(future)
+            elif self._begin(future) and future._claim():  # else it was cancelled just now
+                watch = self._watch_of_processes()
+                watch.start(process, future, self._settled)
+                if self._scope.cancelled:  # perhaps before there was a watch
+                    watch.ask()
+        except BaseException as error:
+            if isinstance(error, Exception) or not _has_started(process):  # else Ctrl-C: it runs, and is watched
+                self._give_up(future)
+                self._end(future)
+            raise
+        return future
+
+    @locked
+    def _watch_of_processes(self) -> ProcessWatch:
+        if self._watch is None:
+            from abreast.group_processes import ProcessWatch
+
+            self._watch = ProcessWatch(f"{self._name}-processes")
+        return self._watch
 
     @locked
     def _admit(self, future: Future[Any]) -> int | None:
@@ -322,7 +420,7 @@ class TaskGroup:
 
     @locked
     def _begin(self, future: Future[Any]) -> bool:
-        """A thread comes to run `future`. False if it was cancelled, and is settled."""
+        """A thread or process comes to run `future`. False if it was cancelled, and is settled."""
         begins = future in self._waiting
         self._waiting.discard(future)
         return begins
@@ -372,7 +470,17 @@ class TaskGroup:
         try:
             self._scope.cancel()
         finally:
-            self._cancel_waiting()
+            try:
+                self._cancel_waiting()
+            finally:
+                self._ask_processes()
+
+    def _ask_processes(self) -> None:
+        """Ask what runs in processes to end; what runs in threads looks at the scope."""
+        if self._processes is not None:
+            self._processes.ask_to_end()
+        if self._watch is not None:
+            self._watch.ask()
 
     def _cancel_waiting(self) -> None:
         for future in self._not_begun():
@@ -440,6 +548,8 @@ class TaskGroup:
             self._errors = []  # error -> traceback -> frame of its thread -> self
             raise
         if not in_time:
+            if not isinstance(error, KeyboardInterrupt):
+                self._count_left()
             self._leave()
         return self._finish(error, in_time)
 
@@ -476,7 +586,7 @@ class TaskGroup:
         group = BaseExceptionGroup(text, once) if once else None
         if in_time:
             return group
-        left = _count(len(self._unfinished), "task")
+        left = _count(self._left or 0, "task")
         problem = TimeoutError(f"a TaskGroup took longer than its timeout of {self._timeout:g} s: {left} had not ended")
         problem.__cause__ = group
         return problem
@@ -484,7 +594,13 @@ class TaskGroup:
     def _expire(self) -> None:
         """The time is up, in the timer's thread: tasks and body are asked to end, whatever the body is at."""
         self._expired = True
+        self._count_left()
         self.cancel()
+
+    @locked
+    def _count_left(self) -> None:
+        if self._left is None:
+            self._left = len(self._unfinished) - len(self._waiting)
 
     def _wait(self) -> bool:
         """Wait until no task is left, and close; False if the time is up."""
@@ -513,7 +629,7 @@ class TaskGroup:
         return [thread for thread in self._threads if thread.is_alive() and thread is not threading.current_thread()]
 
     def _leave(self) -> None:
-        """End at once: cancel what has not started, leave behind what runs."""
+        """End at once: cancel what has not started, leave behind what runs in threads, kill what runs in processes."""
         try:
             self.cancel()
         finally:  # also if a callback of the user's raises what ends that
@@ -535,11 +651,33 @@ class TaskGroup:
                 self._pool._crew.abandon()
             else:
                 self._pool.shutdown(wait=True)
+        try:
+            if self._processes is not None:
+                self._close_processes(self._processes, abandon=abandon)
+        finally:  # also if Ctrl-C is pressed meanwhile
+            if self._watch is not None:
+                if abandon:
+                    self._watch.leave()
+                else:
+                    self._watch.close()
+
+    def _close_processes(self, pool: GroupPool, *, abandon: bool) -> None:
+        if not abandon:
+            pool.shutdown(wait=True)
+        elif self._left is None:
+            pool.kill("the process was killed: the block of its TaskGroup was left by Ctrl-C")
+        else:
+            pool.kill(f"the process was killed: its TaskGroup took longer than its timeout of {self._timeout:g} s")
 
     @locked
     def _refuse_starts(self) -> None:
         self._state = "closed"
         self._threads = set()
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError(
+            "a TaskGroup cannot be pickled: what it starts in a process cannot start more in it; return what is to be started next"
+        )
 
     def __repr__(self) -> str:
         state = f"{self._state}, cancelled" if self._scope.cancelled else self._state
@@ -548,6 +686,24 @@ class TaskGroup:
 
 _numbers = itertools.count()
 atexit.register(_let_writes_end)  # of threads that were left behind
+
+
+def _open_processes(max_workers: int | None, name: str) -> GroupPool:
+    if sys.platform != "linux":
+        raise NotImplementedError("kind='process' runs on Linux only so far; kind='thread' runs everywhere")
+    from abreast.group_pool import GroupPool
+
+    return GroupPool(max_workers, name)
+
+
+def _is_process(target: object) -> TypeGuard[BaseProcess]:
+    """Whether `target` is a Process; who has one has imported its module."""
+    module = sys.modules.get("multiprocessing.process")
+    return module is not None and isinstance(target, module.BaseProcess)
+
+
+def _has_started(process: BaseProcess) -> bool:
+    return process.ident is not None
 
 
 def _unwrap(thread: threading.Thread, own: Any) -> None:

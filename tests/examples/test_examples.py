@@ -25,6 +25,10 @@ pytestmark = pytest.mark.whole
 EXAMPLES = ROOT / "examples"
 PROC = Path("/proc")
 
+ALL = ("checksums.py", "pages.py", "pictures.py", "compress.py", "compile_library.py")
+"""In the order in which ``python examples`` runs them."""
+
+needs_linux = pytest.mark.skipif(sys.platform != "linux", reason="processes run on Linux only so far")
 needs_proc = pytest.mark.skipif(not (PROC / "self/stat").exists(), reason="reads /proc")
 
 
@@ -81,6 +85,31 @@ def check_pictures(stdout):
     assert "equal: all 48 files, byte by byte\n" in stdout
 
 
+def check_processes(stdout):
+    """Each speed-up is the quotient of the times, which are rounded to 0.01 s."""
+    assert re.search(r"^[\d,]+ files, [\d,]{9,} bytes, in /", stdout, flags=re.MULTILINE)
+    serial = seconds("one after another", stdout)
+    for how in ("threads", "processes"):
+        ours, told = map(float, re.search(rf"^{how} +(\d+\.\d\d) s +speed-up +(\d+\.\d\d)$", stdout, flags=re.MULTILINE).groups())
+        assert (serial - 0.01) / (ours + 0.01) - 0.01 <= told <= (serial + 0.01) / max(ours - 0.01, 0.001) + 0.01
+
+
+def check_compress(stdout):
+    check_processes(stdout)
+    size = int(re.search(r" files, ([\d,]+) bytes", stdout)[1].replace(",", ""))
+    less = int(
+        re.search(r"^equal: all [\d,]+ files come back, and take ([\d,]+) bytes", stdout, flags=re.MULTILINE)[1].replace(",", "")
+    )
+    assert size / 10 < less < size / 2
+
+
+def check_compile_library(stdout):
+    check_processes(stdout)
+    files = int(re.search(r"^([\d,]+) files, ", stdout)[1].replace(",", ""))
+    compiled = int(re.search(r"^equal: the bytecode of all ([\d,]+) files", stdout, flags=re.MULTILINE)[1].replace(",", ""))
+    assert 300 < compiled <= files < compiled + 30
+
+
 def test_all_of_them_one_after_another():
     pytest.importorskip("PIL")
     done = run("examples", cwd=ROOT)
@@ -89,10 +118,12 @@ def test_all_of_them_one_after_another():
         re.findall(r"^--- (.*)$", done.stdout, flags=re.MULTILINE),
         re.split(r"^--- .*\n", done.stdout, flags=re.MULTILINE),
     )
-    assert titles == ["checksums", "pages", "pictures"]
+    assert titles == ["checksums", "pages", "pictures", "compress", "compile_library"]
     check_checksums(parts[1])
     check_pages(parts[2])
     check_pictures(parts[3])
+    check_compress(parts[4])
+    check_compile_library(parts[5])
     assert "FAILED" not in done.stdout
 
 
@@ -130,7 +161,53 @@ def test_pictures_by_itself():
     check_pictures(done.stdout)
 
 
-@pytest.mark.parametrize("name", ["", "checksums.py", "pages.py", "pictures.py"])
+@needs_linux
+def test_compress_by_itself():
+    done = run("examples/compress.py", cwd=ROOT)
+    assert (done.returncode, done.stderr) == (0, "")
+    check_compress(done.stdout)
+
+
+@needs_linux
+def test_compile_library_by_itself(tmp_path):
+    """Called by its path from anywhere."""
+    done = run(str(EXAMPLES / "compile_library.py"), cwd=tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
+    check_compile_library(done.stdout)
+
+
+@needs_linux
+def test_all_modules_are_more():
+    """With every 20th of them. Some are no Python, on purpose: those count as equal, and not as compiled."""
+    done = run_changed("""
+        import sys, compile_library
+        find = compile_library.find_modules
+        some, every = find(tests=False), find(tests=True)
+        assert set(some) < set(every)
+        assert not [path for path in some if "/test/" in path or "/tests/" in path]
+        bad = [path for path in every if compile_library.bytecode(path) is None]
+        assert bad, "nothing to tell from"
+        compile_library.find_modules = lambda tests: [*some[::20], bad[0]] if tests else []
+        sys.argv[1:] = ["--all"]
+        sys.exit(compile_library.main())
+    """)
+    assert (done.returncode, done.stderr) == (0, "")
+    files = int(re.match(r"(\d+) files", done.stdout)[1])
+    assert f"equal: the bytecode of all {files - 1} files that are Python, " in done.stdout
+
+
+@pytest.mark.parametrize("name", ["compress.py", "compile_library.py"])
+def test_where_no_processes_run_it_is_said(name):
+    done = run_changed(f"""
+        import sys, {name[:-3]} as example
+        sys.platform = "plan9"
+        sys.exit(example.main())
+    """)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == f"{name} needs Linux: processes run there only so far\n"
+
+
+@pytest.mark.parametrize("name", ["", *ALL])
 def test_help(name):
     if name == "pictures.py":
         pytest.importorskip("PIL")
@@ -138,12 +215,12 @@ def test_help(name):
     assert (done.returncode, done.stderr) == (0, "")
     assert f"python examples/{name}".rstrip("/") in done.stdout
     if not name:
-        for each in ("checksums.py", "pages.py", "pictures.py", "course.ipynb"):
+        for each in (*ALL, "course.ipynb"):
             assert each in done.stdout
             assert (EXAMPLES / each).exists()
 
 
-@pytest.mark.parametrize("name", ["", "checksums.py", "pages.py", "pictures.py"])
+@pytest.mark.parametrize("name", ["", *ALL])
 def test_an_unknown_option_is_refused(name):
     if name == "pictures.py":
         pytest.importorskip("PIL")
@@ -206,6 +283,58 @@ class TestWrongResults:
         assert (done.returncode, done.stderr) == (1, "")
         assert done.stdout.endswith("FAILED: pages differ from those fetched one after another\n")
 
+    @needs_linux
+    @pytest.mark.parametrize("kind", ["thread", "process"])
+    def test_a_file_that_is_compressed_differently(self, kind):
+        """It comes back, but takes other bytes."""
+        done = run_changed(f"""
+            import sys, zlib, abreast, compress
+            files, right = compress.find_files()[:50], abreast.map
+            compress.find_files = lambda: files
+            def change(fn, inputs, **options):
+                results = right(fn, inputs, **options)
+                if options.get("kind", "thread") == {kind!r}:
+                    results[3] = zlib.compress(zlib.decompress(results[3]), 1)
+                return results
+            abreast.map = change
+            sys.exit(compress.main())
+        """)
+        assert (done.returncode, done.stderr) == (1, "")
+        assert done.stdout.endswith("FAILED: the compressed files, or their order, differ\n")
+
+    @needs_linux
+    def test_a_file_that_does_not_come_back(self):
+        done = run_changed("""
+            import sys, zlib, compress
+            files = [path for path in compress.find_files() if path.endswith(".py")][:50]
+            compress.find_files = lambda: files
+            right = compress.compress
+            compress.compress = lambda path: right(files[8] if path == files[7] else path)
+            sys.exit(compress.main())
+        """)
+        assert (done.returncode, done.stderr) == (1, "")
+        assert re.search(r"FAILED: 1 of 50 files do not come back, the first is /\S+\.py\n\Z", done.stdout)
+
+    @needs_linux
+    @pytest.mark.parametrize("kind", ["thread", "process"])
+    @pytest.mark.parametrize("result", ["None", "marshal.dumps(compile('1', '', 'eval'))"])
+    def test_bytecode(self, kind, result):
+        done = run_changed(f"""
+            import sys, marshal, abreast, compile_library
+            paths, right = compile_library.find_modules(tests=False)[:50], abreast.map
+            compile_library.find_modules = lambda tests: paths
+            def change(fn, inputs, **options):
+                results = right(fn, inputs, **options)
+                if options.get("kind", "thread") == {kind!r}:
+                    results[3] = {result}
+                return results
+            abreast.map = change
+            sys.exit(compile_library.main())
+        """)
+        assert (done.returncode, done.stderr) == (1, "")
+        how = {"thread": "threads", "process": "processes"}[kind]
+        assert re.search(rf"FAILED: 1 of 50 files compiled by {how} differ, the first is /\S+\.py\n\Z", done.stdout)
+
     @pytest.mark.parametrize("change", ["write_bytes(b'')", "unlink()", "with_name('more').touch()"])
     def test_pictures(self, change):
         pytest.importorskip("PIL")
@@ -242,9 +371,14 @@ class TestWrongResults:
         (tmp_path / "checksums.py").write_text("import sys\nsys.exit(1)\n")
         (tmp_path / "pages.py").write_text("raise OSError('no network')\n")
         (tmp_path / "pictures.py").write_text("print('equal')\n")
+        (tmp_path / "compress.py").write_text("import sys\nsys.exit(2)\n")
+        (tmp_path / "compile_library.py").write_text("")
         done = run(tmp_path)
         assert done.returncode == 1
-        assert done.stdout == "--- checksums\n--- pages\n--- pictures\nequal\nFAILED: checksums, pages\n"
+        assert done.stdout == (
+            "--- checksums\n--- pages\n--- pictures\nequal\n--- compress\ncompress was left out\n--- compile_library\n"
+            "FAILED: checksums, pages\n"
+        )
         assert done.stderr.endswith("OSError: no network\n")
 
 
@@ -263,11 +397,13 @@ class TestWithoutPillow:
     def test_it_is_left_out_of_all(self, tmp_path):
         for name in ("__main__.py", "pictures.py"):
             (tmp_path / name).write_bytes((EXAMPLES / name).read_bytes())
-        for name in ("checksums.py", "pages.py"):
+        for name in set(ALL) - {"pictures.py"}:
             (tmp_path / name).write_text("")
         done = run(tmp_path)
         assert done.returncode == 0
-        assert done.stdout == "--- checksums\n--- pages\n--- pictures\npictures was left out\n"
+        assert done.stdout == (
+            "--- checksums\n--- pages\n--- pictures\npictures was left out\n--- compress\n--- compile_library\n"
+        )
         assert done.stderr == 'pictures.py needs Pillow: python -m pip install "Pillow>=10"\n'
 
 
@@ -279,6 +415,10 @@ class TestCtrlC:
             ("pages.py", " pages from "),
             ("pages.py", "abreast.map"),
             ("pictures.py", " pictures of "),
+            pytest.param("compress.py", "one after another", marks=needs_linux),
+            pytest.param("compress.py", "threads", marks=needs_linux),
+            pytest.param("compile_library.py", " files, ", marks=needs_linux),
+            pytest.param("compile_library.py", "threads", marks=needs_linux),
             ("", "--- checksums"),
             ("", "--- pages"),
         ],

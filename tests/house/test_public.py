@@ -32,6 +32,8 @@ def test_every_name_is_there_and_nothing_else():
         "executors",
         "functions",
         "group",
+        "group_pool",
+        "group_processes",
         "observe",
         "policy",
         "pools",

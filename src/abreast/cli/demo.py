@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
+import abreast
 from abreast.cli import course
 from abreast.cli.errors import Refused
-from abreast.cli.stage import stage
+from abreast.cli.stage import SMAPS, stage
 from abreast.report.bars import Span, bars
 
 if TYPE_CHECKING:
@@ -36,6 +37,9 @@ class Step(NamedTuple):
         shown: functions and classes that are shown before it, whole.
         workers: how many threads share its tasks; None is one each.
         moral: what to take from it.
+        part: a heading that stands above it, and those that follow.
+        computes: whether its tasks compute all the time. Their times contain waiting for a core or a lock then: what they take one
+            after another is what the step that does so has taken.
     """
 
     title: str
@@ -43,6 +47,76 @@ class Step(NamedTuple):
     shown: tuple[Any, ...]
     workers: int | None
     moral: str
+    part: str = ""
+    computes: bool = False
+
+
+def _has_lock() -> bool:
+    return bool(getattr(sys, "_is_gil_enabled", lambda: True)())
+
+
+def _cores() -> int:
+    """How many cores this program may use, as the pool of processes counts them."""
+    with abreast.ProcessPoolExecutor() as executor:  # starts nothing until it gets a task
+        return executor.statistics().max_workers
+
+
+def _steps_of_processes() -> tuple[Step, ...]:
+    """The steps on work that computes, as they are true on this machine: with one core processes gain nothing, either."""
+    cores = _cores()
+    return (
+        Step(
+            "Computing, one by one",
+            course.computing_one_after_another,
+            (course.add_up,),
+            1,
+            "Work that waits for nothing keeps a core busy.",
+            part="Processes against threads",
+            computes=True,
+        ),
+        Step(
+            "Computing on threads",
+            course.computing_on_threads,
+            (),
+            None,
+            "A lock (the GIL) lets one thread at a time run Python: they take turns, and gain nothing."
+            if _has_lock()
+            else "This Python has no lock (GIL) that would let only one thread at a time run: they compute side by side.",
+            computes=True,
+        ),
+        Step(
+            "Computing in processes",
+            course.computing_in_processes,
+            (),
+            None,
+            f"Each process has a Python, and a lock, of its own. This program may use {cores} cores, so {cores} compute at a time."
+            if cores > 1
+            else "Each process has a Python, and a lock, of its own. But this program may use one core only: processes take turns too.",
+            computes=True,
+        ),
+        Step(
+            "What is shared",
+            course.what_is_shared,
+            (),
+            None,
+            "Threads share all there is. A process gets a copy, and what it does to that is not seen here; results come back.",
+        ),
+        Step(
+            "What one costs",
+            course.what_one_costs,
+            (course.time_to_start, course.memory_of),
+            None,
+            "A process is a Python of its own, which has to be started, and has its memory for itself: "
+            f"what is counted is {'private (USS)' if os.path.exists(SMAPS) else 'all that is resident (RSS)'}.",
+        ),
+        Step(
+            "A crash",
+            course.a_crash,
+            (course.square_or_die,),
+            None,
+            "The other three have their results, and another process takes the place of the dead one. On a thread, all of it would have ended.",
+        ),
+    )
 
 
 STEPS = (
@@ -77,12 +151,14 @@ STEPS = (
     ),
     Step("The same in one call", course.one_call, (), 3, "abreast.map makes the pool, and ends it."),
     Step("All nine at once", course.all_at_once, (), 9, "Whoever only waits can wait together with many others."),
+    *(_steps_of_processes() if sys.platform == "linux" else ()),  # where processes run so far
 )
 
 
 class Played(NamedTuple):
-    """What came of a step. Times are in seconds."""
+    """What came of a step, the `number`-th. Times are in seconds."""
 
+    number: int
     step: Step
     wall_time: float
     serial_time: float
@@ -90,7 +166,7 @@ class Played(NamedTuple):
 
 
 @click.command("demo")
-@click.option("--fast", is_flag=True, help="A tenth of every sleep: 2 seconds in all, not 20.")
+@click.option("--fast", is_flag=True, help="A tenth of every sleep, a third of the computing: 3 seconds in all, not 20.")
 @click.pass_context
 def command(ctx: click.Context, fast: bool) -> None:
     """Show what concurrency does, on this machine, step by step.
@@ -102,11 +178,16 @@ def command(ctx: click.Context, fast: bool) -> None:
         raise Refused("standard output is closed")
     console = _console()
     stage.speed = 10.0 if fast else 1.0
+    stage.width = console.width
+    course.counts = [course.COUNT // (3 if fast else 1)] * 4
     try:
-        played, wrong = [], []
+        played: list[Played] = []
+        wrong: list[str] = []
         for number, step in enumerate(STEPS, 1):
-            done, problems = _play(console, number, step)
-            played.append(done)
+            alone = next((done.wall_time for done in played if done.step.computes), None) if step.computes else None
+            done, problems = _play(console, number, step, alone)
+            if done is not None:
+                played.append(done)
             wrong += [f"step {number}: {problem}" for problem in problems]
         _sum_up(console, played, fast=fast)
         for problem in wrong:
@@ -129,12 +210,23 @@ def _console() -> Console:
     return Whole(highlight=False)
 
 
-def _play(console: Console, number: int, step: Step) -> tuple[Played, list[str]]:
+def _play(console: Console, number: int, step: Step, alone: float | None) -> tuple[Played | None, list[str]]:
+    """Play a step, and return its times, if any of its tasks has been watched, and what was wrong.
+
+    Args:
+        console: where it is shown.
+        number: of the step, from 1.
+        step: what is played.
+        alone: how long its tasks take one after another, if that has been measured.
+    """
     from time import perf_counter
 
     from rich.text import Text
 
     console.print()
+    if step.part:
+        console.print(Text(step.part, style="bold underline"))
+        console.print()
     console.print(Text(f"{number}. {step.title}", style="bold"))
     console.print()
     _show_code(console, step)
@@ -142,19 +234,47 @@ def _play(console: Console, number: int, step: Step) -> tuple[Played, list[str]]
     sys.stdout.flush()
     stage.clear()
     begin = perf_counter()
-    step.function()
+    try:
+        step.function()
+    except Exception as error:  # no process can be started here, say; the other steps can still be shown
+        stage.check_output()
+        return None, [f"{type(error).__name__}: {error}"]
     wall_time = perf_counter() - begin
     stage.check_output()
     spans = [span for span in stage.spans if span.row != "MainThread" or step.workers == 1]
+    played = _times(number, step, wall_time, spans, alone) if spans else None
+    if played is not None:
+        _show_bars(console, spans)
+        if alone is not None:
+            _compare(console, played, min(span.begin for span in spans) - begin)
+    else:
+        console.print()
+    console.print(Text.assemble((f"{wall_time:.2f} s", "bold"), f"   {step.moral}"))
+    return played, judge(step.function.__name__, stage.lines, os.getpid())
+
+
+def _compare(console: Console, played: Played, first: float) -> None:
+    """Say what the workers have gained, what they could have, and how long the first took to start."""
+    cores = _cores()
+    console.print(
+        f"{played.serial_time / played.wall_time:.2f} times as fast as one by one; "
+        f"{played.serial_time / played.ideal_time:.2f} is the most on {cores} core{'s' * (cores > 1)}.",
+        f"The first task began after {first:.2f} s.",
+        sep="\n",
+    )
+
+
+def _times(number: int, step: Step, wall_time: float, spans: list[Span], alone: float | None) -> Played:
+    if alone is not None:
+        tasks = len(spans)
+        rounds = -(-tasks // _cores())
+        return Played(number, step, wall_time, alone, alone * rounds / tasks)
     task_times: dict[str, float] = {}
     for span in spans:
         task_times[span.row] = task_times.get(span.row, 0.0) + span.end - span.begin
     serial_time = sum(task_times.values())
     longest = max(span.end - span.begin for span in spans) if step.workers else max(task_times.values())
-    played = Played(step, wall_time, serial_time, max(longest, serial_time / (step.workers or len(task_times))))
-    _show_bars(console, spans)
-    console.print(Text.assemble((f"{wall_time:.2f} s", "bold"), f"   {step.moral}"))
-    return played, judge(step.function.__name__, stage.lines, os.getpid())
+    return Played(number, step, wall_time, serial_time, max(longest, serial_time / (step.workers or len(task_times))))
 
 
 def _show_code(console: Console, step: Step) -> None:
@@ -186,7 +306,7 @@ def _sum_up(console: Console, played: list[Played], *, fast: bool) -> None:
     table.add_column("step", overflow="fold")
     for title in ("one by one", "took", "faster", "of the ideal"):
         table.add_column(title, justify="right", overflow="fold")
-    for number, (step, wall_time, serial_time, ideal_time) in enumerate(played, 1):
+    for number, step, wall_time, serial_time, ideal_time in played:
         table.add_row(
             f"{number}. {step.title}" if console.width >= 60 else f"{number}.",
             f"{serial_time:.2f} s",
@@ -197,8 +317,8 @@ def _sum_up(console: Console, played: list[Played], *, fast: bool) -> None:
     console.print()
     console.print(table)
     console.print(
-        "The ideal is the longest task, or all task times shared evenly by the workers, whichever is more."
-        + (" Every sleep was a tenth of what the code says (--fast)." if fast else ""),
+        "The ideal is the longest task, or all task times shared evenly by the workers (by the cores, if they compute), whichever is more."
+        + ("\nEvery sleep was a tenth of what the code says (--fast)." if fast else ""),
         "Next: abreast map --help runs a function of yours over the lines of a file.",
         sep="\n",
     )
@@ -210,6 +330,12 @@ def judge(step: str, lines: list[str], pid: int) -> list[str]:
         "two_named_threads": _judge_threads,
         "a_group": _judge_group,
         "two_subclasses": _judge_interleaving,
+        "computing_one_after_another": _judge_computing,
+        "computing_on_threads": _judge_computing,
+        "computing_in_processes": _judge_processes,
+        "what_is_shared": _judge_sharing,
+        "what_one_costs": _judge_costs,
+        "a_crash": _judge_crash,
     }
     return checks.get(step, _judge_squares)(lines, pid)
 
@@ -240,6 +366,48 @@ def _judge_interleaving(lines: list[str], _pid: int) -> list[str]:
     if lines[-1:] != ["A and B are complete"] or len(lines) != 11:
         problems.append(f"{lines[-1:]} stands at the end of {len(lines)} lines")
     return problems
+
+
+def _judge_computing(lines: list[str], pid: int) -> list[str]:
+    return _judge_sums(lines, f"(MainThread|add_up_[0-9]) of process {pid}")
+
+
+def _judge_processes(lines: list[str], pid: int) -> list[str]:
+    return _judge_sums(lines, f"MainThread of process (?!{pid}$)[0-9]+")
+
+
+def _judge_sums(lines: list[str], where: str) -> list[str]:
+    # Squares leave 0, 1, 4, 2, 2, 4, 1 when they are divided by 7: 14 for each seven numbers.
+    wanted = [f"{2 * count}: {where}" for count in course.counts]
+    return _judge_patterns(lines, wanted)
+
+
+def _judge_sharing(lines: list[str], _pid: int) -> list[str]:
+    wanted = [
+        "Thread: ['one']",
+        "Here, after the thread: ['one']",
+        "Process: ['one', 'two']",
+        "Here, after the process: ['one']",
+    ]
+    return [] if lines == wanted else [f"{lines} instead of {wanted}"]
+
+
+def _judge_costs(lines: list[str], _pid: int) -> list[str]:
+    wanted = [
+        "To start: thread [0-9]+[.][0-9]{2} ms, process [0-9]+ ms",
+        "Memory: thread -?[0-9]+ kB, process [1-9][0-9,]* kB",
+    ]
+    return _judge_patterns(lines, wanted)
+
+
+def _judge_crash(lines: list[str], pid: int) -> list[str]:
+    died = rf"task #2 square_or_die\(3\) .* \(pid (?!{pid}\))[0-9]+\) ended with exit code 3 after .* while running"
+    return _judge_patterns(lines, ["1 gives 1", "2 gives 4", f"3 fails: {died}", "4 gives 16"])
+
+
+def _judge_patterns(lines: list[str], wanted: list[str]) -> list[str]:
+    right = len(lines) == len(wanted) and all(map(re.fullmatch, wanted, lines))
+    return [] if right else [f"{lines} instead of {wanted}"]
 
 
 def _judge_squares(lines: list[str], _pid: int) -> list[str]:

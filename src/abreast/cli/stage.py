@@ -1,9 +1,10 @@
-"""Where the course is played: its `sleep` and `print`, watched.
+"""Where the course is played: its `sleep`, `print` and `show`, watched.
 
 ::
 
     main thread      clear ─▶ plays a step: starts the threads, waits for them ─▶ reads lines and spans
     course's threads          sleep() adds a span, print() a line, and writes it
+    course's processes        return a Done each, which show() makes a line and a span of, in the main thread
 
 `_lock` guards `lines` and `spans`, and the writing of a line, so that lines are whole. Threads of the course end when the stage is
 closed, also those that nobody could cancel.
@@ -11,13 +12,46 @@ closed, also those that nobody could cancel.
 
 from __future__ import annotations
 
+import os
 import sys
+import textwrap
 import threading
 from time import perf_counter
+from typing import TYPE_CHECKING, NamedTuple
 
 from abreast.report.bars import Span
 
-__all__ = ["Stage", "stage"]
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+__all__ = ["SMAPS", "Done", "Stage", "done", "private_memory", "stage"]
+
+SMAPS = "/proc/self/smaps_rollup"
+
+
+class Done(NamedTuple):
+    """What a task that computes says of itself: its result, where it ran, and when, by `perf_counter`, which processes share."""
+
+    result: int
+    thread: str
+    pid: int
+    begin: float
+    end: float
+
+
+def done(result: int, begin: float) -> Done:
+    """Return what the task that ends here, in this thread, has to say of itself."""
+    return Done(result, threading.current_thread().name, os.getpid(), begin, perf_counter())
+
+
+def private_memory() -> float:
+    """Return how many kB of memory this process has for itself (USS); where that cannot be told, what it occupies (RSS)."""
+    try:
+        with open(SMAPS) as file:
+            return sum(int(line.split()[1]) * 1.024 for line in file if line.startswith(("Private_Clean:", "Private_Dirty:")))
+    except OSError:
+        with open("/proc/self/statm") as file:
+            return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 1000
 
 
 class Stage:
@@ -26,7 +60,9 @@ class Stage:
     Attributes:
         speed: how much shorter every sleep is.
         lines: what has been printed since `clear`.
-        spans: every sleep since `clear`, by the thread's name.
+        spans: every sleep since `clear`, by the thread's name, and every task that was shown.
+        indent: what stands before each line.
+        width: characters that a line may have; longer ones are broken.
     """
 
     def __init__(self) -> None:
@@ -34,6 +70,7 @@ class Stage:
         self.lines: list[str] = []
         self.spans: list[Span] = []
         self.indent = "    "
+        self.width = 80
         self._lock = threading.Lock()
         self._closed = threading.Event()
         self._error: OSError | None = None
@@ -66,10 +103,28 @@ class Stage:
         with self._lock:
             self.lines.append(line)
             try:
-                sys.stdout.write(f"{self.indent}{line}\n")
+                sys.stdout.write(self._broken(line) + "\n")
                 sys.stdout.flush()
             except OSError as error:  # raised where the step ends: a thread would only show a traceback
                 self._error = self._error or error
+
+    def show(self, tasks: Iterable[Done]) -> None:
+        """Print what tasks have computed, and where; note each as a span."""
+        for number, done in enumerate(tasks, 1):
+            where = f"{done.thread} of process {done.pid}"
+            self.print(f"{done.result}: {where}")
+            row = done.thread if done.pid == os.getpid() else f"process {done.pid}"
+            with self._lock:
+                self.spans.append(Span(row, done.begin, done.end, str(number)))
+
+    def _broken(self, line: str) -> str:
+        return textwrap.fill(
+            line,
+            max(self.width, 20),
+            initial_indent=self.indent,
+            subsequent_indent=self.indent + "  ",
+            break_on_hyphens=False,
+        )
 
 
 stage = Stage()

@@ -278,7 +278,7 @@ class Worker:
     SUSPECTED, DUMPED, STOPPED, KILLED = range(1, 5)
 
     __slots__ = (
-        "abandoned", "busy_since", "calls", "due", "ending", "handle", "last", "left", "memory", "number", "over_limit", "sent", "state", "tasks",
+        "abandoned", "busy_since", "calls", "due", "ending", "handle", "last", "left", "lent", "memory", "number", "over_limit", "sent", "state", "tasks",
     )  # fmt: skip
 
     def __init__(self, number: int, left: int | None, due: float) -> None:
@@ -299,6 +299,8 @@ class Worker:
         """The number of the task that is looked at, or killed, because of its limit, or of the memory."""
         self.memory = 0
         """Bytes that it had taken when it was found to be too many; 0 is not found."""
+        self.lent = False
+        """Whether a caller is just at it, by the short way (express.py)."""
         self.abandoned = False
         """Whether its task is to be ended because nobody wants the outcome."""
         self.busy_since = 0.0
@@ -371,6 +373,35 @@ class PoolCore:
         """Send what can be sent: after outcomes that have been told of with ``dispatch=False``, several at a time."""
         self._dispatch(now)
         return self._take_effects()
+
+    def adopt(self, worker: Worker, call: Call, seq: int, done: int, now: float) -> list[Effect]:
+        """A caller has sent this call itself, as number `seq`, and before it `done` others, whose outcomes it has.
+
+        Raises:
+            ProtocolError: it is not the number that is due.
+        """
+        if worker.state != Worker.GONE:
+            self.skip(worker, done)
+            if seq != worker.sent + 1:
+                raise ProtocolError(f"a caller has sent task {seq} to worker {worker.number}, and {worker.sent + 1} is due")
+            worker.calls.append(Sent(call, seq))
+            worker.sent = seq
+            worker.busy_since = now
+            if self.broken is not None:
+                worker.calls.clear()
+                self._effects.append(Over(call, 0, self.broken))
+        return self._take_effects()
+
+    def skip(self, worker: Worker, done: int) -> None:
+        """A caller has sent so many calls of one task itself, and has their outcomes."""
+        if done:
+            worker.sent = worker.last = worker.sent + done
+            worker.tasks += done
+            self._deaths_in_a_row = 0
+
+    def is_idle(self, worker: Worker) -> bool:
+        """Whether the worker may be lent to a caller."""
+        return worker.state == Worker.READY and not worker.calls and not worker.ending and not worker.lent and worker.left is None
 
     def cancel(self, call: Call) -> bool:
         """Take a call out of those that wait; whether it was one."""
@@ -596,8 +627,8 @@ class PoolCore:
         best = idle = None
         busy = 0
         for worker in self.workers.values():
-            busy += bool(worker.calls)
-            if worker.state != Worker.READY or worker.left == 0 or worker.ending:
+            busy += bool(worker.calls) or worker.lent
+            if worker.state != Worker.READY or worker.left == 0 or worker.ending or worker.lent:
                 continue
             if not worker.calls:
                 idle = idle or worker
@@ -655,7 +686,8 @@ class PoolCore:
         if self.broken is not None or self._spawn_from > now:
             return
         coming = sum(
-            worker.state == Worker.STARTING or (worker.state == Worker.READY and not worker.calls and worker.left != 0)
+            worker.state == Worker.STARTING
+            or (worker.state == Worker.READY and not worker.calls and worker.left != 0 and not worker.lent)
             for worker in self.workers.values()
         )
         room = self._room()
@@ -688,6 +720,7 @@ class PoolCore:
             worker.state == Worker.READY
             and not worker.calls
             and not worker.ending
+            and not worker.lent
             and (worker.left == 0 or self._has_no_use(worker))
         ):
             worker.state = Worker.RETIRING
@@ -870,7 +903,7 @@ class PoolCore:
         self._dispatch(now)
 
     def _has_able_worker(self) -> bool:
-        return any(worker.state == Worker.READY and worker.left != 0 for worker in self.workers.values())
+        return any(worker.state == Worker.READY and (worker.left != 0 or worker.calls) for worker in self.workers.values())
 
     def _break(self, why: str, now: float) -> None:
         """Fail everything, and end all workers."""

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
     from abreast.executors.base import Deliver
     from abreast.executors.batch import Batch
+    from abreast.executors.process.express import Lane
     from abreast.executors.process.sending import Encoded, Payload
     from abreast.executors.process.supervisor import Courier, Supervisor
 
@@ -198,7 +199,7 @@ def broken(why: str) -> BaseException:
 class FutureCall(_Travels):
     """One call of `submit`."""
 
-    __slots__ = ("deaths", "future")
+    __slots__ = ("deaths", "future", "lane")
 
     def __init__(
         self, future: ProcessFuture[Any], function: int, definition: bytes, limit: float | None, what: Callable[[int], str]
@@ -206,9 +207,10 @@ class FutureCall(_Travels):
         super().__init__(function, definition, limit, 1, what)
         self.future = future
         self.deaths = 0
+        self.lane: Lane | None = None
 
     def claim(self) -> bool:
-        return self.future.set_running_or_notify_cancel()
+        return self.future.running() or self.future.set_running_or_notify_cancel()
 
     def cancel(self) -> None:
         self.future.cancel()

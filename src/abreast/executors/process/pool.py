@@ -154,7 +154,9 @@ class ProcessPool(concurrent.futures.ProcessPoolExecutor):
         future._call = call
         future._courier = supervisor.callbacks
         future._owner = supervisor
-        supervisor.post(supervisor.submit, call)
+        lanes = supervisor.lanes
+        if lanes is None or call.limit is not None or not lanes.send(call):
+            supervisor.post(supervisor.submit, call)
         if supervisor.ended.is_set():  # it has ended meanwhile
             supervisor.refuse_late()
         return future
@@ -367,7 +369,7 @@ def _end_of_program() -> None:
     """Let all pools finish what is queued, and wait for them; after Ctrl-C kill their workers."""
     global _program_ends
     _program_ends = True
-    supervisors = [supervisor for supervisor in list(_pools) if supervisor.is_started]
+    supervisors = [supervisor for supervisor in list(_pools) if supervisor.is_started and not supervisor.forked]
     try:
         last = getattr(sys, "last_exc", None) or getattr(sys, "last_value", None)
         if isinstance(last, KeyboardInterrupt):

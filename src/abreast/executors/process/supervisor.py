@@ -31,13 +31,14 @@ import signal
 import threading
 from collections import OrderedDict
 from queue import Empty, SimpleQueue
-from time import perf_counter
+from time import monotonic, perf_counter, sleep
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from abreast.core import failpoints
 from abreast.executors.process import core as effects
 from abreast.executors.process import logs
 from abreast.executors.process.core import Died, PoolCore, ProtocolError, Worker
+from abreast.executors.process.express import AT_ONCE, LOOK, READABLE, TIRED, Lane, Lanes
 from abreast.executors.process.frames import BadFrame, Kind, Parser, Phase, frame
 from abreast.executors.process.launch import Process, dump_signal
 from abreast.executors.process.memory import oom_kills, resident_bytes
@@ -59,14 +60,14 @@ TOGETHER = 1 << 16
 """Bytes up to which what is to be written is put together first: copying them is cheaper than handing over the pieces."""
 GRACE = 0.1
 """Seconds that a process may take to be gone after its pipe was closed; then it was a task that closed it."""
+PATIENCE = 2.0
+"""Seconds that a caller's thread may take for the few steps it is at; it needs microseconds, unless Ctrl-C has struck there twice."""
 HALFWAY = 0.5
 """Seconds after which a frame that does not go on is looked at: if its worker is idle it never will, since a task has written it."""
 MEMORY = 0.5
 """Seconds between two looks at the memory of workers, where there is a limit."""
 WITHOUT_PIDFD = 0.05
 """Seconds between two looks at processes where there is no pidfd."""
-
-_readable, _writable = select.EPOLLIN | select.EPOLLHUP | select.EPOLLERR, select.EPOLLOUT
 
 
 class Record:
@@ -82,7 +83,21 @@ class Record:
 class _Channel:
     """What the supervisor keeps of one worker."""
 
-    __slots__ = ("closed_at", "eof", "functions", "halfway_at", "out", "outputs", "parser", "process", "worker")
+    __slots__ = (
+        "closed_at",
+        "eof",
+        "functions",
+        "halfway_at",
+        "lane",
+        "looks",
+        "next_look",
+        "out",
+        "outputs",
+        "parser",
+        "process",
+        "skipped",
+        "worker",
+    )
 
     def __init__(self, worker: Worker, process: Process) -> None:
         self.worker = worker
@@ -94,6 +109,12 @@ class _Channel:
         self.closed_at = 0.0
         self.halfway_at = 0.0
         """When bytes came last, if they were not the end of a frame."""
+        self.lane = Lane(process.task_fd, process.result_fd, self.functions)
+        self.looks = 0
+        """At a caller that does not let go of the lane."""
+        self.next_look = 0.0
+        self.skipped = 0
+        """Calls of the lane that the core knows of."""
         self.outputs: dict[int, Output] = {}  # by descriptor: what its tasks print, if that is captured
 
 
@@ -130,6 +151,10 @@ class Supervisor:
         self._unsent: dict[_Channel, None] = {}  # that have something to be written, at the end of the turn
         self._suspects: dict[_Channel, None] = {}  # from which perhaps nothing can come any more
         self._without_pidfd: dict[_Channel, None] = {}
+        self.lanes = Lanes(self) if core.max_tasks_per_child is None and core.max_memory is None else None
+        self._lent: dict[_Channel, None] = {}  # whose lanes are on offer, or with a caller
+        self._adopted: dict[_Channel, None] = {}  # whose calls were adopted: a caller may still be reading the outcome
+        self._express_ended = self._express_failed = 0  # of workers that are gone
         self._delivering = 0  # calls of `deliver` whose end is not known
         self._is_news = False  # outcomes have come: workers may have room
         self._oom_kills: int | None = None
@@ -145,9 +170,9 @@ class Supervisor:
             BrokenProcessPool: a thread cannot be started.
         """
         if not self.is_started:
-            self._epoll = select.epoll()
+            self.epoll = select.epoll()
             self._event = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
-            self._epoll.register(self._event, select.EPOLLIN)
+            self.epoll.register(self._event, select.EPOLLIN)
             self._oom_kills = oom_kills()
             try:
                 self.deliveries.start()
@@ -168,7 +193,7 @@ class Supervisor:
         self.deliveries, self.callbacks = Courier(self.deliveries.name), Courier(self.callbacks.name)
         self._printer = Printer(self.callbacks.put)
         self.thread = threading.Thread(target=self.run, name=self.thread.name, daemon=True)
-        self._epoll.close()
+        self.epoll.close()
         os.close(self._event)
         self._event = -1
 
@@ -185,6 +210,14 @@ class Supervisor:
 
     def wait_for(self, future: Any, timeout: float | None) -> None:
         """See core/future.py, Owner."""
+        call = future._call
+        if call is not None and call.lane is not None and self.lanes is not None:
+            begun = monotonic()
+            self.lanes.wait_for(call, timeout)
+            if future.done():
+                return
+            if timeout is not None:
+                timeout = max(0.0, timeout - (monotonic() - begun))
         future._park(timeout)
 
     def cancelled(self, future: Any) -> None:
@@ -212,7 +245,7 @@ class Supervisor:
             channel.process.forget()
         if self._event >= 0:
             os.close(self._event)
-            self._epoll.close()
+            self.epoll.close()
         self._event = -1
         self._channels = {}
         self.processes = {}
@@ -230,7 +263,10 @@ class Supervisor:
     @property
     def counts(self) -> tuple[int, int, int]:
         """How many tasks have succeeded, failed, been cancelled."""
-        return self.ended_tasks - self.failed_tasks, self.failed_tasks, self.cancelled_tasks
+        states = [channel.lane.state for channel in list(self._channels.values())]
+        ended = self.ended_tasks + self._express_ended + sum(state.done for state in states)
+        failed = self.failed_tasks + self._express_failed + sum(state.failed for state in states)
+        return ended - failed, failed, self.cancelled_tasks
 
     # ---- messages
 
@@ -309,20 +345,28 @@ class Supervisor:
             self._end()
 
     def _turn(self) -> None:
-        for fd, event in self._wait():
+        events = self._wait()
+        if self._lent:
+            self._reclaim()
+        for fd, event in events:
             what, channel = self._by_fd.get(fd, (None, None))
             if channel is None:
                 if fd == self._event:
                     with contextlib.suppress(BlockingIOError):
                         os.eventfd_read(self._event)
             elif what == "result":
-                self._read(channel)
+                if channel.worker.lent:
+                    sleep(0.0005)  # until the caller that is just at it has written, or has settled what it has read
+                else:
+                    self._read(channel)
             elif what == "task":
                 self._flush(channel)
             elif what == "output":
                 self._read_output(channel, fd)
             elif event and channel.worker.number in self._channels:
                 self._gone(channel)
+        for channel in list(self._adopted):
+            self._read_after_caller(channel)
         self._take_messages()
         if self._is_news:
             self._is_news = False
@@ -346,19 +390,26 @@ class Supervisor:
 
     def _wait(self) -> list[tuple[int, int]]:
         if not self.inbox.empty():
-            return self._epoll.poll(0)
+            return self.epoll.poll(0)
+        if self.lanes is not None:
+            self._offer(self.lanes)
         self.parked = True
         try:
             if not self.inbox.empty():
-                return self._epoll.poll(0)
+                return self.epoll.poll(0)
             limit = min(CAP, max(0.0, self.core.next_tick() - perf_counter()))
             if self._without_pidfd:
                 limit = min(limit, WITHOUT_PIDFD)
             if self._suspects:
                 limit = min(limit, GRACE)
+            for channel in (*self._lent, *self._adopted):
+                if channel.worker.lent:
+                    limit = min(limit, LOOK)
+                elif channel in self._adopted:
+                    limit = min(limit, LOOK if channel.looks else HALFWAY)
             if self.core.max_memory is not None and self.core.is_busy():
                 limit = min(limit, MEMORY)
-            events = self._epoll.poll(limit)
+            events = self.epoll.poll(limit)
             if not events and limit == CAP and not self.inbox.empty():
                 self.capped_waits += 1
             # Deaths last: what a process has written before its end comes first.
@@ -372,14 +423,106 @@ class Supervisor:
             do(what)
             del do, what
 
+    # ---- callers that take the short way
+
+    def _offer(self, lanes: Lanes) -> None:
+        core = self.core
+        if core.pending or core.closed or core.broken is not None or self._suspects:
+            return
+        for channel in self._channels.values():
+            if len(self._lent) >= AT_ONCE:
+                break
+            if (
+                core.is_idle(channel.worker)
+                and channel not in self._lent
+                and channel.parser.is_between_frames
+                and not channel.eof
+            ):
+                self._lent[channel] = None
+                lanes.offer(channel.lane, channel.worker.sent + 1)
+
+    def _reclaim(self) -> None:
+        for channel in list(self._lent):
+            self._reclaim_one(channel)
+
+    def _reclaim_one(self, channel: _Channel) -> bool:
+        """Take back a lane, and adopt its call, if it has one; False if a caller is just at it."""
+        lane, worker = channel.lane, channel.worker
+        assert self.lanes is not None
+        free = self.lanes.take_back(lane)
+        if free is None:
+            if not self._is_tired_of(channel):
+                worker.lent = True
+                return False
+            self._take_by_force(channel)
+            free = not lane.sent
+        channel.looks = 0
+        del self._lent[channel]
+        if worker.lent:
+            worker.lent = False
+            self._is_news = True
+        seq, done, _ = lane.state
+        done, channel.skipped = done - channel.skipped, done
+        if free:
+            self.core.skip(worker, done)
+            return True
+        call = lane.call
+        assert call is not None
+        lane.note_function(call.function)
+        lane.call = call.lane = None
+        call.worker = f"process {channel.process.pid}"
+        self._adopted[channel] = None
+        self._do(self.core.adopt(worker, call, seq, done, perf_counter()))
+        return True
+
+    def _read_after_caller(self, channel: _Channel) -> None:
+        """Read what has been sent by a worker whose call was adopted; its caller may still wait for the outcome, and reads it then."""
+        self._read(channel)
+        if channel in self._adopted:
+            lane = channel.lane
+            if lane.has_come():
+                if self._is_tired_of(channel):
+                    self._take_by_force(channel)
+                    self._read(channel)
+            else:
+                channel.looks = 0
+
+    def _is_tired_of(self, channel: _Channel) -> bool:
+        """Count a look at a caller that should be gone in a moment; whether that was one too many. Turns may come fast, looks do not."""
+        now = monotonic()
+        if now >= channel.next_look:
+            channel.next_look = now + LOOK
+            channel.looks += 1
+        return channel.looks > TIRED
+
+    def _take_by_force(self, channel: _Channel) -> None:
+        """Go on without a caller that has been torn away at the lane."""
+        channel.looks = 0
+        channel.lane.reading = threading.Lock()
+        with contextlib.suppress(OSError):
+            self.epoll.modify(channel.process.result_fd, READABLE)
+
     # ---- reading
 
-    def _read(self, channel: _Channel) -> bool:
+    def _read(self, channel: _Channel, patience: float = 0.0) -> bool:
         """Read what there is in a worker's pipe, at most 1 MiB, and take its frames; whether there may be more."""
         if channel.eof:
             return False
+        lane = channel.lane
+        if not (lane.reading.acquire(timeout=patience) if patience else lane.reading.acquire(blocking=False)):
+            return False  # a caller reads, and wakes us if something is left
+        try:
+            self._adopted.pop(channel, None)
+            return self._read_held(channel, lane.raw)
+        finally:
+            lane.reading.release()
+
+    def _read_held(self, channel: _Channel, raw: list[bytes]) -> bool:
         parser, left = channel.parser, READ
         try:
+            while raw:  # what a caller has read
+                for arrived in parser.feed(raw.pop(0)):
+                    self._take(channel, arrived)
             while left > 0:
                 target = parser.target()
                 if target is not None:
@@ -482,7 +625,7 @@ class Supervisor:
         worker.handle = channel
         self._channels[worker.number] = channel
         self.processes = {**self.processes, process.pid: process}
-        self._watch(process.result_fd, "result", channel, _readable)
+        self._watch(process.result_fd, "result", channel, READABLE)
         if process.pidfd >= 0:
             self._watch(process.pidfd, "pid", channel, select.EPOLLIN)
         else:
@@ -490,7 +633,7 @@ class Supervisor:
         for fd, stream in ((getattr(process, "out_fd", -1), "stdout"), (getattr(process, "err_fd", -1), "stderr")):
             if fd >= 0:
                 channel.outputs[fd] = Output(self._printer, stream, f"worker {worker.number}")
-                self._watch(fd, "output", channel, _readable)
+                self._watch(fd, "output", channel, READABLE)
         self._write(channel, frame(Kind.BOOT, body=self.boot()))
 
     def _later(self, worker: Worker, why: str) -> None:
@@ -527,7 +670,7 @@ class Supervisor:
         while self._unsent:
             channel, _ = self._unsent.popitem()
             if not self._flush(channel):
-                self._watch(channel.process.task_fd, "task", channel, _writable)
+                self._watch(channel.process.task_fd, "task", channel, select.EPOLLOUT)
 
     def _flush(self, channel: _Channel) -> bool:
         """Write what there is to write, as far as the pipe takes it; whether that was all."""
@@ -643,7 +786,12 @@ class Supervisor:
     def _gone(self, channel: _Channel) -> None:
         """A process has ended: drain its pipe, end its group, take its status, and say what is known."""
         process, worker = channel.process, channel.worker
-        while not channel.eof and self._read(channel):  # never wait for the end of the file: a grandchild may hold the pipe
+        deadline = monotonic() + PATIENCE
+        while channel in self._lent and not self._reclaim_one(channel) and monotonic() < deadline:
+            sleep(0.0005)  # a caller is just at it: its write fails, or it reads the end of the file
+        while not channel.eof and self._read(
+            channel, PATIENCE
+        ):  # never wait for the end of the file: a grandchild may hold the pipe
             pass
         process.kill_group()
         for fd, output in channel.outputs.items():
@@ -660,8 +808,12 @@ class Supervisor:
                 hint += f"; peak memory {usage.ru_maxrss / 1e6:.1f} GB"
         seq, start, phase = page
         died = Died(status, phase, seq, start, process.stack(), hint)
+        # Nobody reads or writes it any more: the numbers of its descriptors will belong to others.
+        channel.lane.reading.acquire(timeout=PATIENCE)
+        self._express_ended += channel.lane.state.done
+        self._express_failed += channel.lane.state.failed
         del self._channels[worker.number]
-        for watched in (self._unsent, self._suspects, self._without_pidfd):
+        for watched in (self._unsent, self._suspects, self._without_pidfd, self._lent, self._adopted):
             watched.pop(channel, None)
         for fd in (process.result_fd, process.task_fd, process.pidfd, *channel.outputs):
             self._forget(fd)
@@ -681,12 +833,12 @@ class Supervisor:
     def _watch(self, fd: int, what: str, channel: _Channel, events: int) -> None:
         if fd not in self._by_fd:
             self._by_fd[fd] = (what, channel)
-            self._epoll.register(fd, events)
+            self.epoll.register(fd, events)
 
     def _forget(self, fd: int) -> None:
         if self._by_fd.pop(fd, None) is not None:
             with contextlib.suppress(OSError):
-                self._epoll.unregister(fd)
+                self.epoll.unregister(fd)
 
     # ---- the end
 
@@ -701,7 +853,9 @@ class Supervisor:
 
     def _end(self) -> None:
         self.parked = False
-        self._epoll.close()
+        if self.lanes is not None:
+            self.lanes.offers.clear()
+        self.epoll.close()
         os.close(self._event)
         self._event = -1
         for channel in self._channels.values():  # of workers that could not begin, or that cannot be killed

@@ -25,11 +25,11 @@ import threading
 from collections import OrderedDict
 from contextvars import Context
 from functools import partial
-from time import perf_counter_ns
+from time import perf_counter_ns, sleep
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from abreast.core import failpoints
-from abreast.core.current import Scope, Task, here
+from abreast.core.current import Scope, Task, here, locked
 from abreast.executors.process.frames import Kind, Parser, Phase, frame
 from abreast.executors.process.imports import after_import
 from abreast.executors.process.memory import resident_bytes
@@ -69,6 +69,7 @@ FUNCTIONS = 64
 LEAST_FD = 200
 """Our descriptors are from here on, out of the way of tasks that close or replace the low ones."""
 LOOK_AT_MEMORY = 100_000_000  # nanoseconds
+LOOK_AT_PAGE = 0.05  # seconds
 
 IDLE, DECODE, RUN, ENCODE, WRITE = Phase.IDLE, Phase.DECODE, Phase.RUN, Phase.ENCODE, Phase.WRITE
 
@@ -139,13 +140,34 @@ class _Running:
 
 
 class _HaltScope(Scope):
-    """Cancelled when the parent says so, on the page: nobody wakes who waits for that, so it has to be looked at."""
+    """Cancelled when the parent says so, on the page. While somebody watches, a thread looks at the page, and wakes them."""
 
-    __slots__ = ("running",)
+    __slots__ = ("looks", "running")
 
     def __init__(self, running: _Running) -> None:
         self.running = running
+        self.looks = False
         super().__init__()
+
+    @locked
+    def _enter(self, watcher: Callable[[], object]) -> bool:
+        if not super()._enter(watcher):
+            return False
+        if not self.looks:
+            self.looks = True
+            threading.Thread(target=self._look, name="abreast-halt", daemon=True).start()
+        return True
+
+    def _look(self) -> None:
+        while self._is_watched():
+            if self.cancelled:
+                self.cancel()  # calls the watchers
+            sleep(LOOK_AT_PAGE)
+
+    @locked
+    def _is_watched(self) -> bool:
+        self.looks = bool(self._watchers)
+        return self.looks
 
     @property
     def cancelled(self) -> bool:
