@@ -70,7 +70,7 @@ class Lane:
 
     __slots__ = ("call", "claim", "functions", "poll", "raw", "reading", "result_fd", "sent", "state", "task_fd", "wanted")
 
-    def __init__(self, task_fd: int, result_fd: int, functions: OrderedDict[int, None]) -> None:
+    def __init__(self, task_fd: int, result_fd: int, pidfd: int, functions: OrderedDict[int, None]) -> None:
         self.task_fd = task_fd
         self.result_fd = result_fd
         self.functions = functions
@@ -86,6 +86,8 @@ class Lane:
         self.wanted = False
         self.poll = select.poll()
         self.poll.register(result_fd, select.POLLIN)
+        if pidfd >= 0:  # a process that the task has left behind may hold the pipe open when the worker is gone
+            self.poll.register(pidfd, select.POLLIN)
 
     def bytes_of(self, call: FutureCall) -> bytes:
         """Return the frames that the call is."""

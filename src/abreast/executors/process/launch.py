@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from abreast.executors.process.page import Page, nameless_file
 
 if TYPE_CHECKING:
-    from resource import struct_rusage
+    from collections.abc import Sequence
 
 __all__ = ["Ended", "Process", "dump_signal"]
 
@@ -37,54 +37,82 @@ def dump_signal() -> int:
 
 
 class Ended(NamedTuple):
-    """How it ended, as far as is known: somebody else may have reaped it."""
+    """How it ended, as far as is known: somebody else may have reaped it. Peak memory in kB."""
 
     status: int | None
-    usage: struct_rusage | None
+    peak: int
 
 
 class Process:
-    """One worker's process, its pipes and its page, as the parent has them."""
+    """One worker's process, its pipes and its page, as the parent has them.
 
-    def __init__(self, number: int) -> None:
+    Args:
+        number: of the worker.
+        capture: whether what it prints is to be read here, from `out_fd` and `err_fd`.
+        fds: descriptors of the user's that it is to have, under their own numbers.
+        tracker: descriptor of multiprocessing's resource tracker.
+
+    It has what processes of multiprocessing have and clients use: `join`, `is_alive`, `terminate`, `kill`, `exitcode`, `pid`.
+    """
+
+    def __init__(self, number: int, *, capture: bool = False, fds: Sequence[int] = (), tracker: int | None = None) -> None:
         self.number = number
         self.pid = 0
         self.pidfd = -1
-        self.task_fd = self.result_fd = self.stack_fd = -1
+        self.task_fd = self.result_fd = self.stack_fd = self.out_fd = self.err_fd = -1
         self.page: Page | None = None
+        self.exitcode: int | None = None
+        """As `multiprocessing.Process.exitcode`; None until it has been reaped."""
+        self._inherits = [*fds, *(() if tracker is None else (tracker,))]
+        self._tracker = tracker
         self._popen: subprocess.Popen[bytes] | None = None
         try:
-            self._start(number)
+            self._start(number, capture)
         except BaseException:
             self.close()
             raise
 
-    def _start(self, number: int) -> None:
+    def _start(self, number: int, capture: bool) -> None:
         self.page = Page.make(number)
         self.stack_fd = nameless_file("abreast-stack")
-        theirs = []
+        theirs: list[int] = []
         try:
             task_read, self.task_fd = os.pipe()
             theirs.append(task_read)
             self.result_fd, result_write = os.pipe()
             theirs.append(result_write)
             for fd in (self.task_fd, self.result_fd):
-                os.set_blocking(fd, False)
                 _enlarge(fd)
-            given = (task_read, result_write, self.page.fd, self.stack_fd)
-            self._popen = subprocess.Popen(
-                [sys.executable, *_flags(), "-c", BEGIN, HOME, *map(str, given), str(os.getpid())],
-                stdin=subprocess.DEVNULL,
-                pass_fds=given,
-                process_group=0,
-            )
+            given = [task_read, result_write, self.page.fd, self.stack_fd]
+            if capture:
+                self.out_fd, out_write = os.pipe()
+                theirs.append(out_write)
+                self.err_fd, err_write = os.pipe()
+                theirs.append(err_write)
+                given += (out_write, err_write)
+            for fd in (self.task_fd, self.result_fd, self.out_fd, self.err_fd):
+                if fd >= 0:
+                    os.set_blocking(fd, False)
+            self._run(given)
         finally:
             for fd in theirs:
                 os.close(fd)
-        self.pid = self._popen.pid
-        if hasattr(os, "pidfd_open"):
+        if self.pidfd < 0 and hasattr(os, "pidfd_open"):
             with contextlib.suppress(OSError):  # an old kernel, a sandbox: then its end is looked for now and then
                 self.pidfd = os.pidfd_open(self.pid)
+
+    def _run(self, given: list[int]) -> None:
+        """Start the process with these descriptors: task pipe, result pipe, page, stack, and perhaps its output's."""
+        fds, output = given[:4], given[4:]
+        self._popen = subprocess.Popen(
+            [sys.executable, *_flags(), "-c", BEGIN, HOME, *map(str, fds), str(os.getpid())],
+            stdin=subprocess.DEVNULL,
+            stdout=output[0] if output else None,
+            stderr=output[1] if output else None,
+            pass_fds=(*fds, *self._inherits),
+            process_group=0,
+        )
+        self.pid = self._popen.pid
 
     # ---- signals
 
@@ -93,8 +121,12 @@ class Process:
         with contextlib.suppress(ProcessLookupError):
             if self.pidfd >= 0 and hasattr(signal, "pidfd_send_signal"):
                 signal.pidfd_send_signal(self.pidfd, number)
-            elif self._popen is not None and self._popen.returncode is None:
+            elif self.pid and not self._is_reaped():
                 os.kill(self.pid, number)
+
+    def terminate(self) -> None:
+        """Send it SIGTERM."""
+        self.signal(signal.SIGTERM)
 
     def kill(self) -> None:
         """Kill it and all of its group."""
@@ -103,7 +135,7 @@ class Process:
 
     def kill_group(self) -> None:
         """Kill what its tasks have started. To be called before it is reaped, when the group's number is still its own."""
-        if self._popen is not None and self._popen.returncode is None:
+        if self.pid and not self._is_reaped():
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.killpg(self.pid, signal.SIGKILL)
 
@@ -117,6 +149,19 @@ class Process:
 
     # ---- the end
 
+    def _is_reaped(self) -> bool:
+        return self._popen is None or self._popen.returncode is not None
+
+    def is_alive(self) -> bool:
+        """Whether the process has not ended yet."""
+        return not self._is_reaped() and not self.has_ended()
+
+    def join(self, timeout: float | None = None) -> None:
+        """Wait until the process has ended, `timeout` seconds at most."""
+        deadline = None if timeout is None else monotonic() + timeout
+        while self.is_alive() and (deadline is None or monotonic() < deadline):
+            Event().wait(0.001)
+
     def has_ended(self) -> bool:
         """Whether the process has ended; it is not reaped by this."""
         try:
@@ -129,13 +174,13 @@ class Process:
         try:
             pid, status, usage = os.wait4(self.pid, os.WNOHANG)
         except ChildProcessError:
-            self._note(0)
-            return Ended(None, None)
+            self._note(None)
+            return Ended(None, 0)
         if not pid:
-            return Ended(None, None)
+            return Ended(None, 0)
         code = os.waitstatus_to_exitcode(status)
         self._note(code)
-        return Ended(code, usage)
+        return Ended(code, usage.ru_maxrss)
 
     def end(self, *, within: float) -> None:
         """Wait so many seconds at most until the process, which has been killed, is gone; take its status, and close all."""
@@ -143,12 +188,14 @@ class Process:
         while not self.has_ended() and monotonic() < deadline:
             Event().wait(0.001)
         if self.reap().status is None:
-            self._note(0)
+            self._note(None)
         self.close()
 
-    def _note(self, code: int) -> None:
+    def _note(self, code: int | None) -> None:
+        """It is reaped; None is not known by whom."""
+        self.exitcode = code
         if self._popen is not None:
-            self._popen.returncode = code  # or Popen would wait for it in its destructor, and warn
+            self._popen.returncode = code or 0  # or Popen would wait for it in its destructor, and warn
 
     def stack(self) -> str:
         """Return what faulthandler has written."""
@@ -160,12 +207,12 @@ class Process:
 
     def forget(self) -> None:
         """In a forked child: close what is the parent's, and wait for nothing."""
-        self._note(0)
+        self._note(None)
         self.close()
 
     def close(self) -> None:
         """Close all descriptors."""
-        for name in ("task_fd", "result_fd", "stack_fd", "pidfd"):
+        for name in ("task_fd", "result_fd", "stack_fd", "out_fd", "err_fd", "pidfd"):
             fd = getattr(self, name)
             if fd >= 0:
                 setattr(self, name, -1)

@@ -41,6 +41,9 @@ def install(configuration: dict[str, Any], send: Callable[[bytes], None]) -> Non
             send(_encode(record))
 
     root = logging.getLogger()
+    for logger in (root, *root.manager.loggerDict.values()):  # of a copy of the parent: what they do, they do there
+        if isinstance(logger, logging.Logger):
+            logger.handlers.clear()
     root.setLevel(configuration["root"])
     root.manager.disable = configuration["disable"]
     for name, level in configuration["levels"].items():

@@ -15,6 +15,7 @@ of a task over its limit. While a function is unpickled `start` is that of the u
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import mmap
 import os
@@ -77,8 +78,9 @@ def nameless_file(name: str) -> int:
     if hasattr(os, "memfd_create"):
         try:
             return os.memfd_create(name, os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
-        except OSError:  # refused, as in some sandboxes
-            pass
+        except OSError as error:  # refused, as in some sandboxes
+            if error.errno in (errno.EMFILE, errno.ENFILE, errno.ENOMEM):
+                raise
     with tempfile.TemporaryFile() as file:
         return os.dup(file.fileno())
 

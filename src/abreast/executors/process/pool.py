@@ -31,10 +31,10 @@ from typing import TYPE_CHECKING, Any, NoReturn, ParamSpec, TypeVar
 from abreast.core.check import callable_or_none, count, count_or_none, function, initargs_tuple, seconds_or_none
 from abreast.core.current import name_of
 from abreast.core.statistics import PoolStatistics
-from abreast.executors.process import logs
+from abreast.executors.process import contexts, logs
 from abreast.executors.process.core import PoolCore, Worker
 from abreast.executors.process.futures import BatchCall, FutureCall, ProcessFuture, body_of, broken
-from abreast.executors.process.launch import dump_signal
+from abreast.executors.process.launch import Process, dump_signal
 from abreast.executors.process.sending import Encoded, Functions, Payload, encode_args, encode_context
 from abreast.executors.process.supervisor import Supervisor
 from abreast.executors.process.worker import is_worker
@@ -46,6 +46,7 @@ if TYPE_CHECKING:
     from abreast.core.future import Future
     from abreast.executors.base import Deliver
     from abreast.executors.batch import Batch
+    from abreast.executors.process.template import Template
 
 __all__ = ["ProcessPool", "usable_cores"]
 
@@ -96,15 +97,18 @@ class ProcessPool(concurrent.futures.ProcessPoolExecutor):
         max_tasks_per_child: int | None = None,
         task_timeout: float | None = None,
         max_memory_per_child: int | None = None,
+        capture_output: bool = False,
         name: str = "",
     ) -> None:
         # Inside a worker the cores are taken: by its siblings.
         usual = 1 if is_worker() else usable_cores()
         workers = usual if max_workers is None else count("max_workers", max_workers, default=" or None")
         callable_or_none("initializer", initializer)
-        _check_context(mp_context)
+        method = contexts.start_method(mp_context)
+        if not isinstance(capture_output, bool):
+            raise TypeError(f"capture_output must be True or False, not {short(capture_output)}")
         self._max_workers = workers
-        self._mp_context = mp_context
+        self._given_context = mp_context
         self._initializer: Any = initializer
         self._initargs = initargs_tuple("initargs", initargs)
         self._max_tasks_per_child = count_or_none("max_tasks_per_child", max_tasks_per_child)
@@ -114,9 +118,18 @@ class ProcessPool(concurrent.futures.ProcessPoolExecutor):
         self._functions = Functions()
         self._closed = _program_ends
         self._starting = threading.Lock()  # guards the start of the supervisor
+        if method == "fork" and self._max_tasks_per_child is not None:
+            raise ValueError(
+                f"max_tasks_per_child={max_tasks_per_child!r} is incompatible with the 'fork' multiprocessing start method; "
+                "supply a different mp_context."
+            )
         core = PoolCore(workers, max_tasks_per_child=self._max_tasks_per_child, max_memory=self._max_memory)
-        boot = partial(_boot, self._initializer, self._initargs, self._max_memory, max(1, usable_cores() // workers))
-        self._supervisor = supervisor = Supervisor(core, boot, name=self._name)
+        start = _Start(initializer, self._initargs, method, capture=capture_output)
+        boot = partial(_boot, start, self._max_memory, max(1, usable_cores() // workers), self._name)
+        self._supervisor = supervisor = Supervisor(
+            core, boot, start.launch, name=self._name, prepare=start.prepare, finish=start.finish
+        )
+        self._start = start
         self._owner = weakref.ref(self, partial(_let_go, weakref.ref(supervisor)))
         _pools.add(supervisor)
 
@@ -183,7 +196,7 @@ class ProcessPool(concurrent.futures.ProcessPoolExecutor):
         why = supervisor.core.broken
         if why is not None and not supervisor.core.killed:
             raise broken(why)
-        if self._closed or supervisor.core.closed:
+        if self._closed or _program_ends or supervisor.core.closed:
             raise RuntimeError("cannot schedule new futures after " + ("interpreter shutdown" if _program_ends else "shutdown"))
         if not supervisor.is_started:
             with self._starting:
@@ -200,6 +213,8 @@ class ProcessPool(concurrent.futures.ProcessPoolExecutor):
         """
         self._closed = True
         supervisor = self._supervisor
+        if supervisor.forked:
+            return
         if cancel_futures:
             supervisor.post(supervisor.cancel_pending)
         supervisor.post(supervisor.close)
@@ -213,8 +228,9 @@ class ProcessPool(concurrent.futures.ProcessPoolExecutor):
     def _kill(self, why: str) -> None:
         supervisor = self._supervisor
         self._closed = True
-        supervisor.post(supervisor.kill, why)
-        supervisor.join_all()
+        if not supervisor.forked:
+            supervisor.post(supervisor.kill, why)
+            supervisor.join_all()
 
     def kill_workers(self) -> None:
         """Kill all workers, at once, and shut down: what was running fails with BrokenProcessPool, what waited is cancelled."""
@@ -229,9 +245,7 @@ class ProcessPool(concurrent.futures.ProcessPoolExecutor):
         self._closed = True
         supervisor.post(supervisor.cancel_pending)
         if how == "terminated":
-            import signal
-
-            supervisor.post(supervisor.send_signal, signal.SIGTERM)
+            supervisor.post(supervisor.terminate)
         supervisor.post(supervisor.kill, f"the workers were {how}")
 
     def __exit__(
@@ -269,6 +283,15 @@ class ProcessPool(concurrent.futures.ProcessPoolExecutor):
     def _processes(self) -> Any:  # type: ignore[override]  # an attribute there
         """By pid; None once the executor is shut down, as there."""
         return None if self._supervisor.ended.is_set() else self._supervisor.processes
+
+    @property
+    def _mp_context(self) -> Any:  # type: ignore[override]  # an attribute there
+        import multiprocessing
+
+        given = self._given_context
+        if given is None or isinstance(given, str):
+            return multiprocessing.get_context(self._start.method)
+        return given
 
     @property
     def _broken(self) -> str | bool:  # type: ignore[override]  # an attribute there
@@ -330,9 +353,64 @@ def _told_item(batch: Batch, place: int) -> str:
     return f"{batch.work.name}({', '.join(map(short, item)) if batch.work.star else short(item)})"
 
 
-def _boot(initializer: Any, initargs: tuple[Any, ...], max_memory: int | None, threads: int, capture: bool = False) -> bytes:
+class _Start:
+    """How the workers of one pool are started.
+
+    Attributes:
+        method: ``"fork"``, ``"spawn"`` or ``"forkserver"``.
+        inherited: initializer and initargs, pickled; of a fork they are inherited as they are.
+    """
+
+    def __init__(
+        self, initializer: Callable[..., object] | None, initargs: tuple[Any, ...], method: str | None, *, capture: bool
+    ) -> None:
+        self.capture = capture
+        self._initializer = initializer
+        self._initargs = initargs
+        self._template: Template | None = None
+        self.inherited = contexts.Inherited()
+        if method != "fork":
+            try:
+                self.inherited = contexts.encode_initializer(initializer, initargs)
+            except (KeyboardInterrupt, SystemExit):
+                raise
+            except Exception:
+                # Only a copy of this process can have them; as a lock of multiprocessing's default context, which tqdm hands over. Where
+                # no start method is asked for, the standard library's default has always been to fork, on Linux before 3.14.
+                if method is not None:
+                    raise
+                method = "fork"
+        self.method = method or "spawn"
+
+    def prepare(self) -> None:
+        """In the thread of the first submit, before there are others of the pool."""
+        if self.method == "fork" and self._template is None:
+            from abreast.executors.process.template import Template
+
+            self._template = Template(self._initializer, self._initargs)
+
+    def launch(self, number: int) -> Process:
+        if self._template is not None:
+            return self._template.launch(number, capture=self.capture)
+        return Process(number, capture=self.capture, fds=self.inherited.fds, tracker=contexts.tracker_fd())
+
+    def finish(self) -> None:
+        template, self._template = self._template, None
+        if template is not None:
+            template.close()
+
+    def forget(self) -> None:
+        """In a forked child."""
+        template, self._template = self._template, None
+        if template is not None:
+            template.forget()
+
+
+def _boot(start: _Start, max_memory: int | None, threads: int, name: str, number: int) -> bytes:
     """Return what a worker is told at its start."""
-    functions = Functions()
+    from multiprocessing.process import current_process
+
+    forked = start.method == "fork"
     return pickle.dumps(
         {
             "path": [entry or os.getcwd() for entry in sys.path],
@@ -342,21 +420,15 @@ def _boot(initializer: Any, initargs: tuple[Any, ...], max_memory: int | None, t
             "dump_signal": dump_signal(),
             "threads": threads,
             "logging": logs.configuration(),
-            "capture": capture,
-            "initializer": None if initializer is None else functions.encode(initializer)[1],
-            "initargs": b"" if initializer is None else encode_args(initargs, None, "the initializer", in_band=True).data,
+            "capture": start.capture,
+            "name": f"{name}_{number}",
+            "authkey": bytes(current_process().authkey),
+            "tracker": None if forked else contexts.tracker_fd(),
+            "fds": start.inherited.fds,
+            "initializer": start.inherited.initializer,
+            "initargs": start.inherited.initargs,
         }
     )
-
-
-def _check_context(context: Any) -> None:
-    if context is None or hasattr(context, "get_start_method"):
-        return
-    import multiprocessing
-
-    if not isinstance(context, str) or context not in multiprocessing.get_all_start_methods():
-        known = ", ".join(map(repr, multiprocessing.get_all_start_methods()))
-        raise ValueError(f"mp_context must be None, a multiprocessing context or one of {known}, not {context!r}")
 
 
 def _let_go(supervisor_of: weakref.ref[Supervisor], _: object) -> None:
@@ -388,6 +460,7 @@ def _end_of_program() -> None:
 def _after_fork_in_child() -> None:
     for supervisor in list(_pools):
         supervisor.after_fork()
+        supervisor.launch.__self__.forget()  # type: ignore[attr-defined]  # _Start
 
 
 # As the standard library's executors; atexit comes later, when 3.12 and later start no more threads.

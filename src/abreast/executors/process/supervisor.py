@@ -40,7 +40,7 @@ from abreast.executors.process import logs
 from abreast.executors.process.core import Died, PoolCore, ProtocolError, Worker
 from abreast.executors.process.express import AT_ONCE, LOOK, READABLE, TIRED, Lane, Lanes
 from abreast.executors.process.frames import BadFrame, Kind, Parser, Phase, frame
-from abreast.executors.process.launch import Process, dump_signal
+from abreast.executors.process.launch import dump_signal
 from abreast.executors.process.memory import oom_kills, resident_bytes
 from abreast.executors.process.output import Output, Printer
 from abreast.executors.process.page import Page
@@ -49,6 +49,8 @@ from abreast.executors.process.worker import FAILS_FAST, FUNCTIONS, MOST, RECORD
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from abreast.executors.process.launch import Process
 
 __all__ = ["Record", "Supervisor"]
 
@@ -109,7 +111,7 @@ class _Channel:
         self.closed_at = 0.0
         self.halfway_at = 0.0
         """When bytes came last, if they were not the end of a frame."""
-        self.lane = Lane(process.task_fd, process.result_fd, self.functions)
+        self.lane = Lane(process.task_fd, process.result_fd, process.pidfd, self.functions)
         self.looks = 0
         """At a caller that does not let go of the lane."""
         self.next_look = 0.0
@@ -123,14 +125,28 @@ class Supervisor:
 
     Args:
         core: the pool's decisions.
-        boot: what each worker is told at its start, pickled when it is needed.
+        boot: what a worker is told at its start, by its number; pickled when it is needed.
+        launch: starts the process of the worker with this number.
         name: of the thread.
+        prepare: called before the first thread is started, in the thread of the first submit.
+        finish: called when all workers have ended.
     """
 
-    def __init__(self, core: PoolCore, boot: Callable[[], bytes], *, name: str) -> None:
+    def __init__(
+        self,
+        core: PoolCore,
+        boot: Callable[[int], bytes],
+        launch: Callable[[int], Process],
+        *,
+        name: str,
+        prepare: Callable[[], object] = lambda: None,
+        finish: Callable[[], object] = lambda: None,
+    ) -> None:
         self.thread = threading.Thread(target=self.run, name=f"{name}-supervisor", daemon=True)
         self.core = core
         self.boot = boot
+        self.launch = launch
+        self._prepare, self._finish = prepare, finish
         self.inbox: SimpleQueue[tuple[Callable[..., None], Any]] = SimpleQueue()
         self.parked = False
         self.is_started = False
@@ -141,6 +157,9 @@ class Supervisor:
         self.callbacks = Courier(f"{name}-callbacks")
         self._printer = Printer(self.callbacks.put)
         self.ended = threading.Event()
+        self._gate = threading.Lock()  # held until everything has ended
+        self._gate.acquire()
+        self.epoll: select.epoll = None  # type: ignore[assignment]  # until `begin`
         self.processes: dict[int, Process] = {}
         """By pid; replaced as a whole, so that others may read it."""
         self._channels: dict[int, _Channel] = {}  # by worker's number
@@ -170,19 +189,20 @@ class Supervisor:
             BrokenProcessPool: a thread cannot be started.
         """
         if not self.is_started:
-            self.epoll = select.epoll()
-            self._event = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
-            self.epoll.register(self._event, select.EPOLLIN)
-            self._oom_kills = oom_kills()
             try:
+                self._prepare()
+                self.epoll = select.epoll()
+                self._event = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+                self.epoll.register(self._event, select.EPOLLIN)
+                self._oom_kills = oom_kills()
                 self.deliveries.start()
                 self.callbacks.start()
                 self.thread.start()
-            except RuntimeError as error:  # the limit of this user, or of the container
+            except (RuntimeError, OSError) as error:  # the limits of this user, or of the container
                 from concurrent.futures.process import BrokenProcessPool
 
                 self._give_up_start()
-                raise BrokenProcessPool(f"a thread of the pool cannot be started: {error}") from error
+                raise BrokenProcessPool(f"the pool cannot be started: {getattr(error, 'strerror', None) or error}") from error
             self.is_started = True
 
     def _give_up_start(self) -> None:
@@ -193,16 +213,25 @@ class Supervisor:
         self.deliveries, self.callbacks = Courier(self.deliveries.name), Courier(self.callbacks.name)
         self._printer = Printer(self.callbacks.put)
         self.thread = threading.Thread(target=self.run, name=self.thread.name, daemon=True)
-        self.epoll.close()
-        os.close(self._event)
+        self._close_own()
+        self._finish()
+
+    def _close_own(self) -> None:
+        if self.epoll is not None:
+            self.epoll.close()
+        if self._event >= 0:
+            os.close(self._event)
         self._event = -1
 
     def join_all(self) -> None:
         """Wait until everything has ended: workers, this thread, and the callbacks."""
         if not self.is_started:
             return
-        while not self.ended.wait(0.5):
-            pass  # in steps: an interrupt of the main thread that came just before the wait would be seen only after it
+        # A bare lock: Event.wait is Python code, in which Ctrl-C may leave its own lock in disorder. In steps: an interrupt of the main
+        # thread that came just before the wait would be seen only after it.
+        while not self._gate.acquire(timeout=0.5):
+            pass
+        self._gate.release()
         if threading.current_thread() is not self.thread:
             self.thread.join()
         self.deliveries.join()
@@ -241,12 +270,11 @@ class Supervisor:
     def after_fork(self) -> None:
         """In a forked child: this is the parent's; close what would keep its pipes open."""
         self.forked = True
+        self.is_started = False
         for channel in self._channels.values():
             channel.process.forget()
-        if self._event >= 0:
-            os.close(self._event)
-            self.epoll.close()
-        self._event = -1
+        with contextlib.suppress(Exception):
+            self._close_own()
         self._channels = {}
         self.processes = {}
 
@@ -328,9 +356,9 @@ class Supervisor:
     def kill(self, why: str) -> None:
         self._do(self.core.kill(why, perf_counter()))
 
-    def send_signal(self, number: int) -> None:
+    def terminate(self, _: Any) -> None:
         for channel in list(self._channels.values()):
-            channel.process.signal(number)
+            channel.process.terminate()
 
     # ---- the loop
 
@@ -427,7 +455,7 @@ class Supervisor:
 
     def _offer(self, lanes: Lanes) -> None:
         core = self.core
-        if core.pending or core.closed or core.broken is not None or self._suspects:
+        if core.pending or core.closed or core.broken is not None or self._suspects or self._without_pidfd:
             return
         for channel in self._channels.values():
             if len(self._lent) >= AT_ONCE:
@@ -617,7 +645,7 @@ class Supervisor:
     def _spawn(self, effect: effects.Spawn) -> None:
         worker = effect.worker
         try:
-            process = Process(worker.number)
+            process = self.launch(worker.number)
         except OSError as error:
             self._later(worker, f"a worker's process cannot be started: {error.strerror or error}")
             return
@@ -630,11 +658,11 @@ class Supervisor:
             self._watch(process.pidfd, "pid", channel, select.EPOLLIN)
         else:
             self._without_pidfd[channel] = None
-        for fd, stream in ((getattr(process, "out_fd", -1), "stdout"), (getattr(process, "err_fd", -1), "stderr")):
+        for fd, stream in ((process.out_fd, "stdout"), (process.err_fd, "stderr")):
             if fd >= 0:
                 channel.outputs[fd] = Output(self._printer, stream, f"worker {worker.number}")
                 self._watch(fd, "output", channel, READABLE)
-        self._write(channel, frame(Kind.BOOT, body=self.boot()))
+        self._write(channel, frame(Kind.BOOT, body=self.boot(worker.number)))
 
     def _later(self, worker: Worker, why: str) -> None:
         # Not now: the core is in the middle of telling us what to do.
@@ -800,12 +828,12 @@ class Supervisor:
                     break
             output.end()
         page = process.page.read() if process.page is not None else (0, 0.0, Phase.IDLE)
-        status, usage = process.reap()
+        status, peak = process.reap()
         hint = self._hints.pop(worker.number, "")
         if not hint and status == -signal.SIGKILL and worker.state != Worker.DYING:
             hint = self._why_killed()
-            if usage is not None:
-                hint += f"; peak memory {usage.ru_maxrss / 1e6:.1f} GB"
+            if peak:
+                hint += f"; peak memory {peak / 1e6:.1f} GB"
         seq, start, phase = page
         died = Died(status, phase, seq, start, process.stack(), hint)
         # Nobody reads or writes it any more: the numbers of its descriptors will belong to others.
@@ -855,15 +883,16 @@ class Supervisor:
         self.parked = False
         if self.lanes is not None:
             self.lanes.offers.clear()
-        self.epoll.close()
-        os.close(self._event)
-        self._event = -1
+        self._close_own()
         for channel in self._channels.values():  # of workers that could not begin, or that cannot be killed
             channel.process.kill()
         for channel in self._channels.values():
             channel.process.end(within=0.25)
         self._channels = {}
+        with contextlib.suppress(Exception):
+            self._finish()
         self.ended.set()
+        self._gate.release()
         self.refuse_late()
         self.deliveries.end()
         self.callbacks.end()

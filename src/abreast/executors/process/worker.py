@@ -30,6 +30,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from abreast.core import failpoints
 from abreast.core.current import Scope, Task, here, locked
+from abreast.executors.process import contexts
 from abreast.executors.process.frames import Kind, Parser, Phase, frame
 from abreast.executors.process.imports import after_import
 from abreast.executors.process.memory import resident_bytes
@@ -74,16 +75,17 @@ LOOK_AT_PAGE = 0.05  # seconds
 IDLE, DECODE, RUN, ENCODE, WRITE = Phase.IDLE, Phase.DECODE, Phase.RUN, Phase.ENCODE, Phase.WRITE
 
 
-def main(task_fd: int, result_fd: int, page_fd: int, stack_fd: int, parent: int) -> NoReturn:
-    """Serve until the parent says so, or is gone; never returns."""
+def main(task_fd: int, result_fd: int, page_fd: int, stack_fd: int, parent: int, *, inherited: Any = None) -> NoReturn:
+    """Serve until the parent says so, or is gone; never returns. A copy of the parent has `inherited` the initializer and its arguments."""
     if failpoints.hit is not None:
         failpoints.hit("worker.before_pdeathsig")
     _die_with_parent(parent)
+    _be_the_first_to_go()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, which ends us if need be
     global _is_worker
     _is_worker = True
-    fds = [_out_of_the_way(fd) for fd in (task_fd, result_fd, page_fd, stack_fd)]
-    worker = _Worker(*fds)
+    task_fd, result_fd, page_fd, stack_fd = (_out_of_the_way(fd) for fd in (task_fd, result_fd, page_fd, stack_fd))
+    worker = _Worker(task_fd, result_fd, page_fd, stack_fd, inherited)
     try:
         worker.serve()
     except _ParentGone:
@@ -112,8 +114,20 @@ def _die_with_parent(parent: int) -> None:
         os._exit(1)
 
 
+def _be_the_first_to_go() -> None:
+    """Have the kernel, when memory runs out, take a worker and not the parent."""
+    with contextlib.suppress(OSError, ValueError), open("/proc/self/oom_score_adj", "r+") as file:
+        score = min(1000, int(file.read()) + 300)
+        file.seek(0)
+        file.write(str(score))
+
+
 def _out_of_the_way(fd: int) -> int:
-    moved = fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, LEAST_FD)
+    try:
+        moved = fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, LEAST_FD)
+    except OSError:  # fewer are allowed
+        os.set_inheritable(fd, False)
+        return fd
     os.close(fd)
     return moved
 
@@ -180,7 +194,8 @@ class _HaltScope(Scope):
 
 
 class _Worker:
-    def __init__(self, task_fd: int, result_fd: int, page_fd: int, stack_fd: int) -> None:
+    def __init__(self, task_fd: int, result_fd: int, page_fd: int, stack_fd: int, inherited: Any) -> None:
+        self.inherited = inherited
         self.task_fd = task_fd
         self.result_fd = result_fd
         self.stack_fd = stack_fd
@@ -225,17 +240,30 @@ class _Worker:
 
             faulthandler.enable(file=self.stack_fd, all_threads=True)
             faulthandler.register(told["dump_signal"], file=self.stack_fd, all_threads=True)
+        elif "faulthandler" in sys.modules:  # any value of PYTHONFAULTHANDLER switches it on, 0 as well
+            sys.modules["faulthandler"].disable()
+        for fd in told["fds"]:
+            os.set_inheritable(fd, False)
+        tracker = None if told["tracker"] is None else _out_of_the_way(told["tracker"])
+        contexts.tell_multiprocessing(told["name"], told["authkey"], tracker)
         if told["threads"] is not None:
-            _limit_threads(told["threads"])
+            contexts.limit_threads(told["threads"])
         if told["capture"]:
             for stream in (sys.stdout, sys.stderr):
                 stream.reconfigure(line_buffering=True)  # type: ignore[union-attr]  # the interpreter's own
         after_import("logging", partial(self._install_logs, told["logging"]))
-        if told["initializer"] is None:
+        return self._initialize(told)
+
+    def _initialize(self, told: dict[str, Any]) -> bool:
+        if told["initializer"] is None and (self.inherited is None or self.inherited[0] is None):
             return True
         try:
-            initializer = decode_function(told["initializer"])
-            args, _ = decode_args(Payload(told["initargs"], ()))
+            if self.inherited is not None:
+                initializer, args = self.inherited
+                self.inherited = None
+            else:
+                initializer = decode_function(told["initializer"])
+                args, _ = decode_args(Payload(told["initargs"], ()))
             initializer(*args)
         except BaseException:  # SystemExit too
             import traceback
@@ -409,9 +437,3 @@ def _flush() -> None:
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(Exception):  # closed, or None, or a task's stand-in: the worker serves on
             stream.flush()
-
-
-def _limit_threads(count: int) -> None:
-    """Have the libraries that compute with threads of their own use no more than this worker's share of the cores."""
-    for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "BLIS_NUM_THREADS", "NUMEXPR_NUM_THREADS"):
-        os.environ.setdefault(name, str(count))

@@ -1,0 +1,186 @@
+"""What a pool has to do with multiprocessing: start methods, its objects as `initargs`, and what workers are told of themselves.
+
+A *start method* says what a worker is: with ``"spawn"`` and ``"forkserver"`` a fresh interpreter (launch.py), with ``"fork"`` a copy of
+this process (template.py).
+
+Locks, queues, pipes and shared values of multiprocessing go to a worker as it starts, or not at all. While `initargs` are pickled,
+multiprocessing is told that a process is being spawned (`set_spawning_popen`): it then pickles the numbers of descriptors, which the worker
+inherits under the same numbers, and the names of semaphores. Those of a fork context have no name any more: only a copy of this process has them.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+__all__ = ["Inherited", "encode_initializer", "limit_threads", "start_method", "tell_multiprocessing", "tracker_fd"]
+
+THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "BLIS_NUM_THREADS", "NUMEXPR_NUM_THREADS")
+
+
+def start_method(context: Any) -> str | None:
+    """Return the start method that ``mp_context`` stands for; None if it is None.
+
+    Raises:
+        ValueError, TypeError: it stands for none that is known.
+    """
+    if context is None:
+        return None
+    import multiprocessing
+
+    known = multiprocessing.get_all_start_methods()
+    name = context
+    if not isinstance(context, str):
+        get = getattr(context, "get_start_method", None)
+        if get is None:
+            raise TypeError(
+                f"mp_context must be None, a context of multiprocessing or the name of a start method, not {context!r}"
+            )
+        name = get()
+    if name not in known:
+        names = ", ".join(map(repr, known))
+        raise ValueError(
+            f"mp_context must be None, or a context of multiprocessing or the name for one of {names}, not {context!r}"
+        )
+    return str(name)
+
+
+class Inherited:
+    """The initializer and its arguments, as a worker gets them.
+
+    Attributes:
+        initializer: its pickle; None if there is none.
+        initargs: their pickle.
+        fds: descriptors that the worker has to inherit, under their own numbers.
+    """
+
+    def __init__(self, initializer: bytes | None = None, initargs: bytes = b"", fds: tuple[int, ...] = ()) -> None:
+        self.initializer = initializer
+        self.initargs = initargs
+        self.fds = fds
+
+
+def encode_initializer(initializer: Callable[..., object] | None, initargs: tuple[Any, ...]) -> Inherited:
+    """Return them as they go to fresh interpreters.
+
+    Raises:
+        TaskPickleError: they cannot be pickled; names what.
+        RuntimeError: multiprocessing says that an object of it cannot be shared so.
+    """
+    if initializer is None:
+        return Inherited()
+    from multiprocessing.context import get_spawning_popen, set_spawning_popen
+
+    from abreast.executors.process.sending import Functions, encode_args
+
+    definition = Functions().encode(initializer)[1]
+    if not initargs:
+        return Inherited(definition, encode_args((), None, "the initializer", in_band=True).data)
+    before: Any = get_spawning_popen()
+    spawning: Any = _Spawning()
+    set_spawning_popen(spawning)
+    try:
+        if "multiprocessing" in sys.modules and any(_is_of_multiprocessing(value) for value in initargs):
+            data = _dumps(initargs)
+        else:
+            data = encode_args(initargs, None, "the initializer", in_band=True).data
+    finally:
+        set_spawning_popen(before)
+    return Inherited(definition, data, tuple(spawning.fds))
+
+
+class _Spawning:
+    """What multiprocessing asks, while it pickles, for the process that is about to be started."""
+
+    def __init__(self) -> None:
+        from multiprocessing.popen_spawn_posix import _DupFd
+
+        self.DupFd = _DupFd
+        self.fds: list[int] = []
+
+    def duplicate_for_child(self, fd: int) -> int:
+        self.fds.append(fd)
+        return fd
+
+
+def _is_of_multiprocessing(value: object, depth: int = 2) -> bool:
+    if type(value).__module__.partition(".")[0] == "multiprocessing":
+        return True
+    if depth and isinstance(value, (tuple, list, set, frozenset)):
+        return any(_is_of_multiprocessing(one, depth - 1) for one in value)
+    if depth and isinstance(value, dict):
+        return any(_is_of_multiprocessing(one, depth - 1) for one in value.values())
+    return depth > 0 and any(_is_of_multiprocessing(one, 0) for one in getattr(value, "__dict__", {}).values())
+
+
+def _dumps(initargs: tuple[Any, ...]) -> bytes:
+    """Return a pickle made as multiprocessing makes it, by value where it has to be."""
+    import copyreg
+    from multiprocessing.reduction import ForkingPickler
+
+    from abreast.executors.process import by_value
+
+    extra = {**copyreg.dispatch_table, **ForkingPickler._extra_reducers}  # type: ignore[attr-defined]  # private; where its reductions are
+    return by_value.dumps_with((initargs, None), extra)
+
+
+def tracker_fd() -> int | None:
+    """Return the descriptor of multiprocessing's resource tracker, which workers share; None if nothing here has use for one.
+
+    Without it a worker that attaches to shared memory has a tracker of its own, which removes the memory when the worker ends (gh-82300).
+    """
+    tracker = sys.modules.get("multiprocessing.resource_tracker")
+    if tracker is None:
+        return None
+    used = any(f"multiprocessing.{name}" in sys.modules for name in ("shared_memory", "synchronize", "heap"))
+    fd = tracker.getfd() if used else tracker._resource_tracker._fd
+    return fd if isinstance(fd, int) else None
+
+
+# ---- in a worker
+
+
+def tell_multiprocessing(name: str, authkey: bytes, tracker: int | None) -> None:
+    """Have multiprocessing, once it is imported here, know this process by its name, its parent, and the key that managers ask for."""
+    from functools import partial
+
+    from abreast.executors.process.imports import after_import
+
+    after_import("multiprocessing.process", partial(_tell_process, name, authkey, os.getppid()))
+    if tracker is not None:
+        after_import("multiprocessing.resource_tracker", partial(_tell_tracker, tracker))
+
+
+def _tell_process(name: str, authkey: bytes, parent: int) -> None:
+    process: Any = sys.modules["multiprocessing.process"]
+    current = process.current_process()
+    current._name = name
+    current.authkey = authkey
+    try:
+        sentinel = os.pidfd_open(parent)
+    except (AttributeError, OSError):
+        return
+    process._parent_process = process._ParentProcess("MainProcess", parent, sentinel)
+
+
+def _tell_tracker(fd: int) -> None:
+    sys.modules["multiprocessing.resource_tracker"]._resource_tracker._fd = fd  # private; as multiprocessing.spawn does
+
+
+def limit_threads(count: int) -> None:
+    """Have the libraries that compute with threads of their own use no more than this worker's share of the cores.
+
+    A fresh interpreter has none of them loaded, and its environment says it; in a copy of the parent they have read that already.
+    """
+    for name in THREADS:
+        os.environ.setdefault(name, str(count))
+    if any(name in sys.modules for name in ("numpy", "scipy", "sklearn", "torch", "faiss")) and not any(
+        os.environ[name] != str(count) for name in THREADS
+    ):
+        import threadpoolctl  # type: ignore[import-untyped]  # it has no types
+
+        threadpoolctl.threadpool_limits(count)
