@@ -120,7 +120,7 @@ class GroupPool(ProcessPool):
         if supervisor.is_started:
             while not supervisor.ended.wait(0.5):
                 pass  # in steps: see Supervisor.join_all
-            supervisor.thread.join()
+            supervisor.join()
 
 
 class _Call(FutureCall):

@@ -66,16 +66,7 @@ PRIVATE: dict[str, str] = {
     "test_kill_workers": "a mock of _force_shutdown",
 }
 # Defects of ours that are known: they are to go from here, and one that passes fails the run.
-DEFECTS: dict[str, str] = {
-    "test_ressources_gced_in_workers": "workers are not told multiprocessing's authkey: a manager's proxies do not work in them",
-    "ProcessPoolForkFailingInitializerTest.test_initializer": "multiprocessing's queues as initargs",
-    "ProcessPoolSpawnFailingInitializerTest.test_initializer": "multiprocessing's queues as initargs",
-    "FailingInitializerResourcesTest.test_spawn": "multiprocessing's queues as initargs",
-    "test_max_tasks_per_child_defaults_to_spawn_context": "_mp_context is None",
-    "ProcessPoolForkProcessPoolExecutorTest.test_max_tasks_per_child": "it is not refused with fork",
-    "test_force_shutdown_workers": "what is in _processes has no join, terminate, is_alive",
-    "test_force_shutdown_workers_stops_pool": "what is in _processes has no join, terminate, is_alive",
-}
+DEFECTS: dict[str, str] = {}
 PROCESS_EXCEPTIONS = DIFFERENT | PRIVATE | DEFECTS
 
 PARTS = ("threads", "fork", "spawn")

@@ -35,7 +35,7 @@ from abreast.executors.process import contexts, logs
 from abreast.executors.process.core import PoolCore, Worker
 from abreast.executors.process.futures import BatchCall, FutureCall, ProcessFuture, body_of, broken
 from abreast.executors.process.launch import Process, dump_signal
-from abreast.executors.process.sending import Encoded, Functions, Payload, encode_args, encode_context
+from abreast.executors.process.sending import Common, Encoded, Functions, Payload, encode_args, encode_context
 from abreast.executors.process.supervisor import Supervisor
 from abreast.executors.process.worker import is_worker
 
@@ -115,7 +115,10 @@ class ProcessPool(concurrent.futures.ProcessPoolExecutor):
         self._max_memory = count_or_none("max_memory_per_child", max_memory_per_child)
         self._task_timeout = seconds_or_none("task_timeout", task_timeout)
         self._name = name or f"ProcessPoolExecutor-{next(_numbers)}"
-        self._functions = Functions()
+        start = _Start(
+            initializer, self._initargs, method, capture=capture_output, recycles=self._max_tasks_per_child is not None
+        )
+        self._functions = Functions(start.common)
         self._closed = _program_ends
         self._starting = threading.Lock()  # guards the start of the supervisor
         if method == "fork" and self._max_tasks_per_child is not None:
@@ -124,7 +127,6 @@ class ProcessPool(concurrent.futures.ProcessPoolExecutor):
                 "supply a different mp_context."
             )
         core = PoolCore(workers, max_tasks_per_child=self._max_tasks_per_child, max_memory=self._max_memory)
-        start = _Start(initializer, self._initargs, method, capture=capture_output)
         boot = partial(_boot, start, self._max_memory, max(1, usable_cores() // workers), self._name)
         self._supervisor = supervisor = Supervisor(
             core, boot, start.launch, name=self._name, prepare=start.prepare, finish=start.finish
@@ -154,8 +156,8 @@ class ProcessPool(concurrent.futures.ProcessPoolExecutor):
         supervisor = self._supervisor
         try:
             number, definition = self._functions.encode(fn)
-            payload = encode_args(args, kwargs or None, name_of(fn))
-            context = encode_context(copy_context())
+            payload = encode_args(args, kwargs or None, name_of(fn), common=self._start.common)
+            context = encode_context(copy_context(), self._start.common)
         except KeyboardInterrupt:
             raise
         except BaseException as error:  # whatever the user's pickling raises, SystemExit too, is this task's
@@ -180,8 +182,9 @@ class ProcessPool(concurrent.futures.ProcessPoolExecutor):
         if not supervisor.is_delivering_here() or supervisor.core.broken is not None:
             self._check_open()
         number, definition = self._functions.encode(work.fn)
-        items = [_encode_item(item if work.star else (item,), work.name) for item in batch.items]
-        context = None if batch.context is None else encode_context(batch.context)
+        common = self._start.common
+        items = [_encode_item(item if work.star else (item,), work.name, common) for item in batch.items]
+        context = None if batch.context is None else encode_context(batch.context, common)
         call = BatchCall(batch, deliver, supervisor, number, definition, self._task_timeout, partial(_told_item, batch))
         call.body, call.buffers = body_of(number, items, index=batch.start, box=batch.box or 0.0, name=work.name, context=context)
         call.handle._owner = _CancelsCall(call)
@@ -334,9 +337,9 @@ def _raise(error: BaseException) -> NoReturn:
     raise error
 
 
-def _encode_item(args: tuple[Any, ...], name: str) -> Payload:
+def _encode_item(args: tuple[Any, ...], name: str, common: Common | None) -> Payload:
     try:
-        return encode_args(args, None, name)
+        return encode_args(args, None, name, common=common)
     except KeyboardInterrupt:
         raise
     except BaseException as error:  # this task's, not its mates'
@@ -359,15 +362,23 @@ class _Start:
     Attributes:
         method: ``"fork"``, ``"spawn"`` or ``"forkserver"``.
         inherited: initializer and initargs, pickled; of a fork they are inherited as they are.
+        common: what a fork has by name; None of fresh interpreters.
     """
 
     def __init__(
-        self, initializer: Callable[..., object] | None, initargs: tuple[Any, ...], method: str | None, *, capture: bool
+        self,
+        initializer: Callable[..., object] | None,
+        initargs: tuple[Any, ...],
+        method: str | None,
+        *,
+        capture: bool,
+        recycles: bool,
     ) -> None:
         self.capture = capture
         self._initializer = initializer
         self._initargs = initargs
         self._template: Template | None = None
+        self._has_launched = False
         self.inherited = contexts.Inherited()
         if method != "fork":
             try:
@@ -377,30 +388,38 @@ class _Start:
             except Exception:
                 # Only a copy of this process can have them; as a lock of multiprocessing's default context, which tqdm hands over. Where
                 # no start method is asked for, the standard library's default has always been to fork, on Linux before 3.14.
-                if method is not None:
+                if method is not None or recycles:
                     raise
                 method = "fork"
         self.method = method or "spawn"
+        self.common = Common() if method == "fork" else None
 
     def prepare(self) -> None:
         """In the thread of the first submit, before there are others of the pool."""
-        if self.method == "fork" and self._template is None:
+        if self.common is not None and self._template is None:
             from abreast.executors.process.template import Template
 
-            self._template = Template(self._initializer, self._initargs)
+            self.common.take()
+            self._template = Template(self._initializer, self._initargs, self.common)
 
     def launch(self, number: int) -> Process:
+        self._has_launched = True
         if self._template is not None:
             return self._template.launch(number, capture=self.capture)
         return Process(number, capture=self.capture, fds=self.inherited.fds, tracker=contexts.tracker_fd())
 
     def finish(self) -> None:
+        """When all workers have ended: let go of what was kept for the next ones, which the user may wait to see collected."""
         template, self._template = self._template, None
+        if self._has_launched:  # else the pool could not be started, and the next submit tries again
+            self.inherited.close()
+            self._initializer, self._initargs, self.inherited = None, (), contexts.Inherited()
         if template is not None:
             template.close()
 
     def forget(self) -> None:
         """In a forked child."""
+        self.inherited.close()
         template, self._template = self._template, None
         if template is not None:
             template.forget()
@@ -424,7 +443,7 @@ def _boot(start: _Start, max_memory: int | None, threads: int, name: str, number
             "name": f"{name}_{number}",
             "authkey": bytes(current_process().authkey),
             "tracker": None if forked else contexts.tracker_fd(),
-            "fds": start.inherited.fds,
+            "fds": tuple(start.inherited.fds),
             "initializer": start.inherited.initializer,
             "initargs": start.inherited.initargs,
         }

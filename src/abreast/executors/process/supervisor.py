@@ -142,7 +142,8 @@ class Supervisor:
         prepare: Callable[[], object] = lambda: None,
         finish: Callable[[], object] = lambda: None,
     ) -> None:
-        self.thread = threading.Thread(target=self.run, name=f"{name}-supervisor", daemon=True)
+        self.name = name
+        self.thread: threading.Thread | None = None
         self.core = core
         self.boot = boot
         self.launch = launch
@@ -197,6 +198,7 @@ class Supervisor:
                 self._oom_kills = oom_kills()
                 self.deliveries.start()
                 self.callbacks.start()
+                self.thread = threading.Thread(target=self.run, name=f"{self.name}-supervisor", daemon=True)
                 self.thread.start()
             except (RuntimeError, OSError) as error:  # the limits of this user, or of the container
                 from concurrent.futures.process import BrokenProcessPool
@@ -212,7 +214,7 @@ class Supervisor:
         self.callbacks.join()
         self.deliveries, self.callbacks = Courier(self.deliveries.name), Courier(self.callbacks.name)
         self._printer = Printer(self.callbacks.put)
-        self.thread = threading.Thread(target=self.run, name=self.thread.name, daemon=True)
+        self.thread = None
         self._close_own()
         self._finish()
 
@@ -232,10 +234,14 @@ class Supervisor:
         while not self._gate.acquire(timeout=0.5):
             pass
         self._gate.release()
-        if threading.current_thread() is not self.thread:
-            self.thread.join()
+        self.join()
         self.deliveries.join()
         self.callbacks.join()
+
+    def join(self) -> None:
+        """Wait until the supervisor's own thread has ended."""
+        if self.thread is not None and threading.current_thread() is not self.thread:
+            self.thread.join()
 
     def wait_for(self, future: Any, timeout: float | None) -> None:
         """See core/future.py, Owner."""
@@ -607,7 +613,6 @@ class Supervisor:
             self._do(self.core.ready(worker, now))
         elif kind == Kind.FAILED:
             why = arrived.body.decode(errors="replace")
-            LOGGER.critical("Exception in initializer:\n%s", why)
             why = "a worker's initializer raised an exception: " + (why.strip().splitlines() or [""])[-1]
             self._do(self.core.boot_failed(worker, why, now, final=True))
         elif kind == Kind.LOG:
@@ -920,10 +925,12 @@ class Courier:
     def __init__(self, name: str) -> None:
         self.name = name
         self._queue: SimpleQueue[tuple[Callable[[Any], object], Any] | None] = SimpleQueue()
-        self._thread = threading.Thread(target=self._run, name=self.name, daemon=True)
+        self._thread: threading.Thread | None = None  # until it starts: multiprocessing's and CPython's tests look at all there are
 
     def start(self) -> None:
-        self._thread.start()
+        thread = threading.Thread(target=self._run, name=self.name, daemon=True)
+        thread.start()
+        self._thread = thread
 
     def is_here(self) -> bool:
         return self._thread is threading.current_thread()
@@ -938,7 +945,7 @@ class Courier:
 
     def join(self) -> None:
         """Wait for the end, if it has begun."""
-        if self._thread.ident is not None and self._thread is not threading.current_thread():
+        if self._thread is not None and self._thread is not threading.current_thread():
             self._thread.join()
 
     def _run(self) -> None:

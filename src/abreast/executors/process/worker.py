@@ -266,8 +266,16 @@ class _Worker:
                 args, _ = decode_args(Payload(told["initargs"], ()))
             initializer(*args)
         except BaseException:  # SystemExit too
+            import logging
             import traceback
 
+            logging.getLogger("concurrent.futures").critical("Exception in initializer:", exc_info=True)
+            util = sys.modules.get("multiprocessing.util")
+            if (
+                util is not None
+            ):  # queues that a log handler of the initializer's has written to; when the parent is told, it ends us
+                with contextlib.suppress(Exception):
+                    util._exit_function()
             self._write(frame(Kind.FAILED, body=traceback.format_exc().encode(errors="replace")))
             return False
         return True
