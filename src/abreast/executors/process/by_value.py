@@ -1,6 +1,7 @@
 """What plain pickle cannot send, or would send by a name that the other process does not know: cloudpickle, and a little more.
 
 * Lambdas, closures, and all that the main script or a notebook has defined, travel by value.
+* Where workers are copies of this process (``mp_context="fork"``) they have the main script: what it had at the fork goes by name (`Common`).
 * Context variables travel by name or by number (variables.py).
 * A class with `__slots__` has them where it arrives too. cloudpickle leaves them out, and objects with a `__dict__` come back.
 * On the way *back*, a class that was sent by value is not defined anew: the parent has it. cloudpickle would set all its attributes
@@ -21,6 +22,7 @@ import sys
 import typing
 from collections import ChainMap
 from functools import partial
+from types import FunctionType
 from typing import TYPE_CHECKING, Any, ClassVar
 from weakref import WeakKeyDictionary
 
@@ -32,27 +34,41 @@ from abreast.executors.process import variables
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    from abreast.executors.process.sending import Common
+
 __all__ = ["dumps", "dumps_with"]
 
 LARGE_DEFINITION = 64 * 1024
 """Bytes from which a class's definition does not go back with every instance, if it has come from the parent."""
 
 
-def dumps(value: object, keep: Callable[[Any], bool] | None, *, back: bool) -> bytes:
-    """Return the pickle of `value` as it goes to a worker, or `back` from one."""
+def dumps(value: object, keep: Callable[[Any], bool] | None, *, back: bool, common: Common | None = None) -> bytes:
+    """Return the pickle of `value` as it goes to a worker, or `back` from one; what is in `common` goes by name."""
     main = sys.modules.get("__mp_main__")
     if main is not None and main.__name__ == "__mp_main__" and "__mp_main__" not in inner._PICKLE_BY_VALUE_MODULES:
         # a child of multiprocessing: what its main script is called there, our workers do not have either
         cloudpickle.register_pickle_by_value(main)
     with io.BytesIO() as file:
-        (_Back if back else _Pickler)(file, protocol=5, buffer_callback=keep).dump(value)
+        pickler = (_Back if back else _Pickler)(file, protocol=5, buffer_callback=keep)
+        pickler.common = common
+        pickler.dump(value)
         return file.getvalue()
 
 
 class _Pickler(cloudpickle.Pickler):  # type: ignore[misc, no-any-unimported]  # it has no types
+    common: Common | None = None
+    sends_descriptors = False
+
     def reducer_override(self, obj: Any) -> Any:
         if type(obj) is contextvars.ContextVar:
             return variables.reduce(obj)
+        if self.common is not None and isinstance(obj, type | FunctionType) and (name := self.common.name_of(obj)) is not None:
+            return name
+        if type(obj).__module__ == "multiprocessing.connection" and not self.sends_descriptors and hasattr(obj, "fileno"):
+            # Nor as multiprocessing does it: that has a thread of this process listen at a socket.
+            raise pickle.PicklingError(
+                f"a {type(obj).__name__} can be handed over only when a process starts: give it to the executor as one of the initargs"
+            )
         reduced = super().reducer_override(obj)
         if isinstance(reduced, tuple) and reduced[0] is inner._make_skeleton_class and "__slots__" in vars(obj):
             _add_slots(obj, reduced[1])
@@ -63,6 +79,7 @@ def dumps_with(value: object, reducers: Mapping[type, Callable[[Any], Any]]) -> 
     """As `dumps`, with other reducers for some types."""
 
     class Pickler(_Pickler):
+        sends_descriptors = True
         dispatch_table: ClassVar[Any] = ChainMap(
             dict(reducers), _Pickler.dispatch_table
         )  # of the class: pickle looks at it when it begins
@@ -85,7 +102,7 @@ _definitions: WeakKeyDictionary[type, tuple[str, bytes | None]] = WeakKeyDiction
 
 class _Back(_Pickler):
     def reducer_override(self, obj: Any) -> Any:
-        if not issubclass(type(obj), type):
+        if not issubclass(type(obj), type) or (self.common is not None and self.common.name_of(obj) is not None):
             return super().reducer_override(obj)
         told = _definitions.get(obj)
         if told is None:

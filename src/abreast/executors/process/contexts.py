@@ -10,6 +10,7 @@ inherits under the same numbers, and the names of semaphores. Those of a fork co
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 from typing import TYPE_CHECKING, Any
@@ -43,25 +44,33 @@ def start_method(context: Any) -> str | None:
         name = get()
     if name not in known:
         names = ", ".join(map(repr, known))
-        raise ValueError(
-            f"mp_context must be None, or a context of multiprocessing or the name for one of {names}, not {context!r}"
-        )
+        raise ValueError(f"mp_context must be None, or a context of multiprocessing or the name of one, {names}, not {context!r}")
     return str(name)
 
 
 class Inherited:
-    """The initializer and its arguments, as a worker gets them.
+    """The initializer and its arguments, as a worker that is a fresh interpreter gets them.
 
     Attributes:
         initializer: its pickle; None if there is none.
         initargs: their pickle.
-        fds: descriptors that the worker has to inherit, under their own numbers.
+        fds: descriptors that the worker has to inherit, under their own numbers; copies, since the user may close his before the last
+            worker has been started.
     """
 
-    def __init__(self, initializer: bytes | None = None, initargs: bytes = b"", fds: tuple[int, ...] = ()) -> None:
+    def __init__(self, initializer: bytes | None = None, initargs: bytes = b"", fds: list[int] | None = None) -> None:
         self.initializer = initializer
         self.initargs = initargs
-        self.fds = fds
+        self.fds: list[int] = fds or []
+
+    def close(self) -> None:
+        """Close the descriptors: no worker will be started any more."""
+        fds, self.fds = self.fds, []
+        for fd in fds:
+            os.close(fd)
+
+    def __del__(self) -> None:
+        self.close()  # of a pool that was never used
 
 
 def encode_initializer(initializer: Callable[..., object] | None, initargs: tuple[Any, ...]) -> Inherited:
@@ -75,22 +84,34 @@ def encode_initializer(initializer: Callable[..., object] | None, initargs: tupl
         return Inherited()
     from multiprocessing.context import get_spawning_popen, set_spawning_popen
 
-    from abreast.executors.process.sending import Functions, encode_args
+    from abreast.core.current import name_of
+    from abreast.executors.process.sending import unpicklable
 
-    definition = Functions().encode(initializer)[1]
-    if not initargs:
-        return Inherited(definition, encode_args((), None, "the initializer", in_band=True).data)
     before: Any = get_spawning_popen()
     spawning: Any = _Spawning()
     set_spawning_popen(spawning)
     try:
-        if "multiprocessing" in sys.modules and any(_is_of_multiprocessing(value) for value in initargs):
-            data = _dumps(initargs)
-        else:
-            data = encode_args(initargs, None, "the initializer", in_band=True).data
+        try:
+            definition = spawning.dumps(initializer)
+        except RuntimeError:
+            raise
+        except Exception as error:
+            name = name_of(initializer)
+            raise unpicklable(f"the initializer {name}", [(name, initializer)], error, spawning.dumps) from error
+        try:
+            data = spawning.dumps((initargs, None))
+        except RuntimeError:
+            raise
+        except Exception as error:
+            parts = [(f"initargs[{n}]", value) for n, value in enumerate(initargs)]
+            raise unpicklable("the arguments of the initializer", parts, error, spawning.dumps) from error
+        inherited = Inherited(definition, data, spawning.fds)
+        spawning.fds = []
+        return inherited
     finally:
         set_spawning_popen(before)
-    return Inherited(definition, data, tuple(spawning.fds))
+        for fd in spawning.fds:
+            os.close(fd)
 
 
 class _Spawning:
@@ -103,29 +124,38 @@ class _Spawning:
         self.fds: list[int] = []
 
     def duplicate_for_child(self, fd: int) -> int:
-        self.fds.append(fd)
-        return fd
+        copy = os.dup(fd)
+        self.fds.append(copy)
+        return copy
 
+    def dumps(self, value: object) -> bytes:
+        """Return a pickle made as multiprocessing makes it, by value where it has to be."""
+        import copyreg
+        import pickle
+        from multiprocessing.reduction import ForkingPickler
 
-def _is_of_multiprocessing(value: object, depth: int = 2) -> bool:
-    if type(value).__module__.partition(".")[0] == "multiprocessing":
-        return True
-    if depth and isinstance(value, (tuple, list, set, frozenset)):
-        return any(_is_of_multiprocessing(one, depth - 1) for one in value)
-    if depth and isinstance(value, dict):
-        return any(_is_of_multiprocessing(one, depth - 1) for one in value.values())
-    return depth > 0 and any(_is_of_multiprocessing(one, 0) for one in getattr(value, "__dict__", {}).values())
+        from abreast.executors.process.sending import is_in_main
 
+        reducers = {**copyreg.dispatch_table, **ForkingPickler._extra_reducers}  # type: ignore[attr-defined]  # private; where they are
+        count = len(self.fds)
+        if not getattr(sys.modules.get("cloudpickle.cloudpickle"), "_PICKLE_BY_VALUE_MODULES", None):
+            try:
+                with io.BytesIO() as file:
+                    pickler = pickle.Pickler(file, 5)
+                    pickler.dispatch_table = reducers
+                    pickler.dump(value)
+                    data = file.getvalue()
+                if not is_in_main(data):
+                    return data
+            except (MemoryError, RuntimeError):  # multiprocessing says no
+                raise
+            except Exception:  # noqa: S110  # cloudpickle can do it, or says why not
+                pass
+        while len(self.fds) > count:
+            os.close(self.fds.pop())
+        from abreast.executors.process import by_value
 
-def _dumps(initargs: tuple[Any, ...]) -> bytes:
-    """Return a pickle made as multiprocessing makes it, by value where it has to be."""
-    import copyreg
-    from multiprocessing.reduction import ForkingPickler
-
-    from abreast.executors.process import by_value
-
-    extra = {**copyreg.dispatch_table, **ForkingPickler._extra_reducers}  # type: ignore[attr-defined]  # private; where its reductions are
-    return by_value.dumps_with((initargs, None), extra)
+        return by_value.dumps_with(value, reducers)
 
 
 def tracker_fd() -> int | None:
@@ -143,6 +173,9 @@ def tracker_fd() -> int | None:
 
 # ---- in a worker
 
+parent = 0
+"""The process whose worker this is, if that is not the one that has forked it."""
+
 
 def tell_multiprocessing(name: str, authkey: bytes, tracker: int | None) -> None:
     """Have multiprocessing, once it is imported here, know this process by its name, its parent, and the key that managers ask for."""
@@ -150,7 +183,7 @@ def tell_multiprocessing(name: str, authkey: bytes, tracker: int | None) -> None
 
     from abreast.executors.process.imports import after_import
 
-    after_import("multiprocessing.process", partial(_tell_process, name, authkey, os.getppid()))
+    after_import("multiprocessing.process", partial(_tell_process, name, authkey, parent or os.getppid()))
     if tracker is not None:
         after_import("multiprocessing.resource_tracker", partial(_tell_tracker, tracker))
 

@@ -42,6 +42,7 @@ if TYPE_CHECKING:
             size: how many tasks.
             limit: seconds that each may take, or None.
             resends: whether tasks that have not begun go to another worker; else they are handed back by `Over`.
+            function: which function it is of; calls that have none are of one kind.
             deaths: how many workers have died with it at hand before they began it. Counted here; kept by the call, since what is
                 handed back comes again as another one.
         """
@@ -82,6 +83,8 @@ __all__ = [
 
 BOOT_TIMES = 3
 """Starts in a row that may fail before the pool is broken; with other workers at work it goes on with those, and tries again later."""
+FUNCTIONS = 1000
+"""Functions whose times are remembered."""
 BEGIN_TIMES = 3
 """Workers that may die with a call at hand before they begin it; then it is the call that kills them: too large to be read, say."""
 
@@ -260,12 +263,14 @@ if TYPE_CHECKING:
 class Sent:
     """A call that is with a worker."""
 
-    __slots__ = ("call", "done", "first", "halted")
+    __slots__ = ("call", "done", "first", "halted", "long")
 
     def __init__(self, call: Any, first: int) -> None:
         self.call = call
         self.first = first
         self.halted = False
+        self.long = False
+        """Whether, when it was sent, its tasks were not known to be short."""
         self.done = 0
         """Tasks whose outcome has come."""
 
@@ -348,7 +353,9 @@ class PoolCore:
         self.killed = False
         self.unkillable = 0
         self.mean = _NEVER
-        """Seconds that a task takes, lately; infinite until the first has ended."""
+        """Seconds that a task takes, lately, of calls that do not say their function; infinite until the first has ended."""
+        self.means: dict[int, float] = {}
+        """The same by function."""
         self._numbers = 0
         self._boot_failures = 0
         self._deaths_in_a_row = 0
@@ -442,12 +449,28 @@ class PoolCore:
             worker.abandoned = False
         worker.tasks += 1
         self._deaths_in_a_row = 0
-        self.mean = seconds if self.mean == _NEVER else max(self.mean + 0.1 * (seconds - self.mean), 0.25 * seconds)
+        self._learn(sent.call, seconds)
         if sent.done == sent.call.size:
             self._end_of_call(worker, now)
             if dispatch:
                 self._dispatch(now)
         return self._take_effects()
+
+    def _learn(self, call: Call, seconds: float) -> None:
+        mean = self._mean_of(call)
+        mean = seconds if mean == _NEVER else max(mean + 0.1 * (seconds - mean), 0.25 * seconds)
+        function = getattr(call, "function", None)
+        if function is None:
+            self.mean = mean
+        else:
+            if len(self.means) >= FUNCTIONS and function not in self.means:
+                self.means.clear()
+            self.means[function] = mean
+
+    def _mean_of(self, call: Call) -> float:
+        """Return how long a task of the call takes, as far as is known."""
+        function = getattr(call, "function", None)
+        return self.mean if function is None else self.means.get(function, _NEVER)
 
     def over(self, worker: Worker, seq: int, now: float) -> list[Effect]:
         """The worker has ended its first call before its last task; those from number `seq` on have not begun.
@@ -632,12 +655,18 @@ class PoolCore:
                 continue
             if not worker.calls:
                 idle = idle or worker
-            # Not to one that is at its task for longer than tasks take: what is sent there waits for it.
-            elif now - worker.busy_since <= self.limits.short and (best is None or len(worker.calls) < len(best.calls)):
+            # Not to one whose task may take long, or does: what is sent there waits for it.
+            elif (
+                now - worker.busy_since <= self.limits.short
+                and not worker.calls[0].long
+                and (best is None or len(worker.calls) < len(best.calls))
+            ):
                 best = worker
         if idle is not None and busy < self.max_workers:  # the replacement of one that is at its last task waits for that
             return idle
-        return best if best is not None and len(best.calls) < self._depth() and not self._is_room_for_more(now) else None
+        if best is None or len(best.calls) >= self._depth(self.pending[0]) or self._is_room_for_more(now):
+            return None
+        return best
 
     def _is_room_for_more(self, now: float) -> bool:
         """Whether a worker is starting, or may be started, that will have nothing to do: then nothing waits behind another call."""
@@ -658,17 +687,19 @@ class PoolCore:
         """Return how many workers may be started. Those that are ending do not count, up to as many again: ending may take long."""
         return min(self.max_workers - self._live(), 2 * self.max_workers - len(self.workers))
 
-    def _depth(self) -> int:
-        """Return how many calls a worker may have: more than the one it runs only while tasks are short."""
-        if self.mean > self.limits.short:
+    def _depth(self, call: Call) -> int:
+        """Return how many calls a worker may have with this one: more than the one it runs only if it is known to be short."""
+        mean = self._mean_of(call)
+        if mean > self.limits.short:
             return 1
-        if self.mean > self.limits.tiny:
+        if mean > self.limits.tiny:
             return 2
         share = len(self.pending) // (2 * self.max_workers)
-        return max(2, min(int(self.limits.ahead / max(self.mean, 1e-9)), share, self.limits.most_ahead))
+        return max(2, min(int(self.limits.ahead / max(mean, 1e-9)), share, self.limits.most_ahead))
 
     def _send(self, worker: Worker, call: Any, now: float) -> None:
         sent = Sent(call, worker.sent + 1)
+        sent.long = self._mean_of(call) > self.limits.short
         worker.sent += call.size
         worker.calls.append(sent)
         most = 0
@@ -931,10 +962,11 @@ class PoolCore:
 class _Again:
     """A call that has been claimed before: its worker died before it began."""
 
-    __slots__ = ("call", "limit", "resends", "size")
+    __slots__ = ("call", "function", "limit", "resends", "size")
 
     def __init__(self, call: Any) -> None:
         self.call = call
+        self.function = getattr(call, "function", None)
         self.size = call.size
         self.limit = call.limit
         self.resends = True

@@ -210,13 +210,19 @@ class FutureCall(_Travels):
         self.lane: Lane | None = None
 
     def claim(self) -> bool:
-        return self.future.running() or self.future.set_running_or_notify_cancel()
+        if self.future.running() or self.future.set_running_or_notify_cancel():
+            return True
+        self.body, self.buffers = b"", ()
+        self.future._call = None
+        return False
 
     def cancel(self) -> None:
         self.future.cancel()
 
     def cancelled(self) -> None:
         """It was taken out of the queue."""
+        self.body, self.buffers = b"", ()
+        self.future._call = None  # the user may keep the future for long, and it would keep the arguments
         if self.future.cancelled():
             self.future.set_running_or_notify_cancel()  # tells those who wait()
 
@@ -243,20 +249,26 @@ class _Handle(Future[Any]):
 
     def __init__(self, call: BatchCall) -> None:
         super().__init__()
-        self._batch_call = call
+        self._batch_call: BatchCall | None = call
 
     def cancel(self) -> bool:
         """As `Future.cancel`; of a batch that is with a worker, no further task is started."""
         if super().cancel():
             return True
-        if not self.done():
-            self._batch_call.supervisor.post(self._batch_call.supervisor.halt, self._batch_call)
+        call = self._batch_call
+        if call is not None:
+            call.supervisor.post(call.supervisor.halt, call)
         return False
+
+    def let_go(self) -> None:
+        """Nothing more comes: what the call keeps is not to wait for a full collection, which a cycle would."""
+        self._batch_call = self._owner = None
 
     def abandon(self) -> None:
         """End the task that is running, too: its worker is killed, and replaced."""
-        if not self.cancel() and not self.done():
-            self._batch_call.supervisor.post(self._batch_call.supervisor.abandon, self._batch_call)
+        call = self._batch_call
+        if not self.cancel() and call is not None:
+            call.supervisor.post(call.supervisor.abandon, call)
 
 
 class BatchCall(_Travels):
@@ -284,7 +296,7 @@ class BatchCall(_Travels):
         self.batch = batch
         self.deliver = deliver
         self.supervisor = supervisor
-        self.handle: Future[Any] = _Handle(self)
+        self.handle = _Handle(self)
         self.delivered = False
         self.began = 0.0
 
@@ -348,3 +360,4 @@ class BatchCall(_Travels):
         self.deliver(self.batch, lost)
         if not self.handle.done():
             self.handle.set_result(None)
+        self.handle.let_go()

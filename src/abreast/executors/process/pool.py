@@ -35,7 +35,7 @@ from abreast.executors.process import contexts, logs
 from abreast.executors.process.core import PoolCore, Worker
 from abreast.executors.process.futures import BatchCall, FutureCall, ProcessFuture, body_of, broken
 from abreast.executors.process.launch import Process, dump_signal
-from abreast.executors.process.sending import Common, Encoded, Functions, Payload, encode_args, encode_context
+from abreast.executors.process.sending import Common, Encoded, Functions, Payload, encode_args, encode_context, encode_not_sent
 from abreast.executors.process.supervisor import Supervisor
 from abreast.executors.process.worker import is_worker
 
@@ -323,27 +323,13 @@ class _CancelsCall:
         supervisor.post(supervisor.cancel, self.call)
 
 
-class _Unsendable:
-    """Stands for arguments that cannot be pickled: raises, in the worker, what pickling them raised, as that task's outcome."""
-
-    def __init__(self, error: BaseException) -> None:
-        self.error = error
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return _raise, (self.error,)
-
-
-def _raise(error: BaseException) -> NoReturn:
-    raise error
-
-
 def _encode_item(args: tuple[Any, ...], name: str, common: Common | None) -> Payload:
     try:
         return encode_args(args, None, name, common=common)
     except KeyboardInterrupt:
         raise
     except BaseException as error:  # this task's, not its mates'
-        return encode_args((_Unsendable(error),), None, name)
+        return encode_not_sent(error)
 
 
 def _told(fn: Any, args: tuple[Any, ...], kwargs: dict[str, Any], _place: int) -> str:

@@ -27,7 +27,7 @@ from functools import partial
 from itertools import count
 from pickle import PicklingError, dumps, loads
 from types import BuiltinFunctionType, FunctionType
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
 from abreast.core.current import name_of
 from abreast.core.errors import TaskError
@@ -40,8 +40,10 @@ __all__ = [
     "ERROR",
     "OK",
     "OUT_OF_BAND",
+    "Common",
     "Encoded",
     "Functions",
+    "NotSent",
     "Payload",
     "decode_args",
     "decode_context",
@@ -49,7 +51,10 @@ __all__ = [
     "encode_args",
     "encode_context",
     "encode_error",
+    "encode_not_sent",
     "encode_result",
+    "is_in_main",
+    "unpicklable",
 ]
 
 OK, ERROR = 0, 1
@@ -66,6 +71,8 @@ LARGE_FUNCTION = 1 << 20
 # is not meant; one that is exactly this name is taken for it, and cloudpickle can send that as well. `__mp_main__` is what the main
 # script is called in the children of multiprocessing.
 _IN_MAIN = re.compile(rb"\x8c(\x08__main__|\x0b__mp_main__)").search
+_CONNECTIONS = b"multiprocessing.connection"
+"""Plain pickle would send a `Connection` as the number of a descriptor, which is something else in the other process."""
 _modules = sys.modules
 
 
@@ -101,7 +108,44 @@ def _keep(buffers: list[Any], buffer: Any) -> bool:
     return False
 
 
-def _encode(value: object, back: bool, in_band: bool = False) -> Payload:
+class Common:
+    """The functions and classes that the main script had when the workers of a pool were forked: copies of it have them by name."""
+
+    __slots__ = ("_names",)
+
+    def __init__(self) -> None:
+        self._names: dict[str, Any] = {}
+
+    def take(self) -> None:
+        """Note what there is; to be called right before the fork."""
+        self._names = {
+            name: value
+            for name, value in vars(_modules["__main__"]).copy().items()
+            if isinstance(value, type | FunctionType) and value.__module__ == "__main__"
+        }
+        from abreast.executors.process import variables
+
+        variables.number_those_of_main()
+
+    def name_of(self, value: Any) -> str | None:
+        """Return the name by which a copy has the very same function or class; None if it goes by value: it is new, or another by now."""
+        if value.__module__ != "__main__":
+            return None
+        name: str = value.__qualname__
+        first, *rest = name.split(".")
+        found = self._names.get(first)
+        if found is None or getattr(_modules["__main__"], first, None) is not found:
+            return None
+        for part in rest:
+            found = getattr(found, part, None)
+        return name if found is value else None
+
+
+common: Common | None = None
+"""What a worker that is a copy has in common with its parent."""
+
+
+def _encode(value: object, back: bool, in_band: bool = False, shared: Common | None = None) -> Payload:
     """Return `value` as it travels to a worker, or `back` from one; raise what pickling it raises."""
     buffers: list[Any] = []
     keep = None if in_band else partial(_keep, buffers)
@@ -110,7 +154,7 @@ def _encode(value: object, back: bool, in_band: bool = False) -> Payload:
     if cloudpickle is None or not getattr(cloudpickle, "_PICKLE_BY_VALUE_MODULES", None):
         try:
             data = dumps(value, 5, buffer_callback=keep)
-            if b"_main__" not in data or not _IN_MAIN(data):
+            if (b"_main__" not in data or not _IN_MAIN(data)) and _CONNECTIONS not in data:
                 return _payload((data, tuple(buffers) if buffers else ()))
         except MemoryError:
             raise
@@ -119,7 +163,7 @@ def _encode(value: object, back: bool, in_band: bool = False) -> Payload:
         buffers.clear()
     from abreast.executors.process import by_value
 
-    data = by_value.dumps(value, keep, back=back)
+    data = by_value.dumps(value, keep, back=back, common=common if back else shared)
     return _payload((data, tuple(buffers)))
 
 
@@ -139,17 +183,25 @@ def _in_words(error: BaseException) -> str:
 # ---- arguments
 
 
-def encode_args(args: tuple[Any, ...], kwargs: dict[str, Any] | None, what: object, *, in_band: bool = False) -> Payload:
+def encode_args(
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any] | None,
+    what: object,
+    *,
+    in_band: bool = False,
+    common: Common | None = None,
+) -> Payload:
     """Return the arguments of a call as they travel to a worker.
 
-    `what` is the call in an error's text; its ``str()`` is taken only then. `in_band`: copy large arrays into the pickle too.
+    `what` is the call in an error's text; its ``str()`` is taken only then. `in_band`: copy large arrays into the pickle too. `common`:
+    of a pool whose workers are copies of this process.
 
     Raises:
         TaskPickleError: an argument cannot be pickled; names it.
         SystemExit, KeyboardInterrupt: and what else is no Exception: as pickling an argument raised it.
     """
     try:
-        return _encode((args, kwargs), False, in_band)
+        return _encode((args, kwargs), False, in_band, common)
     except MemoryError:
         raise
     except Exception as error:
@@ -164,13 +216,19 @@ def decode_args(payload: Payload) -> tuple[tuple[Any, ...], dict[str, Any]]:
     return args, kwargs or {}
 
 
-def _unpicklable(what: str, parts: list[tuple[str, Any]], error: Exception, back: bool) -> Exception:
+def is_in_main(data: bytes) -> bool:
+    """Whether a pickle names something of the main script."""
+    return b"_main__" in data and _IN_MAIN(data) is not None
+
+
+def unpicklable(what: str, parts: list[tuple[str, Any]], error: Exception, pickle: Callable[[object], object]) -> Exception:
+    """Return the error that says which of the parts, each with what to call it, `pickle` cannot pickle."""
     from abreast.core.process_errors import TaskPickleError
-    from abreast.executors.process import by_value, culprit
+    from abreast.executors.process import culprit
 
     def attempt(part: object) -> str:
         try:
-            by_value.dumps(part, partial(_keep, []), back=back)
+            pickle(part)
         except Exception as problem:
             return _why(problem)
         return ""
@@ -181,11 +239,43 @@ def _unpicklable(what: str, parts: list[tuple[str, Any]], error: Exception, back
     return TaskPickleError(what, place, why or _why(error))
 
 
+def _unpicklable(what: str, parts: list[tuple[str, Any]], error: Exception, back: bool) -> Exception:
+    from abreast.executors.process import by_value
+
+    return unpicklable(what, parts, error, partial(by_value.dumps, keep=partial(_keep, []), back=back))
+
+
 def _why(error: BaseException) -> str:
     words = _in_words(error)
     if isinstance(error, PicklingError | TypeError):  # what pickle itself raises: "cannot pickle 'socket' object" says it all
         words = words.partition(": ")[2] or words
     return words
+
+
+class NotSent(BaseException):
+    """Raised by unpickling what stands for arguments that could not be pickled; `encode_error` of why is the task's outcome."""
+
+    def __init__(self, payload: Payload) -> None:
+        super().__init__()
+        self.payload = payload
+
+
+def encode_not_sent(error: BaseException) -> Payload:
+    """Return what stands for the arguments of a task when pickling them has raised `error`, which is the task's, not its mates'."""
+    data = encode_error(error)
+    return Payload(dumps(_NotSent(data.data, tuple(bytes(buffer) for buffer in data.buffers)), 5))
+
+
+class _NotSent:
+    def __init__(self, data: bytes, buffers: tuple[bytes, ...]) -> None:
+        self.sent = data, buffers
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _raise_not_sent, self.sent
+
+
+def _raise_not_sent(data: bytes, buffers: tuple[bytes, ...]) -> NoReturn:
+    raise NotSent(Payload(data, buffers))
 
 
 # ---- functions
@@ -198,13 +288,14 @@ class Functions:
     name; anything else by value, *anew at every call*, since a notebook's cell may have changed what the function uses.
     """
 
-    __slots__ = ("_known", "_numbers", "_older", "_younger")
+    __slots__ = ("_common", "_known", "_numbers", "_older", "_younger")
 
     KEPT = 512
     """Numbers that are remembered, the last ones used; twice that at most."""
 
     # No lock: each step is one operation of a dict. Where two threads meet, the same bytes may get two numbers, and travel twice.
-    def __init__(self) -> None:
+    def __init__(self, common: Common | None = None) -> None:
+        self._common = common
         self._known: dict[Any, tuple[str, str, tuple[int, bytes]]] = {}
         self._numbers = count(1)
         self._younger: dict[bytes, int] = {}
@@ -224,7 +315,7 @@ class Functions:
                 if getattr(_modules.get(module), name, None) is fn:  # it may have been replaced there, by a test or a reload
                     return sent
         try:
-            data = _encode(fn, False, True).data
+            data = _encode(fn, False, True, self._common).data
         except MemoryError:
             raise
         except Exception as error:
@@ -241,7 +332,7 @@ class Functions:
         module, name = getattr(fn, "__module__", None), fn.__qualname__
         if (
             isinstance(module, str)
-            and module not in ("__main__", "__mp_main__")
+            and (module not in ("__main__", "__mp_main__") or (self._common is not None and self._common.name_of(fn) is not None))
             and getattr(_modules.get(module), name, None) is fn
             and b"cloudpickle" not in sent[1]  # by value, although it has a name: register_pickle_by_value
         ):
@@ -304,7 +395,7 @@ _failed: dict[ContextVar[Any], weakref.ref[Any]] = {}
 _UNCHANGING = frozenset((type(None), bool, int, float, complex, str, bytes))
 
 
-def encode_context(context: Context) -> Payload | None:
+def encode_context(context: Context, common: Common | None = None) -> Payload | None:
     """Return the variables of a context as they travel to a worker; None if there are none.
 
     Left out: variables that no module has under a name (but those of functions that were encoded before), and values that cannot be
@@ -321,14 +412,14 @@ def encode_context(context: Context) -> Payload | None:
                 break
         else:
             return last[1]
-    told = [pair for var, value in items if (pair := _encode_variable(var, value)) is not None]
+    told = [pair for var, value in items if (pair := _encode_variable(var, value, common)) is not None]
     payload = Payload(dumps(told, 5)) if told else None
     if all(type(value) in _UNCHANGING for _, value in items):  # else what a value holds may be another thing next time
         _last_context = items, payload
     return payload
 
 
-def _encode_variable(var: ContextVar[Any], value: object) -> tuple[Any, bytes] | None:
+def _encode_variable(var: ContextVar[Any], value: object, common: Common | None) -> tuple[Any, bytes] | None:
     from abreast.executors.process import variables
 
     failed = _failed.get(var)
@@ -338,7 +429,7 @@ def _encode_variable(var: ContextVar[Any], value: object) -> tuple[Any, bytes] |
         how = variables.address(var, value)
         if how is None:
             return None
-        return how, _encode(value, False, True).data
+        return how, _encode(value, False, True, common).data
     except MemoryError:
         raise
     except Exception as error:

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["address", "reduce", "setter"]
+__all__ = ["address", "number_those_of_main", "reduce", "setter"]
 
 _names: dict[ContextVar[Any], tuple[str, str] | None] = {}
 _numbers: dict[ContextVar[Any], str] = {}
@@ -51,6 +51,13 @@ def address(var: ContextVar[Any], value: object) -> Any:
     if var not in _numbers and not _is_in_main(var):
         raise LookupError("no module has it as an attribute")
     return _number_of(var)
+
+
+def number_those_of_main() -> None:
+    """Give the main script's variables their numbers: a copy of this process that is made now knows them by these."""
+    for value in vars(sys.modules["__main__"]).copy().values():
+        if type(value) is ContextVar:
+            _number_of(value)
 
 
 def setter(how: Any) -> Callable[[Any], object]:

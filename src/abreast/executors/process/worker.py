@@ -38,6 +38,7 @@ from abreast.executors.process.page import Page
 from abreast.executors.process.sending import (
     ERROR,
     OK,
+    NotSent,
     Payload,
     decode_args,
     decode_context,
@@ -356,7 +357,7 @@ class _Worker:
                 if type(context) is Payload:
                     context = decode_context(context)
                 args, kwargs = decode_args(payload)
-            except pickle.PicklingError:  # the parent could not pickle them, and has sent that instead
+            except NotSent:
                 raise
             except BaseException as error:
                 from abreast.core.process_errors import TaskDecodeError
@@ -373,6 +374,8 @@ class _Worker:
                 hit("worker.after_run")
             words[Page.PHASE] = ENCODE
             return OK, encode_result(value), context
+        except NotSent as not_sent:  # the parent could not pickle the arguments, and has sent that instead
+            return ERROR, not_sent.payload, context
         except BaseException as error:  # whatever it is, SystemExit too: the task's outcome
             if os.getpid() != self.pid:
                 os._exit(1)
