@@ -118,8 +118,7 @@ class GroupPool(ProcessPool):
         self._closed = True
         supervisor.post(supervisor.kill, why)
         if supervisor.is_started:
-            while not supervisor.ended.wait(0.5):
-                pass  # in steps: see Supervisor.join_all
+            supervisor.wait_for_end()
             supervisor.join()
 
 

@@ -183,7 +183,7 @@ def test_a_text_with_the_name_of_the_main_script_is_a_text(text):
 
 def test_only_the_very_name_costs_cloudpickle(monkeypatch):
     used = []
-    monkeypatch.setattr(by_value, "dumps", lambda value, keep, back: used.append(value) or pickle.dumps(value))
+    monkeypatch.setattr(by_value, "dumps", lambda value, keep, back, common: used.append(value) or pickle.dumps(value))
     encode_result(["see __main__.py", b"__main__"])
     assert not used
     encode_result(["__main__"])

@@ -2,6 +2,7 @@
 
 * Lambdas, closures, and all that the main script or a notebook has defined, travel by value.
 * Where workers are copies of this process (``mp_context="fork"``) they have the main script: what it had at the fork goes by name (`Common`).
+* What a function of the main script assigns to a global, an initializer above all, the others see (namespace.py).
 * Context variables travel by name or by number (variables.py).
 * A class with `__slots__` has them where it arrives too. cloudpickle leaves them out, and objects with a `__dict__` come back.
 * On the way *back*, a class that was sent by value is not defined anew: the parent has it. cloudpickle would set all its attributes
@@ -30,6 +31,7 @@ import cloudpickle  # type: ignore[import-untyped]  # it has no types
 from cloudpickle import cloudpickle as inner
 
 from abreast.executors.process import variables
+from abreast.executors.process.worker import is_worker
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -62,7 +64,11 @@ class _Pickler(cloudpickle.Pickler):  # type: ignore[misc, no-any-unimported]  #
     def reducer_override(self, obj: Any) -> Any:
         if type(obj) is contextvars.ContextVar:
             return variables.reduce(obj)
-        if self.common is not None and isinstance(obj, type | FunctionType) and (name := self.common.name_of(obj)) is not None:
+        if (
+            self.common is not None
+            and (type(obj) is FunctionType or issubclass(type(obj), type))
+            and (name := self.common.name_of(obj)) is not None
+        ):
             return name
         if type(obj).__module__ == "multiprocessing.connection" and not self.sends_descriptors and hasattr(obj, "fileno"):
             # Nor as multiprocessing does it: that has a thread of this process listen at a socket.
@@ -70,9 +76,20 @@ class _Pickler(cloudpickle.Pickler):  # type: ignore[misc, no-any-unimported]  #
                 f"a {type(obj).__name__} can be handed over only when a process starts: give it to the executor as one of the initargs"
             )
         reduced = super().reducer_override(obj)
-        if isinstance(reduced, tuple) and reduced[0] is inner._make_skeleton_class and "__slots__" in vars(obj):
-            _add_slots(obj, reduced[1])
+        if isinstance(reduced, tuple):
+            if reduced[0] is inner._make_skeleton_class and "__slots__" in vars(obj):
+                _add_slots(obj, reduced[1])
+            elif reduced[0] is inner._make_function and obj.__module__ in ("__main__", "__mp_main__"):
+                return (*reduced[:5], _function_arrives)
         return reduced
+
+
+def _function_arrives(fn: Any, state: Any) -> None:
+    inner._function_setstate(fn, state)
+    if is_worker():
+        from abreast.executors.process import namespace
+
+        namespace.arrived(fn)
 
 
 def dumps_with(value: object, reducers: Mapping[type, Callable[[Any], Any]]) -> bytes:
@@ -102,13 +119,13 @@ _definitions: WeakKeyDictionary[type, tuple[str, bytes | None]] = WeakKeyDiction
 
 class _Back(_Pickler):
     def reducer_override(self, obj: Any) -> Any:
-        if not issubclass(type(obj), type) or (self.common is not None and self.common.name_of(obj) is not None):
+        if not issubclass(type(obj), type):
             return super().reducer_override(obj)
         told = _definitions.get(obj)
         if told is None:
             came = obj in inner._DYNAMIC_CLASS_TRACKER_BY_CLASS
             reduced = super().reducer_override(obj)
-            if not isinstance(reduced, tuple) or len(reduced) != 6:  # it can be imported
+            if not isinstance(reduced, tuple) or len(reduced) != 6:  # it can be imported, or goes by name
                 return reduced
             definition: bytes | None = dumps(obj, None, back=False)
             if came and len(definition or b"") > LARGE_DEFINITION:

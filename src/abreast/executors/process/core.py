@@ -805,7 +805,10 @@ class PoolCore:
         due = self._due(sent, start, phase)
         if not running or now < due:
             self._let_go_on(worker, now)
-            worker.due = max(due if running else now + sent.call.limit, now + self.limits.second_look)
+            again = now + sent.call.limit
+            if running and phase == Phase.LOAD:  # its function may be there any moment, and its own time begins then
+                due = min(due, max(again, now + (now - start) / 20))
+            worker.due = max(due if running else again, now + self.limits.second_look)
         elif worker.over_limit != seq:
             if worker.ending == Worker.STOPPED:  # because of another task
                 self._effects.append(Continue(worker))

@@ -121,7 +121,7 @@ class Common:
         self._names = {
             name: value
             for name, value in vars(_modules["__main__"]).copy().items()
-            if isinstance(value, type | FunctionType) and value.__module__ == "__main__"
+            if isinstance(value, type | FunctionType) and getattr(value, "__module__", None) == "__main__"
         }
         from abreast.executors.process import variables
 
@@ -143,6 +143,8 @@ class Common:
 
 common: Common | None = None
 """What a worker that is a copy has in common with its parent."""
+after_task: Callable[[], None] | None = None
+"""What a worker is to call after the initializer and after each task, if there is something (namespace.py)."""
 
 
 def _encode(value: object, back: bool, in_band: bool = False, shared: Common | None = None) -> Payload:

@@ -229,14 +229,20 @@ class Supervisor:
         """Wait until everything has ended: workers, this thread, and the callbacks."""
         if not self.is_started:
             return
-        # A bare lock: Event.wait is Python code, in which Ctrl-C may leave its own lock in disorder. In steps: an interrupt of the main
-        # thread that came just before the wait would be seen only after it.
-        while not self._gate.acquire(timeout=0.5):
-            pass
-        self._gate.release()
+        self.wait_for_end()
         self.join()
         self.deliveries.join()
         self.callbacks.join()
+
+    def wait_for_end(self) -> None:
+        """Wait until all workers have ended.
+
+        By a bare lock: Event.wait is Python code, in which Ctrl-C may leave its own lock in disorder. In steps: an interrupt of the main thread
+        that came just before the wait would be seen only after it. `ended` decides: Ctrl-C may leave the lock taken.
+        """
+        while not self.ended.is_set():
+            if self._gate.acquire(timeout=0.5):
+                self._gate.release()
 
     def join(self) -> None:
         """Wait until the supervisor's own thread has ended."""
@@ -925,7 +931,9 @@ class Courier:
     def __init__(self, name: str) -> None:
         self.name = name
         self._queue: SimpleQueue[tuple[Callable[[Any], object], Any] | None] = SimpleQueue()
-        self._thread: threading.Thread | None = None  # until it starts: multiprocessing's and CPython's tests look at all there are
+        self._thread: threading.Thread | None = (
+            None  # until it starts: multiprocessing's and CPython's tests look at all there are
+        )
 
     def start(self) -> None:
         thread = threading.Thread(target=self._run, name=self.name, daemon=True)

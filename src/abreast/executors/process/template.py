@@ -141,7 +141,7 @@ class Template:
                 if monotonic() > deadline:
                     os.kill(self.pid, signal.SIGKILL)
                     break
-                poll.poll(1000 if self._pidfd >= 0 else 5)
+                poll.poll(1000 * max(0.001, deadline - monotonic()) if self._pidfd >= 0 else 5)
             os.waitpid(self.pid, 0)
         except ChildProcessError:  # reaped by somebody else
             pass
@@ -305,7 +305,7 @@ def _reap(pid: int, workers: set[int]) -> bytes:
 
 def _work(inherited: _Inherited, template: int, fds: list[int]) -> NoReturn:
     from abreast.core.current import here
-    from abreast.executors.process import contexts, sending, worker
+    from abreast.executors.process import contexts, namespace, sending, worker
 
     code = 1
     try:
@@ -315,6 +315,7 @@ def _work(inherited: _Inherited, template: int, fds: list[int]) -> NoReturn:
         here.running = None  # the first submit was perhaps a task's
         contexts.parent = inherited.parent
         sending.common = inherited.common
+        namespace.watch_main(vars(sys.modules["__main__"]))
         _forget_multiprocessing()
         worker.main(fds[0], fds[1], fds[2], fds[3], template, inherited=(inherited.initializer, inherited.initargs))
     except SystemExit as error:

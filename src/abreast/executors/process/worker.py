@@ -30,7 +30,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from abreast.core import failpoints
 from abreast.core.current import Scope, Task, here, locked
-from abreast.executors.process import contexts
+from abreast.executors.process import contexts, sending
 from abreast.executors.process.frames import Kind, Parser, Phase, frame
 from abreast.executors.process.imports import after_import
 from abreast.executors.process.memory import resident_bytes
@@ -368,6 +368,8 @@ class _Worker:
             words[Page.PHASE] = RUN
             value = context.copy().run(fn, *args, **(kwargs or {}))  # type: ignore[union-attr,arg-type]  # both unpickled by now
             del args, kwargs
+            if sending.after_task is not None:
+                sending.after_task()
             if os.getpid() != self.pid:  # a fork that the task has made, and that came back: the other one goes on here
                 os._exit(0)
             if hit is not None:
