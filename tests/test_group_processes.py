@@ -28,6 +28,7 @@ from abreast.executors.process import pool as pool_module
 from tests.helpers import run_python
 
 pytestmark = [
+    pytest.mark.whole,
     pytest.mark.skipif(sys.platform != "linux", reason="pools of processes run on Linux so far"),
     pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning"),  # what context to use is the user's business
 ]

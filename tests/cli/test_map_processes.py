@@ -82,6 +82,7 @@ def functions(here):  # noqa: F811
 
 
 pytestmark = [
+    pytest.mark.whole,
     pytest.mark.usefixtures("functions"),
     pytest.mark.skipif(sys.platform != "linux", reason="pools of processes run on Linux so far"),
 ]

@@ -24,7 +24,10 @@ from abreast.executors.process.pool import usable_cores
 from tests.engine.stand_ins import FromAsync, value
 from tests.helpers import run_python
 
-pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="pools of processes run on Linux so far")
+pytestmark = [
+    pytest.mark.whole,
+    pytest.mark.skipif(sys.platform != "linux", reason="pools of processes run on Linux so far"),
+]
 
 PATIENCE = 20
 variable = contextvars.ContextVar("variable", default=0)

@@ -30,6 +30,7 @@ from tests.executors.process.tasks import is_alive, wait_for_file
 from tests.helpers import ROOT, run_python
 
 pytestmark = [
+    pytest.mark.whole,
     pytest.mark.skipif(sys.platform != "linux", reason="pools of processes run on Linux so far"),
     # 3.12 and later: of forking while there are threads, which the tests of forks do on purpose
     pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning"),
