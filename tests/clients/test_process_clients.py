@@ -13,7 +13,10 @@ from abreast import ProcessPoolExecutor, WorkerCrashed
 
 from tests.helpers import in_threads
 
-pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="pools of processes run on Linux so far")
+pytestmark = [
+    pytest.mark.clients,
+    pytest.mark.skipif(sys.platform != "linux", reason="pools of processes run on Linux so far"),
+]
 
 PATIENCE = 30
 
