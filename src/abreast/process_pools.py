@@ -37,11 +37,13 @@ class ProcessPoolExecutor(_Runs, ProcessPool):
         max_workers: the most processes there may be, at least 1. None: the usable cores; affinity and the container's limit count.
         mp_context: how processes are started: None, the name of a start method, or a context of `multiprocessing` with one of these.
             None, ``"spawn"`` and ``"forkserver"``: fresh interpreters, which never import the main script, so that no
-            ``if __name__ == "__main__"`` is needed. ``"fork"``: copies of this process, so that what its modules hold is inherited
-            and not sent; it refuses `max_tasks_per_child`, and is unsafe where other threads run.
+            ``if __name__ == "__main__"`` is needed. ``"fork"``: copies of this process, as it is at the first submit, so that what its
+            modules hold is inherited and not sent; it refuses `max_tasks_per_child`, and is unsafe where other threads run. None is
+            ``"fork"`` where `initializer` or `initargs` can only be inherited, as a lock of multiprocessing's default context before 3.14.
         initializer: called at the start of each process with `initargs`. If it raises, it is logged, and everything waiting or
             submitted later fails with BrokenProcessPool.
-        initargs: a tuple of arguments for `initializer`.
+        initargs: a tuple of arguments for `initializer`; locks, queues, pipes and shared values of `multiprocessing` too, which as
+            arguments of a task are an error.
         max_tasks_per_child: how many tasks a process runs before another takes its place, at least 1. None: no limit.
         task_timeout: seconds a task may take from its start, above 0. One over it fails with `TaskTimeout`; its process is killed
             with all that it has started, and replaced. None: no limit.

@@ -113,7 +113,8 @@ class Program:
         return self
 
     def __exit__(self, *_):
-        for pid in (self.process.pid, *self.others()):
+        self.process.kill()  # not by its number, which another process may have by now
+        for pid in self.others():
             with contextlib.suppress(OSError):
                 os.kill(pid, signal.SIGKILL)
         self.process.communicate(timeout=PATIENCE)
@@ -132,7 +133,8 @@ def daemons(tmp_path):
     yield path
     for pid in path.read_text().split() if path.exists() else ():
         with contextlib.suppress(OSError):
-            os.kill(int(pid), signal.SIGKILL)
+            if b"abreast.executors.process.worker" in Path(f"/proc/{pid}/cmdline").read_bytes():  # still ours
+                os.kill(int(pid), signal.SIGKILL)
 
 
 def leave_a_daemon(path):

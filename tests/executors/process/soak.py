@@ -1,0 +1,207 @@
+"""Random kills for as long as you like: every outcome exactly once, each task run once at most, nothing left behind.
+
+    python -m tests.executors.process.soak SECONDS [SEED]
+
+Pools of 1 to 4 workers, made anew every few seconds; tasks that are tiny, long, large, that crash, raise, hang; by `submit`, by runs with
+batches, by several threads. Meanwhile workers get SIGKILL, SIGSEGV, SIGSTOP and SIGCONT at random moments. The witness is a file
+opened with O_APPEND, one line for each start of a task. Ends with status 1 at the first thing that is wrong.
+"""
+
+from __future__ import annotations
+
+import faulthandler
+import os
+import random
+import signal
+import sys
+import tempfile
+import threading
+from collections import Counter
+from concurrent.futures.process import BrokenProcessPool
+from time import monotonic, sleep
+
+import abreast
+
+HUNG = 120
+"""Seconds without progress, after which all stacks are printed and it ends."""
+
+
+class Wrong(AssertionError):
+    """A promise is broken."""
+
+
+def insist(true, *told):
+    if not true:
+        raise Wrong(" ".join(map(str, told)))
+
+
+class Task:
+    """What the worker runs; a class of the main script, so it travels by value."""
+
+    def __init__(self, witness):
+        self.witness = witness
+
+    def __call__(self, number):
+        fd = os.open(self.witness, os.O_APPEND | os.O_WRONLY)
+        os.write(fd, b"%d\n" % number)
+        os.close(fd)
+        kind = number % 97
+        if kind == 1:
+            sleep(0.05)
+        elif kind == 2:
+            return number, bytes(300_000)
+        elif kind == 3:
+            os._exit(number % 3)
+        elif kind == 4:
+            raise ValueError(number)
+        elif kind == 5:
+            sum(range(300_000))
+        elif kind == 6:
+            sleep(0.3)
+        elif kind == 7:
+            signal.raise_signal(signal.SIGSEGV)
+        return number, b""
+
+
+class Soak:
+    def __init__(self, seconds, seed):
+        self.seconds = seconds
+        self.random = random.Random(seed)
+        self.counts = Counter()
+        self.numbers = 0
+        self.lock = threading.Lock()
+
+    def take(self, count):
+        with self.lock:
+            first, self.numbers = self.numbers, self.numbers + count
+        return range(first, first + count)
+
+    def run(self):
+        end = monotonic() + self.seconds
+        before = set(os.listdir("/proc/self/fd"))
+        while monotonic() < end:
+            faulthandler.dump_traceback_later(HUNG, exit=True)
+            self.round()
+            faulthandler.cancel_dump_traceback_later()
+        self.counts["descriptors left"] = len(set(os.listdir("/proc/self/fd")) - before)
+        insist(not self.counts["descriptors left"], "descriptors are left")
+        try:
+            os.waitpid(-1, os.WNOHANG)
+        except ChildProcessError:
+            pass
+        else:
+            raise Wrong("a child is left")
+
+    def round(self):
+        """One pool, a few seconds."""
+        rng = random.Random(self.random.random())
+        with tempfile.NamedTemporaryFile() as witness:
+            over = threading.Event()
+            errors = []
+            workers = rng.choice((1, 2, 2, 3, 4))
+            options = rng.choice(({}, {}, {"max_tasks_per_child": 5}, {"task_timeout": 5}, {"mp_context": "fork"}))
+            with abreast.ProcessPoolExecutor(workers, **options) as pool:
+                ways = [self.submits, self.ping_pong, self.runs, self.runs]
+                threads = [
+                    threading.Thread(target=self.guarded, args=(way, pool, Task(witness.name), rng.random(), over, errors))
+                    for way in rng.sample(ways, rng.randint(1, 3))
+                ]
+                killer = threading.Thread(target=self.kills, args=(pool, rng.random(), over))
+                for thread in (*threads, killer):
+                    thread.start()
+                sleep(rng.uniform(0.5, 5))
+                over.set()
+                for thread in (*threads, killer):
+                    thread.join()
+                self.go_on(pool)
+            ran = Counter(map(int, witness.read().split()))
+        if errors:
+            raise errors[0]
+        twice = [number for number, times in ran.items() if times > 1]
+        insist(not twice, "ran twice:", twice[:10])
+        self.counts["rounds"] += 1
+        self.counts["tasks that ran"] += len(ran)
+
+    def guarded(self, way, pool, task, seed, over, errors):
+        try:
+            rng = random.Random(seed)
+            while not over.is_set():
+                way(pool, task, rng)
+        except BaseException as error:
+            errors.append(error)
+            over.set()
+
+    def judge(self, number, value, error):
+        if error is None:
+            insist(value is not None and value[0] == number, "the outcome of", number, "is", value)
+            insist(len(value[1]) == (300_000 if number % 97 == 2 else 0), "the result of", number, "is cut")
+            insist(number % 97 not in (3, 4, 7), number, "should have failed")
+            self.counts["results"] += 1
+        elif isinstance(error, ValueError):
+            insist(error.args == (number,) and number % 97 == 4, number, "has failed with", repr(error))
+            self.counts["errors"] += 1
+        else:
+            insist(isinstance(error, (BrokenProcessPool, abreast.TaskTimeout)), number, "has failed with", repr(error))
+            self.counts[type(error).__name__] += 1
+
+    def submits(self, pool, task, rng):
+        numbers = self.take(rng.randint(1, 200))
+        futures = [(number, pool.submit(task, number)) for number in numbers]
+        rng.shuffle(futures)
+        for number, future in futures:
+            error = future.exception(HUNG)
+            self.judge(number, None if error else future.result(0), error)
+
+    def ping_pong(self, pool, task, rng):
+        for number in self.take(rng.randint(1, 50)):
+            future = pool.submit(task, number)
+            error = future.exception(HUNG)
+            self.judge(number, None if error else future.result(0), error)
+
+    def runs(self, pool, task, rng):
+        numbers = self.take(rng.randint(1, 500))
+        chunksize = rng.choice(("auto", "auto", 1, 7, 50))
+        seen = []
+        for outcome in pool.outcomes(task, numbers, ordered=rng.random() < 0.5, chunksize=chunksize):
+            seen.append(outcome.input)
+            self.judge(outcome.input, outcome.value, outcome.error)
+        insist(sorted(seen) == list(numbers), "outcomes of", numbers, "are", len(seen))
+
+    def kills(self, pool, seed, over):
+        rng = random.Random(seed)
+        while not over.wait(rng.uniform(0, 0.1)):
+            # Those that are ready: three in a row that die before that would break the pool, as they should.
+            workers = [worker for worker in list(pool._supervisor.core.workers.values()) if worker.state == worker.READY]
+            if not workers:
+                continue
+            process = rng.choice(workers).handle.process
+            how = rng.choice(("KILL", "KILL", "SEGV", "TERM", "STOP"))
+            process.signal(getattr(signal, f"SIG{how}"))
+            if how == "STOP":
+                sleep(rng.uniform(0, 0.05))
+                process.signal(signal.SIGCONT)
+            self.counts[how] += 1
+
+    def go_on(self, pool):
+        """After all that, the pool works."""
+        for x in range(20):
+            while True:
+                try:
+                    insist(pool.submit(abs, -x).result(HUNG) == x)
+                    break
+                except abreast.WorkerCrashed:  # of a signal that was on its way
+                    self.counts["late crashes"] += 1
+
+
+def main():
+    seconds = float(sys.argv[1])
+    seed = sys.argv[2] if len(sys.argv) > 2 else str(random.SystemRandom().randrange(10**9))
+    soak = Soak(seconds, seed)
+    try:
+        soak.run()
+    finally:
+        print(f"seed {seed}:", ", ".join(f"{count:,} {what}" for what, count in soak.counts.items()), flush=True)
+
+
+if __name__ == "__main__":
+    main()
