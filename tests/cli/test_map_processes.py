@@ -83,6 +83,7 @@ def functions(here):  # noqa: F811
 
 pytestmark = [
     pytest.mark.whole,
+    pytest.mark.slow,  # minutes: run before an issue closes
     pytest.mark.usefixtures("functions"),
     pytest.mark.skipif(sys.platform != "linux", reason="pools of processes run on Linux so far"),
 ]

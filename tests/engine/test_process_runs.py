@@ -26,6 +26,7 @@ from tests.helpers import run_python
 
 pytestmark = [
     pytest.mark.whole,
+    pytest.mark.slow,  # minutes: run before an issue closes
     pytest.mark.skipif(sys.platform != "linux", reason="pools of processes run on Linux so far"),
 ]
 

@@ -47,6 +47,7 @@ from tests.helpers import in_threads, run_python
 
 pytestmark = [
     pytest.mark.whole,
+    pytest.mark.slow,  # minutes: run before an issue closes
     pytest.mark.skipif(sys.platform != "linux", reason="pools of processes run on Linux so far"),
 ]
 
@@ -85,7 +86,8 @@ def kill_another(path, count, order):
     mine = pids.index(os.getpid())
     victim = order[mine]
     if victim != mine:
-        os.kill(pids[victim], signal.SIGKILL)
+        with contextlib.suppress(ProcessLookupError):  # another was faster
+            os.kill(pids[victim], signal.SIGKILL)
     time.sleep(60 if victim != mine else 0.05)
     return mine
 
@@ -498,12 +500,7 @@ class TestPickling:
 
     @pytest.mark.parametrize(
         "how",
-        [
-            "kill",
-            "crash",
-            "stop",
-            "cancel",
-        ],
+        ["kill", "crash", "stop", "cancel"],
     )
     def test_the_end_while_much_is_being_written(self, how):
         """B20: no deadlock, and the memory is released."""
@@ -512,7 +509,8 @@ class TestPickling:
         pids = {pool.submit(os.getpid).result(PATIENCE) for _ in range(8)}
         for pid in pids:
             os.kill(pid, signal.SIGSTOP)  # so that the frames stay half written
-        futures = [pool.submit(len, bytes(20_000_000)) for _ in range(10)]
+        # Above 32 MB malloc gives memory back to the system for sure.
+        futures = [pool.submit(len, bytes(40_000_000)) for _ in range(6)]
         until(lambda: any(channel.out for channel in list(pool._supervisor._channels.values())))
         begin = time.monotonic()
         if how == "kill":
@@ -533,13 +531,13 @@ class TestPickling:
         assert all(future.done() for future in futures)
         values = [future.result(0) if not future.cancelled() and not future.exception(0) else None for future in futures]
         if how in ("crash", "stop"):
-            assert values == [20_000_000] * 10
+            assert values == [40_000_000] * 6
         elif how == "cancel":
-            assert set(values) <= {20_000_000, None}
+            assert set(values) <= {40_000_000, None}
             assert futures[-1].cancelled()
         del pool
         gc.collect()
-        until(lambda: resident_bytes(os.getpid()) < before + 60_000_000, 5)  # although the futures are still there
+        until(lambda: resident_bytes(os.getpid()) < before + 60_000_000, 10)  # although the futures are still there
         del futures
 
     def test_what_takes_long_to_pickle_holds_up_nobody(self, pool):

@@ -38,6 +38,7 @@ from tests.helpers import run_python
 
 pytestmark = [
     pytest.mark.whole,
+    pytest.mark.slow,  # minutes: run before an issue closes
     pytest.mark.skipif(sys.platform != "linux", reason="pools of processes run on Linux so far"),
 ]
 
@@ -565,11 +566,11 @@ class TestCtrlC:
         output = bytearray()
         try:
             with Program(
-                INTERRUPTED, where,
+                INTERRUPTED, where, env={"PYTHONFAULTHANDLER": "1"},
                 start_new_session=True, preexec_fn=lambda: fcntl.ioctl(slave, termios.TIOCSCTTY, 0), pass_fds=(slave,),
             ) as program:  # fmt: skip
                 process = program.process
-                reader = threading.Thread(target=lambda: output.extend(process.stderr.read().encode()), daemon=True)
+                reader = threading.Thread(target=lambda: [output.extend(line.encode()) for line in process.stderr], daemon=True)
                 assert program.line() == "started"
                 reader.start()
                 time.sleep(after)
@@ -578,7 +579,18 @@ class TestCtrlC:
                 if again is not None:
                     time.sleep(again)
                     os.write(master, b"\x03")
-                process.wait(PATIENCE)
+                try:
+                    process.wait(PATIENCE / 3)
+                except subprocess.TimeoutExpired:
+                    if b"_get_module_lock" not in output:
+                        process.send_signal(signal.SIGABRT)  # faulthandler tells where it hangs
+                        reader.join(PATIENCE)
+                        pytest.fail(f"hangs after ^C in {where!r}, {after:.3f} s after its start: {output.decode()}")
+                    # It came in a weak reference's callback of the interpreter's import system, which has dropped it.
+                    output.clear()
+                    begun = time.monotonic()
+                    os.write(master, b"\x03")
+                    process.wait(PATIENCE / 3)
                 took = time.monotonic() - begun
                 reader.join(PATIENCE)
                 text = output.decode()
