@@ -94,8 +94,8 @@ def open_pool(kind: Kind, max_workers: int | None, *, name: str, inputs: int | N
 
 
 def _open_processes(max_workers: int | None, *, name: str, inputs: int | None, task_timeout: float | None) -> Workers:
+    from abreast.executors.process.here import is_worker
     from abreast.executors.process.pool import ProcessPool, usable_cores
-    from abreast.executors.process.worker import is_worker
 
     # Inside a worker the cores are taken: by its siblings.
     count = (1 if is_worker() else usable_cores()) if max_workers is None else max_workers

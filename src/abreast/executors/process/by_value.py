@@ -31,7 +31,7 @@ import cloudpickle  # type: ignore[import-untyped]  # it has no types
 from cloudpickle import cloudpickle as inner
 
 from abreast.executors.process import variables
-from abreast.executors.process.worker import is_worker
+from abreast.executors.process.here import is_worker
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

@@ -17,7 +17,7 @@ import weakref
 from types import CodeType
 from typing import TYPE_CHECKING, Any
 
-from abreast.executors.process import sending
+from abreast.executors.process import here
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -47,7 +47,7 @@ def arrived(fn: Any) -> None:
         _, seen = _watched.setdefault(id(namespace), (namespace, {}))  # it is held, so the number stays its own
         for name in names:
             seen[name] = namespace.get(name, _MISSING)
-        sending.after_task = look
+        here.after_task = look
 
 
 def watch_main(namespace: dict[str, Any]) -> None:

@@ -34,10 +34,10 @@ from abreast.core.statistics import PoolStatistics
 from abreast.executors.process import contexts, logs
 from abreast.executors.process.core import PoolCore, Worker
 from abreast.executors.process.futures import BatchCall, FutureCall, ProcessFuture, body_of, broken
+from abreast.executors.process.here import is_worker
 from abreast.executors.process.launch import Process, dump_signal
 from abreast.executors.process.sending import Common, Encoded, Functions, Payload, encode_args, encode_context, encode_not_sent
 from abreast.executors.process.supervisor import Supervisor
-from abreast.executors.process.worker import is_worker
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable

@@ -143,8 +143,6 @@ class Common:
 
 common: Common | None = None
 """What a worker that is a copy has in common with its parent."""
-after_task: Callable[[], None] | None = None
-"""What a worker is to call after the initializer and after each task, if there is something (namespace.py)."""
 
 
 def _encode(value: object, back: bool, in_band: bool = False, shared: Common | None = None) -> Payload:

@@ -30,7 +30,8 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from abreast.core import failpoints
 from abreast.core.current import Scope, Task, here, locked
-from abreast.executors.process import contexts, sending
+from abreast.executors.process import contexts
+from abreast.executors.process import here as role
 from abreast.executors.process.frames import Kind, Parser, Phase, frame
 from abreast.executors.process.imports import after_import
 from abreast.executors.process.memory import resident_bytes
@@ -52,7 +53,7 @@ if TYPE_CHECKING:
 
     from abreast.executors.process.frames import Frame
 
-__all__ = ["CALL", "FAILS_FAST", "FUNCTIONS", "ITEM", "MOST", "RECORD", "is_worker", "main"]
+__all__ = ["CALL", "FAILS_FAST", "FUNCTIONS", "ITEM", "MOST", "RECORD", "main"]
 
 CALL = struct.Struct("<QIqdIII")
 """The opening of a CALL's body: function, tasks, index of the first (-1: none), time box in seconds (0: none), bytes of name, of context,
@@ -83,8 +84,7 @@ def main(task_fd: int, result_fd: int, page_fd: int, stack_fd: int, parent: int,
     _die_with_parent(parent)
     _be_the_first_to_go()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, which ends us if need be
-    global _is_worker
-    _is_worker = True
+    role.become_worker()
     task_fd, result_fd, page_fd, stack_fd = (_out_of_the_way(fd) for fd in (task_fd, result_fd, page_fd, stack_fd))
     worker = _Worker(task_fd, result_fd, page_fd, stack_fd, inherited)
     try:
@@ -92,14 +92,6 @@ def main(task_fd: int, result_fd: int, page_fd: int, stack_fd: int, parent: int,
     except _ParentGone:
         os._exit(1)
     sys.exit(0)
-
-
-_is_worker = False
-
-
-def is_worker() -> bool:
-    """Whether this process is a worker of a pool."""
-    return _is_worker
 
 
 def _die_with_parent(parent: int) -> None:
@@ -368,8 +360,8 @@ class _Worker:
             words[Page.PHASE] = RUN
             value = context.copy().run(fn, *args, **(kwargs or {}))  # type: ignore[union-attr,arg-type]  # both unpickled by now
             del args, kwargs
-            if sending.after_task is not None:
-                sending.after_task()
+            if role.after_task is not None:
+                role.after_task()
             if os.getpid() != self.pid:  # a fork that the task has made, and that came back: the other one goes on here
                 os._exit(0)
             if hit is not None:
