@@ -14,10 +14,15 @@ import signal
 import sys
 import threading
 import time
+from multiprocessing import resource_tracker
 from pathlib import Path
 
 import pytest
 
+
+# Pools of processes share multiprocessing's resource tracker with their workers, where a program has use for it. It stays; so it is there
+# before the first test, which would else be said to have left it.
+resource_tracker.ensure_running()
 
 # Started by nohup, or in the background of a script, it would be ignored here, and in every process that a test sends it to.
 signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -248,6 +248,7 @@ def seen(here, window):
 
 
 class TestDemo:
+    @pytest.mark.slow  # three demos at once, which start processes now: more than its patience beside other tests
     def test_has_colours_where_they_are_wanted_and_fits_the_window(self, terminal):
         coloured, plain, narrow = windows = terminal(80, 50), terminal(80, 50, NO_COLOR="1"), terminal(40, 30)
         for window in windows:
