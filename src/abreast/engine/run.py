@@ -480,7 +480,8 @@ class Run:
             return False
         finally:
             batch.submitting = None
-        batch.sent = perf_counter() - begun
+        if self._workers.encodes is None:  # else it is the pickling of the inputs above all, which grows with the batch
+            batch.sent = perf_counter() - begun
         if batch.handle.cancelled():  # within submit(), when _deliver could not know whether it would be refused
             self._deliver(batch, CancelledError())
         if self._limit != _NEVER and batch.start > self._limit:  # stopped meanwhile, when there was no handle yet
@@ -542,7 +543,10 @@ class Run:
             self._given_up += len(batch.items) - done
             self._wake_after(batch)
             return []
-        if lost is None and done < len(batch.items):
+        handles: list[Future[Any]] = []
+        if lost is None and batch.lost is not None:
+            handles = self._settle_lost(batch, done, *batch.lost)
+        elif lost is None and done < len(batch.items):
             if batch.start + done <= self._limit:
                 self._pending.appendleft(_Stretch(batch.start + done, batch.items, done, batch.context))
             else:
@@ -551,11 +555,10 @@ class Run:
             done = self._lose(batch, done, lost)
         if done and lost is None:
             self._pace = learn(learn_dispatch(self._pace, batch.sent), done, batch.seconds, self._workers.count)
-        handles: list[Future[Any]] = []
         last = min(batch.errors, default=done) if self._work.fails_fast else done
         if last < done:
             # Those dropped with it may be before it.
-            handles = self._fail(_Failure(min(batch.start + last, self._first_dropped), batch.errors[last], batch, last))
+            handles += self._fail(_Failure(min(batch.start + last, self._first_dropped), batch.errors[last], batch, last))
         self._finished.append((batch.start + batch.taken, self._extract(batch, last)))
         # The worker may hold the batch a moment longer than the consumer wants its results; and an error must not hold itself,
         # through its traceback, whose frames may hold the batch.
@@ -563,6 +566,22 @@ class Run:
         batch.errors.clear()
         self._wake_after(batch)
         return handles
+
+    def _settle_lost(self, batch: Batch, done: int, place: int, error: BaseException, seconds: float) -> list[Future[Any]]:
+        """A task was lost with its process; those before it, from place `done` on, are to run again, and those behind it have not run.
+
+        It becomes a batch of its own, which is over.
+        """
+        alone = Batch(self._work, batch.start + place, batch.items[place : place + 1], batch.context, 1, None)
+        alone.worker, alone.remote = batch.worker, True
+        alone.results, alone.errors, alone.ends, alone.seconds = [None], {0: error}, [seconds], seconds
+        for first, last in ((place + 1, len(batch.items)), (done, place)):
+            if first < last and batch.start + first <= self._limit:
+                self._pending.appendleft(_Stretch(batch.start + first, batch.items[:last], first, batch.context))
+            else:
+                self._given_up += last - first
+        self._running[alone.start] = alone
+        return self._settle.__wrapped__(self, alone, None)  # type: ignore[attr-defined,no-any-return]  # what @_locked has wrapped
 
     def _count(self, batch: Batch, done: int) -> None:
         if done:
@@ -628,7 +647,7 @@ class Run:
             batch.items[place],
             batch.results[place],
             error,
-            attempts=0 if isinstance(error, CancelledError) and not ended else 1,
+            attempts=(0 if isinstance(error, CancelledError) and not ended else 1) + self._work.again.get(batch.start + place, 0),
             worker=batch.worker,
             duration=ended - begun if ended else 0.0,
         )

@@ -50,9 +50,10 @@ class Work:
         heed: called by a worker that found its batch's signal set; returns whether to stop. It takes no more than a moment.
         is_over_time: called by a worker whose batch has reached its box; returns whether to hand back the rest.
         deaths: by index of a batch's first task: how many worker processes died with it at hand before they began it.
+        again: by index of a task: how often it ran in a process that died before what came of it was sent.
     """
 
-    __slots__ = ("deaths", "fails_fast", "fn", "heed", "is_over_time", "name", "scope", "star", "timed")
+    __slots__ = ("again", "deaths", "fails_fast", "fn", "heed", "is_over_time", "name", "scope", "star", "timed")
 
     def __init__(
         self,
@@ -75,6 +76,7 @@ class Work:
         self.heed = heed
         self.is_over_time = is_over_time
         self.deaths: dict[int, int] = {}
+        self.again: dict[int, int] = {}
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _work_arrives, (self.fn, self.star, self.name, self.fails_fast, self.timed)
@@ -84,8 +86,8 @@ class Batch:
     """Some consecutive inputs of a run on their way through a worker."""
 
     __slots__ = (
-        "began", "box", "context", "cut", "ends", "errors", "handle", "items", "remote", "results", "seconds", "sent", "signal", "start", "stopped", "stride",
-        "submitting", "taken", "work", "worker",
+        "began", "box", "context", "cut", "encoded", "ends", "errors", "handle", "items", "lost", "remote", "results", "seconds", "sent", "signal", "start",
+        "stopped", "stride", "submitting", "taken", "work", "worker",
     )  # fmt: skip
 
     def __init__(self, work: Work, start: int, items: list[Any], context: Context | None, stride: int, box: float | None) -> None:
@@ -102,6 +104,10 @@ class Batch:
         # of the worker
         self.results: list[Any] = []
         self.errors: dict[int, BaseException] = {}
+        self.lost: tuple[int, BaseException, float] | None = None
+        """Place, error and seconds of a task that was lost with its process, behind others that are handed back."""
+        self.encoded = False
+        """Whether some results, or errors, are still bytes."""
         self.ends: list[float] = []
         self.worker = ""
         self.began = self.seconds = 0.0

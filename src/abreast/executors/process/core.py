@@ -11,7 +11,8 @@ inbox; a seeded simulator in the tests feeds it from a random number, so the ver
 
 A task's place, at any moment exactly one of
     pending (in the deque), with a worker (in the `Sent` of its call), or out (resolved, or handed back by `Over`).
-    A call that its worker never began goes back to the front of the deque, or to whoever sent it if that is a run.
+    A call that its worker never began goes back to the front of the deque, or to whoever sent it if that is a run. So do tiny tasks that
+    have run, and whose outcomes were not sent when their worker died (outbox.py): the only ones that run twice.
 
 A worker's life
     STARTING → READY → RETIRING → gone; DYING from the moment that it is told to die. READY is idle if it has no call, and that is all that
@@ -41,7 +42,9 @@ if TYPE_CHECKING:
         Attributes:
             size: how many tasks.
             limit: seconds that each may take, or None.
-            resends: whether tasks that have not begun go to another worker; else they are handed back by `Over`.
+            resends: whether a task that has not begun goes to another worker, if the call is of one task; else all that have not are
+                handed back by `Over`.
+            each: whether each outcome is sent before the next task begins.
             function: which function it is of; calls that have none are of one kind.
             deaths: how many workers have died with it at hand before they began it. Counted here; kept by the call, since what is
                 handed back comes again as another one.
@@ -229,19 +232,30 @@ class Kill(NamedTuple):
 
 
 class Resolve(NamedTuple):
-    """`what` is a record as it came, or Crashed, TimedOut, OverMemory."""
+    """What came of `count` tasks of a call from `place` on.
+
+    `what` is what came from the worker, of which these are those from `offset` on; or Crashed, TimedOut, OverMemory, of one task. That one may
+    be behind others whose outcomes were not sent; they are handed back by the `Over` that follows.
+    """
 
     call: Any
     place: int
     what: Any
+    offset: int = 0
+    count: int = 1
 
 
 class Over(NamedTuple):
-    """Nothing more comes of the call; tasks from `place` on have not begun. `why` is the pool's failure, if that is the reason."""
+    """Nothing more comes of the call; tasks from `place` on are handed back, but for one that was lost (`Resolve`).
+
+    The first `ran` of them have run, and what came of it was not sent; the others have not begun. `why` is the pool's failure, if
+    that is the reason.
+    """
 
     call: Any
     place: int
     why: str | None
+    ran: int = 0
 
 
 class Broken(NamedTuple):
@@ -283,7 +297,8 @@ class Worker:
     SUSPECTED, DUMPED, STOPPED, KILLED = range(1, 5)
 
     __slots__ = (
-        "abandoned", "busy_since", "calls", "due", "ending", "handle", "last", "left", "lent", "memory", "number", "over_limit", "sent", "state", "tasks",
+        "abandoned", "busy_since", "calls", "due", "ending", "handle", "last", "left", "lent", "lost", "memory", "number", "over_limit", "sent",
+        "state", "tasks",
     )  # fmt: skip
 
     def __init__(self, number: int, left: int | None, due: float) -> None:
@@ -308,10 +323,36 @@ class Worker:
         """Whether a caller is just at it, by the short way (express.py)."""
         self.abandoned = False
         """Whether its task is to be ended because nobody wants the outcome."""
+        self.lost = False
+        """Whether what it sends cannot be read, or believed, any more."""
         self.busy_since = 0.0
         """When its first call was sent to it, or the last outcome came: so long at least it is at its task."""
         self.handle: Any = None
         """The supervisor's; None has no process."""
+
+    def due_next(self) -> int:
+        """Return the number of the task whose outcome is due; 0 is none."""
+        return self.calls[0].first + self.calls[0].done if self.calls else 0
+
+    def due_count(self, most: int) -> int:
+        """Return of how many tasks in a row outcomes may come together, up to about `most`."""
+        due, count = self.due_next(), 0
+        for sent in self.calls:
+            if sent.first + sent.done != due + count or count >= most:  # a call before it was ended early
+                break
+            count += sent.call.size - sent.done
+        return count
+
+    def at(self, seq: int) -> Sent | None:
+        """Return the call that task number `seq` is of, if its outcome has not come."""
+        for sent in self.calls:
+            if sent.first + sent.done <= seq < sent.first + sent.call.size:
+                return sent
+        return None
+
+    def look_again(self, now: float) -> float:
+        """Return when to look at it again, if its task is a new one: the first of its limits from now on."""
+        return now + min((sent.call.limit for sent in self.calls if sent.call.limit is not None), default=_NEVER)
 
     def __repr__(self) -> str:
         return f"<Worker {self.number} {('starting', 'ready', 'retiring', 'dying', 'gone')[self.state]}: {len(self.calls)} calls>"
@@ -426,34 +467,40 @@ class PoolCore:
             self._dispatch(now)
         return self._take_effects()
 
-    def record(self, worker: Worker, seq: int, what: Any, seconds: float, now: float, *, dispatch: bool = True) -> list[Effect]:
-        """The outcome of task number `seq` has come; outcomes of a worker come in the order of its tasks.
+    def record(
+        self, worker: Worker, seq: int, what: Any, seconds: float, now: float, *, count: int = 1, dispatch: bool = True
+    ) -> list[Effect]:
+        """The outcomes of `count` tasks from number `seq` on have come; those of a worker come in the order of its tasks.
 
         Raises:
-            ProtocolError: it is not the outcome that is due.
+            ProtocolError: they are not those that are due.
         """
         if worker.state == Worker.GONE or self.broken is not None:
             return []  # given up, or killed with the pool: its tasks have their outcomes
-        sent = worker.calls[0] if worker.calls else None
-        if sent is None or seq != sent.first + sent.done:
-            raise ProtocolError(f"worker {worker.number} sent the outcome of task {seq}, which is not due")
+        if seq != worker.due_next() or not 0 < count <= worker.due_count(count):
+            raise ProtocolError(f"worker {worker.number} sent the outcomes of {count} tasks from {seq} on, which are not due")
         if not 0.0 <= seconds < _NEVER:
             raise ProtocolError(f"worker {worker.number} says that task {seq} took {seconds} s")
-        self._effects.append(Resolve(sent.call, sent.done, what))
-        sent.done += 1
-        worker.last = seq
         worker.busy_since = now
-        if worker.over_limit == seq:
+        if seq <= worker.over_limit < seq + count:
             # It has ended: the page may still name it while the next one is about to begin.
             worker.over_limit = worker.memory = 0
             worker.abandoned = False
-        worker.tasks += 1
+        worker.last = seq + count - 1
+        worker.tasks += count
         self._deaths_in_a_row = 0
-        self._learn(sent.call, seconds)
-        if sent.done == sent.call.size:
-            self._end_of_call(worker, now)
-            if dispatch:
-                self._dispatch(now)
+        self._learn(worker.calls[0].call, seconds / count)
+        taken = 0
+        while taken < count:
+            sent = worker.calls[0]
+            some = min(count - taken, sent.call.size - sent.done)
+            self._effects.append(Resolve(sent.call, sent.done, what, taken, some))
+            sent.done += some
+            taken += some
+            if sent.done == sent.call.size:
+                self._end_of_call(worker, now)
+        if dispatch:
+            self._dispatch(now)
         return self._take_effects()
 
     def _learn(self, call: Call, seconds: float) -> None:
@@ -510,10 +557,9 @@ class PoolCore:
 
     def memory(self, worker: Worker, seq: int, phase: int, used: int, now: float) -> list[Effect]:
         """The worker takes so many bytes; its page shows this."""
-        sent = worker.calls[0] if worker.calls else None
         if self.max_memory is None or used <= 2 * self.max_memory:
             return []
-        if worker.state == Worker.READY and not worker.ending and sent is not None and _is_at(sent, seq, phase):
+        if worker.state == Worker.READY and not worker.ending and _task_at(worker, seq, phase) is not None:
             worker.memory = used
             self._end_task(worker, seq, now)
         return self._take_effects()
@@ -530,14 +576,8 @@ class PoolCore:
 
     def abandon(self, worker: Worker, call: Call, seq: int, phase: int, now: float) -> list[Effect]:
         """End the task of this call that the worker is at, if its page shows one: nobody wants its outcome."""
-        sent = worker.calls[0] if worker.calls else None
-        if (
-            worker.state == Worker.READY
-            and not worker.ending
-            and sent is not None
-            and _bare(sent.call) is call
-            and _is_at(sent, seq, phase)
-        ):
+        sent = _task_at(worker, seq, phase)
+        if worker.state == Worker.READY and not worker.ending and sent is not None and _bare(sent.call) is call:
             worker.abandoned = True
             self._end_task(worker, seq, now)
         return self._take_effects()
@@ -555,7 +595,8 @@ class PoolCore:
             if (
                 seq == worker.over_limit
                 and phase in Phase.AT_WORK
-                and (worker.memory or worker.abandoned or now >= self._due(worker.calls[0], start, phase))
+                and (sent := worker.at(seq)) is not None
+                and (worker.memory or worker.abandoned or now >= self._due(sent, start, phase))
             ):
                 self._kill(worker, now)
             else:
@@ -579,6 +620,7 @@ class PoolCore:
 
     def lost(self, worker: Worker, now: float) -> list[Effect]:
         """What the worker sends cannot be read any more, or not be believed: end it. What it was at is told by `exited`."""
+        worker.lost = True
         if worker.state == Worker.STARTING:
             self._fail_to_start(worker, "a worker sent what it must not before it was ready", now)
         elif worker.state in (Worker.READY, Worker.RETIRING):
@@ -692,7 +734,7 @@ class PoolCore:
         mean = self._mean_of(call)
         if mean > self.limits.short:
             return 1
-        if mean > self.limits.tiny:
+        if mean > self.limits.tiny or call.size > 1:
             return 2
         share = len(self.pending) // (2 * self.max_workers)
         return max(2, min(int(self.limits.ahead / max(mean, 1e-9)), share, self.limits.most_ahead))
@@ -708,8 +750,8 @@ class PoolCore:
             worker.left = max(0, worker.left - call.size)
         if len(worker.calls) == 1:
             worker.busy_since = now
-            if call.limit is not None:
-                worker.due = now + call.limit
+        if call.limit is not None and not worker.ending:
+            worker.due = min(worker.due, now + call.limit)
         self._effects.append(Send(worker, call, sent.first, most))
 
     def _spawn(self, now: float) -> None:
@@ -740,10 +782,8 @@ class PoolCore:
             self._effects.append(Halt(worker, worker.calls[0].first))
         if worker.ending == Worker.SUSPECTED:
             worker.ending = 0
-        if not worker.ending:
+        if not worker.ending and not worker.calls:  # else it is looked at when the limit is over that began first, and not for each task
             worker.due = _NEVER
-            if worker.calls and worker.calls[0].call.limit is not None:
-                worker.due = now + worker.calls[0].call.limit
         self._retire_if_idle(worker, now)
 
     def _retire_if_idle(self, worker: Worker, now: float) -> None:
@@ -763,12 +803,12 @@ class PoolCore:
     def _has_no_use(self, _worker: Worker) -> bool:
         return self.closed and not self.pending and not self.more_may_come
 
-    def _hand_back(self, sent: Sent) -> None:
-        """Tasks without an outcome have not begun."""
-        if sent.call.resends and sent.done == 0 and not sent.halted and self.broken is None:
+    def _hand_back(self, sent: Sent, ran: int = 0) -> None:
+        """Tasks without an outcome have not begun, or, the first `ran`, are to run again."""
+        if sent.call.resends and sent.call.size == 1 and not sent.halted and self.broken is None:
             self.pending.appendleft(_again(sent.call))
         else:
-            self._effects.append(Over(sent.call, sent.done, self.broken))
+            self._effects.append(Over(sent.call, sent.done, self.broken, ran))
 
     # ---- limits
 
@@ -793,22 +833,19 @@ class PoolCore:
             self._effects.append(Look(worker))
 
     def _judge(self, worker: Worker, seq: int, start: float, phase: int, now: float) -> None:
-        sent = worker.calls[0] if worker.calls else None
-        # A task that has ended, or whose outcome waits for us to read it, is not over its limit.
-        running = sent is not None and _is_at(sent, seq, phase)
-        if (worker.memory or worker.abandoned) and running and worker.over_limit == seq:
+        # A task that has ended, or whose outcome waits for us to read it, is not over its limit. It may be of a later call than the first:
+        # the outcomes of tiny tasks before it may not have been sent yet.
+        sent = _task_at(worker, seq, phase)
+        if (worker.memory or worker.abandoned) and sent is not None and worker.over_limit == seq:
             self._kill(worker, now)
             return
-        if sent is None or sent.call.limit is None:
+        due = _NEVER if sent is None else self._due(sent, start, phase)
+        if now < due:
             self._let_go_on(worker, now)
-            return
-        due = self._due(sent, start, phase)
-        if not running or now < due:
-            self._let_go_on(worker, now)
-            again = now + sent.call.limit
-            if running and phase == Phase.LOAD:  # its function may be there any moment, and its own time begins then
+            again = worker.look_again(now)
+            if sent is not None and phase == Phase.LOAD:  # its function may be there any moment, and its own time begins then
                 due = min(due, max(again, now + (now - start) / 20))
-            worker.due = max(due if running else again, now + self.limits.second_look)
+            worker.due = max(min(due, again) if due < _NEVER else again, now + self.limits.second_look)
         elif worker.over_limit != seq:
             if worker.ending == Worker.STOPPED:  # because of another task
                 self._effects.append(Continue(worker))
@@ -832,8 +869,7 @@ class PoolCore:
             self._effects.append(Continue(worker))
         worker.ending = worker.over_limit = worker.memory = 0
         worker.abandoned = False
-        if worker.calls and worker.calls[0].call.limit is not None:
-            worker.due = now + worker.calls[0].call.limit
+        worker.due = worker.look_again(now)
         self._retire_if_idle(worker, now)
         self._dispatch(now)  # its calls may have ended while it was looked at, and it could not get others
 
@@ -869,32 +905,44 @@ class PoolCore:
     def _settle(self, worker: Worker, calls: deque[Sent], died: Died, now: float) -> None:
         """Say what became of the tasks that the worker had.
 
-        An outcome is sent before the next task begins. So the last task that has begun is the one that was running, if its outcome
-        has not come; those after it have not begun. If there are others before it without an outcome, they have run, and what came of
-        them is lost: the pipe was closed, or not to be believed.
+        The last task that has begun is the one that was running, if its outcome has not come; those after it have not begun. Others before
+        it without an outcome have run: if they are tiny, it was about to be sent, and they run again; if each outcome is sent at once, or the
+        pipe was closed, or not to be believed, what came of them is lost.
         """
-        begun, due = died.seq, calls[0].first + calls[0].done
+        begun, due = died.seq, worker.due_next()
         if begun != worker.last and not due <= begun <= worker.sent:
             begun = due  # something has written to the page: most likely the task that was due
-        for sent in calls:
-            for seq in range(sent.first + sent.done, min(begun + 1, sent.first + sent.call.size)):
-                after = max(0.0, now - died.start) if died.start and seq == begun else 0.0
-                what: Crashed | TimedOut | OverMemory = Crashed(worker, died, after)
-                if worker.ending == Worker.KILLED and worker.over_limit == seq and not worker.abandoned:
-                    what = (
-                        OverMemory(worker, died, worker.memory, self.max_memory or 0, after)
-                        if worker.memory
-                        else TimedOut(worker, died, sent.call.limit, after)
-                    )
-                self._effects.append(Resolve(sent.call, sent.done, what))
-                sent.done += 1
         if begun < calls[0].first:
             self._note_not_begun(calls[0], worker, died)
-        for sent in reversed(calls):
+        rest: list[tuple[Sent, int]] = []
+        for sent in calls:
+            first = sent.first + sent.done
+            ran = max(0, min(begun, sent.first + sent.call.size) - first)
+            if ran and (worker.lost or sent.call.each):
+                for seq in range(first, first + ran):
+                    self._lose(worker, sent, seq, died, now)
+                ran, sent.done = 0, sent.done + ran
+            if first <= begun < sent.first + sent.call.size:
+                self._lose(worker, sent, begun, died, now)
+                sent.done += not ran
+            rest.append((sent, ran))
+        for sent, ran in reversed(rest):
             if sent.done == sent.call.size:
                 self._effects.append(Over(sent.call, sent.done, None))
             else:
-                self._hand_back(sent)
+                self._hand_back(sent, ran)
+
+    def _lose(self, worker: Worker, sent: Sent, seq: int, died: Died, now: float) -> None:
+        """A task has died with its worker."""
+        after = max(0.0, now - died.start) if died.start and seq == died.seq else 0.0
+        what: Crashed | TimedOut | OverMemory = Crashed(worker, died, after)
+        if worker.ending == Worker.KILLED and worker.over_limit == seq and not worker.abandoned:
+            what = (
+                OverMemory(worker, died, worker.memory, self.max_memory or 0, after)
+                if worker.memory
+                else TimedOut(worker, died, sent.call.limit, after)
+            )
+        self._effects.append(Resolve(sent.call, seq - sent.first, what))
 
     def _note_not_begun(self, sent: Sent, worker: Worker, died: Died) -> None:
         """A worker died with this call at hand and had not begun it: it may have died of reading it, and so would the next one."""
@@ -965,10 +1013,11 @@ class PoolCore:
 class _Again:
     """A call that has been claimed before: its worker died before it began."""
 
-    __slots__ = ("call", "function", "limit", "resends", "size")
+    __slots__ = ("call", "each", "function", "limit", "resends", "size")
 
     def __init__(self, call: Any) -> None:
         self.call = call
+        self.each = call.each
         self.function = getattr(call, "function", None)
         self.size = call.size
         self.limit = call.limit
@@ -992,9 +1041,9 @@ def _again(call: Any) -> _Again:
     return call if isinstance(call, _Again) else _Again(call)
 
 
-def _is_at(sent: Sent, seq: int, phase: int) -> bool:
-    """Whether the task with this number is one of the call's whose outcome is due, and is being worked at."""
-    return sent.first + sent.done <= seq < sent.first + sent.call.size and phase in Phase.AT_WORK
+def _task_at(worker: Worker, seq: int, phase: int) -> Sent | None:
+    """Return the call that the worker is at, if its page shows a task whose outcome is due, and which is being worked at."""
+    return worker.at(seq) if phase in Phase.AT_WORK else None
 
 
 class ProtocolError(Exception):

@@ -36,8 +36,9 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from abreast.executors.process.frames import HEADER, Kind, frame
+from abreast.executors.process.outbox import RECORD
 from abreast.executors.process.sending import OK, Encoded, Payload
-from abreast.executors.process.worker import FUNCTIONS, RECORD
+from abreast.executors.process.worker import FUNCTIONS
 
 if TYPE_CHECKING:
     from collections import OrderedDict
@@ -91,7 +92,7 @@ class Lane:
 
     def bytes_of(self, call: FutureCall) -> bytes:
         """Return the frames that the call is."""
-        parts = frame(Kind.CALL, self.state.seq, call.body)
+        parts = frame(Kind.CALL, self.state.seq, call.body, (), call.flags)
         if call.function not in self.functions:
             parts = [*frame(Kind.DEFINE, call.function, call.definition), *parts]
         return b"".join(parts)

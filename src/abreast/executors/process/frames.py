@@ -11,9 +11,13 @@
     BOOT     what it needs to begin                   READY
     DEFINE   number = function; its pickle            FAILED   it cannot work; body = why, as text
     CALL     number = of its first task               RECORD   number = of the task; body = seconds (f64) + pickle
-    RETIRE                                            OVER     number = of the first task of the call that has not begun
+    RETIRE                                            RECORDS  number = of the first of some tasks in a row, all of which returned; body below
+                                                      OVER     number = of the first task of the call that has not begun
                                                       LOG      body = pickled log record
                                                       LEAVE    it wants to be replaced (memory)
+
+RECORDS' body: seconds of all of them (f64), how many (u32), and if TIMED the seconds of each (f64); then, if PLAIN, one pickle of a list of
+plain values; else the length of each pickle (u32), and the pickles.
 
 A buffer is what a pickle has kept out of band (sending.py). A frame of a task is written by one thread, so frames never mix; a death
 cuts the last one, which is then dropped. The parser takes bytes as they come, and trusts nothing: lengths and kinds are checked.
@@ -43,9 +47,9 @@ class Kind:
     """What a frame is."""
 
     BOOT, DEFINE, CALL, RETIRE = 1, 2, 3, 4
-    READY, FAILED, RECORD, OVER, LOG, LEAVE = 11, 12, 13, 14, 15, 16
+    READY, FAILED, RECORD, OVER, LOG, LEAVE, RECORDS = 11, 12, 13, 14, 15, 16, 17
     OF_PARENT = frozenset((BOOT, DEFINE, CALL, RETIRE))
-    OF_WORKER = frozenset((READY, FAILED, RECORD, OVER, LOG, LEAVE))
+    OF_WORKER = frozenset((READY, FAILED, RECORD, OVER, LOG, LEAVE, RECORDS))
 
 
 class Phase:

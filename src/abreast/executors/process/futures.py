@@ -21,9 +21,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from abreast.core.future import Future
 from abreast.executors.process.core import Crashed, OverMemory, TimedOut, ended_by
 from abreast.executors.process.frames import Phase
-from abreast.executors.process.sending import OK
-from abreast.executors.process.supervisor import Record
-from abreast.executors.process.worker import CALL, ITEM
+from abreast.executors.process.sending import OK, Encoded, Payload
+from abreast.executors.process.supervisor import Record, Records
+from abreast.executors.process.worker import CALL, EACH, FAILS_FAST, ITEM, LIMITED, TIMED
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -31,10 +31,9 @@ if TYPE_CHECKING:
     from abreast.executors.base import Deliver
     from abreast.executors.batch import Batch
     from abreast.executors.process.express import Lane
-    from abreast.executors.process.sending import Encoded, Payload
     from abreast.executors.process.supervisor import Courier, Supervisor
 
-__all__ = ["BatchCall", "FutureCall", "ProcessFuture", "body_of"]
+__all__ = ["BatchCall", "FutureCall", "ProcessFuture", "body_of", "opening"]
 
 T = TypeVar("T")
 
@@ -97,14 +96,14 @@ class ProcessFuture(Future[T]):
 
     # ---- for the supervisor
 
-    def _settle(self, encoded: Encoded | None, error: BaseException | None) -> None:
-        """Publish an outcome, and have the callbacks called in their thread."""
+    def _settle(self, encoded: Encoded | None, error: BaseException | None, value: Any = None) -> None:
+        """Publish an outcome, and have the callbacks called in their thread. `value` is a plain one."""
         courier = self._courier
         self._encoded = encoded
         self._call = self._courier = None
         if encoded is not None and encoded.status != OK:
             error = _NOT_DECODED  # what waits for the first exception sees that there is one
-        if not self._publish(None, error):
+        if not self._publish(value, error):
             self._encoded = None
             return
         self._owner = None
@@ -122,17 +121,21 @@ _NOT_DECODED = RuntimeError("not decoded")
 """Stands for an exception that is still bytes; nobody sees it."""
 
 
-def body_of(
-    function: int, items: list[Payload], *, index: int = -1, box: float = 0.0, name: str = "", context: Payload | None = None
-) -> tuple[bytes, tuple[Any, ...]]:
-    """Return body and buffers of a CALL frame."""
+def opening(
+    function: int, count: int, *, index: int = -1, box: float = 0.0, name: str = "", context: Payload | None = None
+) -> bytes:
+    """Return how the body of a CALL frame of `count` items begins."""
     told = name.encode(errors="replace")[:1000]
     within = b"" if context is None else context.data
+    return CALL.pack(function, count, index, box, len(told), len(within), 0) + told + within
+
+
+def body_of(head: bytes, items: list[Payload]) -> tuple[bytes, tuple[Any, ...]]:
+    """Return body and buffers of a CALL frame whose items stand alone."""
     if len(items) == 1:
         data, buffers = items[0]
-        head = CALL.pack(function, 1, index, box, len(told), len(within), 0) + told + within + ITEM.pack(len(data), len(buffers))
-        return head + data, buffers
-    parts = [CALL.pack(function, len(items), index, box, len(told), len(within), 0), told, within]
+        return head + ITEM.pack(len(data), len(buffers)) + data, buffers
+    parts = [head]
     out: list[Any] = []
     for data, buffers in items:
         parts += (ITEM.pack(len(data), len(buffers)), data)
@@ -143,17 +146,19 @@ def body_of(
 class _Travels:
     """What both kinds of calls have."""
 
-    __slots__ = ("body", "buffers", "definition", "function", "limit", "size", "what", "worker")
+    __slots__ = ("body", "buffers", "definition", "each", "flags", "function", "limit", "size", "what", "worker")
 
     deaths: int
-    fails_fast = False
-
     resends = True
 
-    def __init__(self, function: int, definition: bytes, limit: float | None, size: int, what: Callable[[int], str]) -> None:
+    def __init__(
+        self, function: int, definition: bytes, limit: float | None, each: bool, size: int, what: Callable[[int], str]
+    ) -> None:
         self.function = function
         self.definition = definition
         self.limit = limit
+        self.each = each
+        self.flags = (LIMITED if limit is not None else 0) | (EACH if each else 0)
         self.size = size
         self.what = what
         """Tells a task, for errors: ``resize('a.png')``."""
@@ -202,9 +207,15 @@ class FutureCall(_Travels):
     __slots__ = ("deaths", "future", "lane")
 
     def __init__(
-        self, future: ProcessFuture[Any], function: int, definition: bytes, limit: float | None, what: Callable[[int], str]
+        self,
+        future: ProcessFuture[Any],
+        function: int,
+        definition: bytes,
+        limit: float | None,
+        each: bool,
+        what: Callable[[int], str],
     ) -> None:
-        super().__init__(function, definition, limit, 1, what)
+        super().__init__(function, definition, limit, each, 1, what)
         self.future = future
         self.deaths = 0
         self.lane: Lane | None = None
@@ -226,13 +237,18 @@ class FutureCall(_Travels):
         if self.future.cancelled():
             self.future.set_running_or_notify_cancel()  # tells those who wait()
 
-    def resolve(self, place: int, what: Any) -> None:
-        if isinstance(what, Record):
+    def resolve(self, place: int, what: Any, offset: int = 0, _count: int = 1) -> None:
+        if type(what) is Records:
+            if what.values is not None:
+                self.future._settle(None, None, what.values[offset])
+            else:
+                self.future._settle(Encoded(OK, Payload(what.pickles[offset])), None)
+        elif type(what) is Record:
             self.future._settle(what.encoded, None)
         else:
             self.future._settle(None, self.error_of(place, None, what))
 
-    def over(self, place: int, why: str | None) -> None:
+    def over(self, place: int, why: str | None, _ran: int = 0) -> None:
         self.body, self.buffers = b"", ()
         if place:
             return
@@ -278,10 +294,6 @@ class BatchCall(_Travels):
 
     resends = False
 
-    @property
-    def fails_fast(self) -> bool:  # type: ignore[override]  # an attribute there
-        return self.batch.work.fails_fast
-
     def __init__(
         self,
         batch: Batch,
@@ -290,9 +302,11 @@ class BatchCall(_Travels):
         function: int,
         definition: bytes,
         limit: float | None,
+        each: bool,
         what: Callable[[int], str],
     ) -> None:
-        super().__init__(function, definition, limit, len(batch.items), what)
+        super().__init__(function, definition, limit, each, len(batch.items), what)
+        self.flags |= (FAILS_FAST if batch.work.fails_fast else 0) | (TIMED if batch.work.timed else 0)
         self.batch = batch
         self.deliver = deliver
         self.supervisor = supervisor
@@ -323,32 +337,58 @@ class BatchCall(_Travels):
             self.handle.set_running_or_notify_cancel()
         self._tell(CancelledError())
 
-    def resolve(self, place: int, what: Any) -> None:
+    def resolve(self, place: int, what: Any, offset: int = 0, count: int = 1) -> None:
         batch = self.batch
         batch.worker = self.worker
-        seconds = 0.0
-        error: Any = None
-        value: Any = None
-        if isinstance(what, Record):
-            seconds = what.seconds
-            if what.encoded.status == OK:
-                value = what.encoded
-                value.origin = batch, place
-            else:
-                error = what.encoded
+        if type(what) is Records:
+            self._take(batch, place, what, offset, count)
+        elif place > len(batch.results):  # lost, behind others that ran and are to run again
+            batch.lost = place, self.error_of(place, batch.start + place, what), what.after
+            return
         else:
-            error = self.error_of(place, batch.start + place, what)
-            seconds = what.after
-        batch.seconds += seconds
-        if error is not None:
-            batch.errors[place] = error
-        batch.ends.append(batch.seconds)
-        batch.results.append(value)
+            self._take_one(batch, place, what)
         if batch.signal:
             batch.work.heed(batch)
 
-    def over(self, _place: int, why: str | None) -> None:
+    def _take(self, batch: Batch, place: int, what: Records, offset: int, count: int) -> None:
+        if what.durations is None:
+            batch.seconds += what.seconds * count / what.count
+        else:
+            for seconds in what.durations[offset : offset + count]:
+                batch.seconds += seconds
+                batch.ends.append(batch.seconds)
+        if what.values is not None:
+            batch.results += what.values[offset : offset + count]
+            return
+        batch.encoded = True
+        batch.results += [
+            Encoded(OK, Payload(data), (batch, at)) for at, data in enumerate(what.pickles[offset : offset + count], place)
+        ]
+
+    def _take_one(self, batch: Batch, place: int, what: Any) -> None:
+        value: Any = None
+        if type(what) is not Record:
+            batch.seconds += what.after
+            batch.errors[place] = self.error_of(place, batch.start + place, what)
+        else:
+            batch.seconds += what.seconds
+            encoded: Any = what.encoded
+            batch.encoded = True
+            if encoded.status == OK:
+                value = encoded
+                value.origin = batch, place
+            else:
+                batch.errors[place] = encoded
+        if batch.work.timed:
+            batch.ends.append(batch.seconds)
+        batch.results.append(value)
+
+    def over(self, place: int, why: str | None, ran: int = 0) -> None:
         self.body, self.buffers = b"", ()
+        batch = self.batch
+        again = batch.work.again
+        for index in range(batch.start + place, batch.start + place + ran):
+            again[index] = again.get(index, 0) + 1
         self._tell(None if why is None else broken(why))
 
     def _tell(self, lost: BaseException | None) -> None:

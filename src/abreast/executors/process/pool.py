@@ -20,6 +20,7 @@ import contextlib
 import itertools
 import os
 import pickle
+import struct
 import sys
 import threading
 import weakref
@@ -33,11 +34,22 @@ from abreast.core.current import name_of
 from abreast.core.statistics import PoolStatistics
 from abreast.executors.process import contexts, logs
 from abreast.executors.process.core import PoolCore, Worker
-from abreast.executors.process.futures import BatchCall, FutureCall, ProcessFuture, body_of, broken
+from abreast.executors.process.futures import BatchCall, FutureCall, ProcessFuture, body_of, broken, opening
 from abreast.executors.process.here import is_worker
 from abreast.executors.process.launch import Process, dump_signal
-from abreast.executors.process.sending import Common, Encoded, Functions, Payload, encode_args, encode_context, encode_not_sent
+from abreast.executors.process.sending import (
+    Common,
+    Encoded,
+    Functions,
+    Payload,
+    encode_args,
+    encode_context,
+    encode_items,
+    encode_not_sent,
+    encode_plain,
+)
 from abreast.executors.process.supervisor import Supervisor
+from abreast.executors.process.worker import PLAIN, SINGLE, STAR
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -98,6 +110,7 @@ class ProcessPool(concurrent.futures.ProcessPoolExecutor):
         task_timeout: float | None = None,
         max_memory_per_child: int | None = None,
         capture_output: bool = False,
+        flush: str = "auto",
         name: str = "",
     ) -> None:
         # Inside a worker the cores are taken: by its siblings.
@@ -107,6 +120,9 @@ class ProcessPool(concurrent.futures.ProcessPoolExecutor):
         method = contexts.start_method(mp_context)
         if not isinstance(capture_output, bool):
             raise TypeError(f"capture_output must be True or False, not {short(capture_output)}")
+        if flush not in ("auto", "each"):
+            raise ValueError(f'flush must be "auto" or "each", not {short(flush)}')
+        self._each = flush == "each"
         self._max_workers = workers
         self._given_context = mp_context
         self._initializer: Any = initializer
@@ -164,8 +180,8 @@ class ProcessPool(concurrent.futures.ProcessPoolExecutor):
             future.set_running_or_notify_cancel()
             future.set_exception(error)
             return future
-        call = FutureCall(future, number, definition, self._task_timeout, partial(_told, fn, args, kwargs))
-        call.body, call.buffers = body_of(number, [payload], name=name_of(fn), context=context)
+        call = FutureCall(future, number, definition, self._task_timeout, self._each, partial(_told, fn, args, kwargs))
+        call.body, call.buffers = body_of(opening(number, 1, name=name_of(fn), context=context), [payload])
         future._call = call
         future._courier = supervisor.callbacks
         future._owner = supervisor
@@ -183,10 +199,12 @@ class ProcessPool(concurrent.futures.ProcessPoolExecutor):
             self._check_open()
         number, definition = self._functions.encode(work.fn)
         common = self._start.common
-        items = [_encode_item(item if work.star else (item,), work.name, common) for item in batch.items]
         context = None if batch.context is None else encode_context(batch.context, common)
-        call = BatchCall(batch, deliver, supervisor, number, definition, self._task_timeout, partial(_told_item, batch))
-        call.body, call.buffers = body_of(number, items, index=batch.start, box=batch.box or 0.0, name=work.name, context=context)
+        head = opening(
+            number, len(batch.items), index=batch.start, box=batch.box or 0.0, name=work.name, context=context
+        )
+        call = BatchCall(batch, deliver, supervisor, number, definition, self._task_timeout, self._each, partial(_told_item, batch))
+        _load(call, head, batch.items, work.star, work.name, common)
         call.handle._owner = _CancelsCall(call)
         batch.remote = True
         supervisor.post(supervisor.submit, call)
@@ -321,6 +339,21 @@ class _CancelsCall:
     def cancelled(self, _future: Future[Any]) -> None:
         supervisor = self.call.supervisor
         supervisor.post(supervisor.cancel, self.call)
+
+
+def _load(call: BatchCall, head: bytes, items: list[Any], star: bool, name: str, common: Common | None) -> None:
+    """Put the items into the call, the quickest way that they allow."""
+    together = encode_plain(items, star)
+    if together is not None:
+        call.body = head + together
+        call.flags |= PLAIN | (STAR if star else 0)
+        return
+    pickles = encode_items(items)
+    if pickles is not None:
+        call.body = b"".join((head, struct.pack(f"<{len(pickles)}I", *map(len, pickles)), *pickles))
+        call.flags |= SINGLE | (STAR if star else 0)
+        return
+    call.body, call.buffers = body_of(head, [_encode_item(item if star else (item,), name, common) for item in items])
 
 
 def _encode_item(args: tuple[Any, ...], name: str, common: Common | None) -> Payload:

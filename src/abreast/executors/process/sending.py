@@ -24,8 +24,9 @@ import re
 import sys
 import weakref
 from functools import partial
-from itertools import count
-from pickle import PicklingError, dumps, loads
+from io import BytesIO
+from itertools import chain, count
+from pickle import PicklingError, Unpickler, UnpicklingError, dumps, loads
 from types import BuiltinFunctionType, FunctionType
 from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
@@ -48,10 +49,14 @@ __all__ = [
     "decode_args",
     "decode_context",
     "decode_function",
+    "decode_item",
+    "decode_plain",
     "encode_args",
     "encode_context",
     "encode_error",
+    "encode_items",
     "encode_not_sent",
+    "encode_plain",
     "encode_result",
     "is_in_main",
     "unpicklable",
@@ -62,6 +67,8 @@ OK, ERROR = 0, 1
 
 OUT_OF_BAND = 128 * 1024
 """Bytes from which a buffer is not copied into the pickle."""
+MOST_TOGETHER = 1 << 24
+"""Bytes up to which the items of a batch share a pickle, or are copied together."""
 MOST_BUFFERS = 1000
 """Buffers that are kept out of one pickle; more are copied into it."""
 LARGE_FUNCTION = 1 << 20
@@ -149,9 +156,7 @@ def _encode(value: object, back: bool, in_band: bool = False, shared: Common | N
     """Return `value` as it travels to a worker, or `back` from one; raise what pickling it raises."""
     buffers: list[Any] = []
     keep = None if in_band else partial(_keep, buffers)
-    cloudpickle = _modules.get("cloudpickle.cloudpickle")
-    # modules that the user has told cloudpickle to send by value, with cloudpickle.register_pickle_by_value
-    if cloudpickle is None or not getattr(cloudpickle, "_PICKLE_BY_VALUE_MODULES", None):
+    if not _goes_by_value():
         try:
             data = dumps(value, 5, buffer_callback=keep)
             if (b"_main__" not in data or not _IN_MAIN(data)) and _CONNECTIONS not in data:
@@ -208,6 +213,66 @@ def encode_args(
         parts = [(f"args[{n}]", value) for n, value in enumerate(args)]
         parts += [(f"kwargs[{name!r}]", value) for name, value in (kwargs or {}).items()]
         raise _unpicklable(f"the arguments of {what}", parts, error, False) from error
+
+
+def encode_plain(items: list[Any], star: bool) -> bytes | None:
+    """Return one pickle of all items, if they are plain values, or tuples of such; None if they are not.
+
+    Only of those: items that have a pickle in common are no longer independent (what one task changes in an object, others see), and
+    one that cannot be pickled, or unpickled, takes the others along. Exact types: a subclass may do anything.
+    """
+    if not _UNCHANGING.issuperset(map(type, chain.from_iterable(items) if star else items)):
+        return None
+    data = dumps(items, 5)
+    return data if len(data) <= MOST_TOGETHER else None
+
+
+def encode_items(items: list[Any]) -> list[bytes] | None:
+    """Return a pickle of each item; None if some need a second look: large ones, those of the main script, those that pickle refuses."""
+    try:
+        pickles = [dumps(item, 5) for item in items]
+    except Exception:  # told by the slower way, for the task whose it is
+        return None
+    together = b"".join(pickles)
+    if (
+        len(together) > MOST_TOGETHER
+        or (len(together) > OUT_OF_BAND and max(map(len, pickles)) > OUT_OF_BAND)
+        or b"_main__" in together
+        or _CONNECTIONS in together
+        or _goes_by_value()
+    ):
+        return None
+    return pickles
+
+
+def _goes_by_value() -> bool:
+    """Whether the user has told cloudpickle to send some modules by value, with `cloudpickle.register_pickle_by_value`."""
+    cloudpickle = _modules.get("cloudpickle.cloudpickle")
+    return cloudpickle is not None and bool(getattr(cloudpickle, "_PICKLE_BY_VALUE_MODULES", None))
+
+
+class _Plain(Unpickler):
+    """Unpickles plain values, and nothing else, whatever the bytes say: no code of anybody's is called."""
+
+    def find_class(self, module: str, name: str) -> NoReturn:
+        raise UnpicklingError(f"{module}.{name} among plain values")
+
+
+def decode_plain(data: Any) -> list[Any]:
+    """Return a list of plain values.
+
+    Raises:
+        Exception: this is none.
+    """
+    values = _Plain(BytesIO(data)).load()
+    if type(values) is not list:
+        raise UnpicklingError("no list of plain values")
+    return values
+
+
+def decode_item(payload: Payload) -> Any:
+    """Return an item that has been pickled alone; raise what unpickling it raises."""
+    return loads(payload.data)  # noqa: S301  # what our own parent has sent
 
 
 def decode_args(payload: Payload) -> tuple[tuple[Any, ...], dict[str, Any]]:
@@ -557,10 +622,10 @@ class Encoded:
 
     __slots__ = ("origin", "payload", "status")
 
-    def __init__(self, status: int, payload: Payload) -> None:
+    def __init__(self, status: int, payload: Payload, origin: tuple[Any, int] | None = None) -> None:
         self.status = status
         self.payload = payload
-        self.origin: tuple[Any, int] | None = None
+        self.origin = origin
 
     def decode(self) -> Any:
         """Return the result, or the exception object, its cause the traceback in the worker. To be called until it has succeeded once.

@@ -8,7 +8,8 @@
     deliveries: runs are told ◀────────────────────────────────────────────────┤ pidfd, page
     callbacks:  futures' callbacks, log records ◀──────────────────────────────┘
 
-It runs no code of the user's: nothing is unpickled here, callbacks and log handlers have a thread of their own, and runs another.
+It runs no code of the user's: nothing is unpickled here but plain values, by an unpickler that knows nothing else; callbacks and log handlers
+have a thread of their own, and runs another.
 
 Which lock guards what
     None. All that is here belongs to the supervisor's thread; others leave a message. `SimpleQueue.put` is reentrant, so weak references'
@@ -28,8 +29,10 @@ import logging
 import os
 import select
 import signal
+import struct
 import threading
 from collections import OrderedDict
+from itertools import accumulate, pairwise
 from queue import Empty, SimpleQueue
 from time import monotonic, perf_counter, sleep
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -42,17 +45,18 @@ from abreast.executors.process.express import AT_ONCE, LOOK, READABLE, TIRED, La
 from abreast.executors.process.frames import BadFrame, Kind, Parser, Phase, frame
 from abreast.executors.process.launch import dump_signal
 from abreast.executors.process.memory import oom_kills, resident_bytes
+from abreast.executors.process.outbox import PLAIN, RECORD, RECORDS, TIMED
 from abreast.executors.process.output import Output, Printer
 from abreast.executors.process.page import Page
-from abreast.executors.process.sending import Encoded, Payload
-from abreast.executors.process.worker import FAILS_FAST, FUNCTIONS, MOST, RECORD
+from abreast.executors.process.sending import Encoded, Payload, decode_plain
+from abreast.executors.process.worker import FUNCTIONS, MOST
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from abreast.executors.process.launch import Process
 
-__all__ = ["Record", "Supervisor"]
+__all__ = ["Record", "Records", "Supervisor"]
 
 LOGGER = logging.getLogger("concurrent.futures")
 
@@ -80,6 +84,57 @@ class Record:
     def __init__(self, encoded: Encoded, seconds: float) -> None:
         self.encoded = encoded
         self.seconds = seconds
+
+
+class Records:
+    """The outcomes of some tasks in a row, all of which have returned.
+
+    Attributes:
+        seconds: what they took in all.
+        values: what they returned, if that is plain values: unpickled here, since no code of anybody's can run by that.
+        pickles: else a pickle of each.
+        durations: what each took, if that was asked for.
+    """
+
+    __slots__ = ("count", "durations", "pickles", "seconds", "values")
+
+    def __init__(self, body: bytes, flags: int) -> None:
+        """Take a RECORDS frame.
+
+        Raises:
+            BadFrame: it is none.
+        """
+        try:
+            self.seconds, self.count = RECORDS.unpack_from(body)
+            place, count = RECORDS.size, self.count
+            if count > len(body):
+                raise BadFrame(f"{count:,} outcomes in {len(body):,} bytes")
+            self.durations: tuple[float, ...] | None = None
+            if flags & TIMED:
+                self.durations = struct.unpack_from(f"<{count}d", body, place)
+                place += 8 * count
+            view = memoryview(body)
+            self.values: list[Any] | None = None
+            self.pickles: list[bytes] = []
+            if flags & PLAIN:
+                self.values = decode_plain(view[place:])
+                told = len(self.values)
+            else:
+                sizes = struct.unpack_from(f"<{count}I", body, place)
+                place += 4 * count
+                ends = list(accumulate(sizes, initial=place))
+                self.pickles = [body[begin:end] for begin, end in pairwise(ends)]
+                told = count if ends[-1] == len(body) else -1
+        except BadFrame:
+            raise
+        except Exception as error:  # of struct, and whatever unpickling says to bytes that are no pickle
+            raise BadFrame(f"outcomes that cannot be read: {type(error).__name__}: {error}") from error
+        if told != count:
+            raise BadFrame(f"{told} outcomes where {count} are told")
+
+    def duration(self, offset: int) -> float:
+        """Return what one of them took, as far as that is known."""
+        return self.seconds / self.count if self.durations is None else self.durations[offset]
 
 
 class _Channel:
@@ -613,6 +668,11 @@ class Supervisor:
             encoded = Encoded(arrived.flags, Payload(memoryview(arrived.body)[RECORD.size :], arrived.buffers))  # type: ignore[arg-type]  # pickle reads it as bytes
             self._is_news = True
             self._do(self.core.record(worker, arrived.number, Record(encoded, seconds), seconds, now, dispatch=False))
+        elif kind == Kind.RECORDS:
+            records = Records(arrived.body, arrived.flags)
+            self._is_news = True
+            number, count = arrived.number, records.count
+            self._do(self.core.record(worker, number, records, records.seconds, now, count=count, dispatch=False))
         elif kind == Kind.OVER:
             self._do(self.core.over(worker, arrived.number, now))
         elif kind == Kind.READY:
@@ -696,7 +756,7 @@ class Supervisor:
         if effect.most:
             packed, place = MOST
             body = body[:place] + packed.pack(effect.most) + body[place + packed.size :]
-        parts += frame(Kind.CALL, effect.first, body, call.buffers, FAILS_FAST if call.fails_fast else 0)
+        parts += frame(Kind.CALL, effect.first, body, call.buffers, call.flags)
         call.worker = f"process {channel.process.pid}"
         self._write(channel, parts)
 
@@ -773,19 +833,19 @@ class Supervisor:
             channel.process.kill()
 
     def _resolve(self, effect: effects.Resolve) -> None:
-        call = effect.call
-        self.ended_tasks += 1
-        if not isinstance(effect.what, Record) or effect.what.encoded.status:
+        call, place, what, offset, count = effect
+        self.ended_tasks += count
+        if type(what) is not Records and (type(what) is not Record or what.encoded.status):
             self.failed_tasks += 1
         if failpoints.hit is not None:
             failpoints.hit("parent.before_resolve")
-        getattr(call, "call", call).resolve(effect.place, effect.what)
+        getattr(call, "call", call).resolve(place, what, offset, count)
         if failpoints.hit is not None:
             failpoints.hit("parent.after_resolve")
 
     def _over(self, effect: effects.Over) -> None:
         call = effect.call
-        getattr(call, "call", call).over(effect.place, effect.why)
+        getattr(call, "call", call).over(effect.place, effect.why, effect.ran)
 
     def _broken(self, effect: effects.Broken) -> None:
         pass  # each call is told by its Over

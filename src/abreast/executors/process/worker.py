@@ -2,12 +2,15 @@
 
 ::
 
-    task pipe ─▶ DEFINE: keep a function    ─▶ CALL: for each task ─▶ result pipe
+    task pipe ─▶ DEFINE: keep a function    ─▶ CALL: for each task ─▶ outbox ─▶ result pipe
                                                 page: seq, start, phase
-                                                decode arguments ─ run ─ encode the result ─ write RECORD
+                                                decode arguments ─ run ─ encode the result
 
-`writing` guards the result pipe. Each outcome is written before the next task begins: so whatever kills the worker, it is known which tasks had ended, and the
-page tells which one was running. The page's phase is stored before the step it stands for; `start` before `seq` (page.py).
+`writing` guards the result pipe. What has ended is written by the rule of outbox.py: so whatever kills the worker, it is known which tasks had ended, but for tiny
+ones of the last 200 us, and the page tells which one was running. The page's phase is stored before the step it stands for; `start` before `seq` (page.py).
+
+Tasks whose inputs are plain values come as one list, and the clock is read every 20 us of them; all others are unpickled one by one,
+each within its own task.
 
 This file is imported in every worker at its start: what is not needed to run a task is imported where it is used.
 """
@@ -25,6 +28,7 @@ import threading
 from collections import OrderedDict
 from contextvars import Context
 from functools import partial
+from itertools import islice
 from time import perf_counter_ns, sleep
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -35,25 +39,17 @@ from abreast.executors.process import here as role
 from abreast.executors.process.frames import Kind, Parser, Phase, frame
 from abreast.executors.process.imports import after_import
 from abreast.executors.process.memory import resident_bytes
+from abreast.executors.process.outbox import FIXED, LONG, RECORD, Outbox
+from abreast.executors.process.outbox import MOST as MOST_WORK
 from abreast.executors.process.page import Page
-from abreast.executors.process.sending import (
-    ERROR,
-    OK,
-    NotSent,
-    Payload,
-    decode_args,
-    decode_context,
-    decode_function,
-    encode_error,
-    encode_result,
-)
+from abreast.executors.process.sending import NotSent, Payload, decode_args, decode_context, decode_function, decode_item, decode_plain
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from abreast.executors.process.frames import Frame
 
-__all__ = ["CALL", "FAILS_FAST", "FUNCTIONS", "ITEM", "MOST", "RECORD", "main"]
+__all__ = ["CALL", "EACH", "FAILS_FAST", "FUNCTIONS", "ITEM", "LIMITED", "MOST", "PLAIN", "RECORD", "SINGLE", "STAR", "TIMED", "main"]
 
 CALL = struct.Struct("<QIqdIII")
 """The opening of a CALL's body: function, tasks, index of the first (-1: none), time box in seconds (0: none), bytes of name, of context,
@@ -62,10 +58,12 @@ MOST = struct.Struct("<I"), CALL.size - 4
 """How the last of these is packed, and where."""
 ITEM = struct.Struct("<IH")
 """Before each item: bytes of its pickle, number of its buffers."""
-RECORD = struct.Struct("<d")
-"""The opening of a RECORD's body: seconds that the task took."""
-FAILS_FAST = 1
-"""A CALL's flag: a task's error ends it, the rest is handed back."""
+FAILS_FAST, TIMED, LIMITED, EACH = 1, 2, 4, 8
+"""Flags of a CALL: a task's error ends it, the rest is handed back; the time of each task is told; each has a limit; each outcome is
+written before the next task begins."""
+PLAIN, SINGLE, STAR = 16, 32, 64
+"""How its items come. PLAIN: one pickle of a list of plain values. SINGLE: the length of each pickle (u32), then the pickles, each of one
+argument. Neither: each with an `ITEM` before it, a pickle of (args, kwargs). STAR, with PLAIN or SINGLE: an item is a tuple of arguments."""
 FUNCTIONS = 64
 """Functions that a worker keeps, the last ones used; the parent counts along, so it knows what to send again."""
 
@@ -74,7 +72,11 @@ LEAST_FD = 200
 LOOK_AT_MEMORY = 100_000_000  # nanoseconds
 LOOK_AT_PAGE = 0.05  # seconds
 
-IDLE, DECODE, RUN, ENCODE, WRITE = Phase.IDLE, Phase.DECODE, Phase.RUN, Phase.ENCODE, Phase.WRITE
+IDLE, DECODE, RUN = Phase.IDLE, Phase.DECODE, Phase.RUN
+
+STRIDE = 20_000
+"""Nanoseconds of work between two looks at the clock, which costs 50 to 100, where no task has a limit."""
+MOST_STRIDE = 4096
 
 
 def main(task_fd: int, result_fd: int, page_fd: int, stack_fd: int, parent: int, *, inherited: Any = None) -> NoReturn:
@@ -132,18 +134,53 @@ class _ParentGone(Exception):
 class _Running:
     """What `current_task` is told about the task that runs."""
 
-    __slots__ = ("first", "index", "name", "scope", "words")
+    __slots__ = ("base", "first", "name", "scope", "words")
 
     def __init__(self, words: memoryview) -> None:
         self.words = words
         self.scope = _HaltScope(self)
         self.name = ""
-        self.index: int | None = None
+        self.base = -1
+        """The index of its call's first task; -1 has none."""
         self.first = 0
         """The number of its call's first task."""
 
     def current_task(self) -> Task:
-        return Task(self.name, self.index, 1, (self.scope,))
+        index = None if self.base < 0 else self.base + self.words[Page.SEQ] - self.first
+        return Task(self.name, index, 1, (self.scope,))
+
+
+class _Call:
+    """A call that the worker is at.
+
+    Attributes:
+        function: its number.
+        first: the number of the first task.
+        last: the number behind the last task that is to run.
+        flags: as it came.
+        context: what each task gets a copy of; bytes until the first task.
+        until: when the rest is handed back; 0 is never.
+        body, place: where its items begin.
+        buffers: that were kept out of its pickles.
+    """
+
+    __slots__ = ("body", "buffers", "context", "count", "first", "flags", "function", "last", "place", "until")
+
+    def __init__(self, arrived: Frame, running: _Running) -> None:
+        body = memoryview(arrived.body)
+        self.function, self.count, running.base, box, name_size, context_size, most = CALL.unpack_from(body)
+        place = CALL.size
+        running.name = str(body[place : place + name_size], "utf-8")
+        place += name_size
+        self.context: Context | Payload = Context()
+        if context_size:
+            self.context = Payload(bytes(body[place : place + context_size]), ())
+            place += context_size
+        self.body, self.place, self.buffers = body, place, iter(arrived.buffers)
+        self.first = running.first = arrived.number
+        self.last = arrived.number + (most or self.count)
+        self.flags = arrived.flags
+        self.until = perf_counter_ns() + int(box * 1e9) if box else 0
 
 
 class _HaltScope(Scope):
@@ -198,9 +235,15 @@ class _Worker:
         self.functions: OrderedDict[int, Callable[..., Any] | bytes] = OrderedDict()  # bytes until its first task
         self.running = _Running(self.words)
         self.pid = os.getpid()
+        self.strides: dict[int, int] = {}  # by function: how many tasks take about 20 us
+        self.has_run = False
+        self.copies: list[None] = []
+        """Not empty in a fork that a task has made."""
+        os.register_at_fork(after_in_child=partial(self.copies.append, None))
         self.writing = threading.Lock()  # guards the result pipe: a thread of a task may log while an outcome is being written
         self.most_memory: int | None = None
         self.looked_at_memory = 0
+        self.outbox = Outbox(self.words, self._write, perf_counter_ns)
 
     def serve(self) -> None:
         frames = self._frames()
@@ -213,10 +256,12 @@ class _Worker:
             failpoints.hit("worker.after_ready")
         for arrived in frames:
             if arrived.kind == Kind.CALL:
+                self.has_run = True
                 self._call(arrived)
             elif arrived.kind == Kind.DEFINE:
                 self._define(arrived)
             else:
+                self._rest()
                 self.words[Page.PHASE] = Phase.EXIT
                 if failpoints.hit is not None:
                     failpoints.hit("worker.before_exit")
@@ -276,105 +321,199 @@ class _Worker:
     def _define(self, arrived: Frame) -> None:
         self.functions[arrived.number] = arrived.body  # unpickled in its first task: that may raise, hang, or kill the process
         if len(self.functions) > FUNCTIONS:
-            self.functions.popitem(last=False)
+            number, _ = self.functions.popitem(last=False)
+            self.strides.pop(number, None)
 
     def _call(self, arrived: Frame) -> None:
-        words, running, body = self.words, self.running, memoryview(arrived.body)
-        number, count, index, box, name_size, context_size, most = CALL.unpack_from(body)
-        place = CALL.size
-        running.name = str(body[place : place + name_size], "utf-8")
-        place += name_size
-        context: Context | Payload = Context()
-        if context_size:
-            context = Payload(bytes(body[place : place + context_size]), ())
-            place += context_size
-        buffers = iter(arrived.buffers)
-        self.functions.move_to_end(number)
-        last = arrived.number + (most or count)
-        fails_fast = arrived.flags & FAILS_FAST
-        running.first = arrived.number
-        seq = arrived.number
-        until = perf_counter_ns() + int(box * 1e9) if box else 0
-        hit = failpoints.hit
-        here.running = running
+        running = self.running
+        call = _Call(arrived, running)
+        self.functions.move_to_end(call.function)
         try:
-            while seq < last and words[Page.HALT] != arrived.number:
-                size, with_buffers = ITEM.unpack_from(body, place)
-                place += ITEM.size
-                payload = Payload(body[place : place + size], tuple(next(buffers) for _ in range(with_buffers)))  # type: ignore[arg-type]  # pickle reads it as bytes
-                place += size
-                running.index = index + seq - arrived.number if index >= 0 else None
-                begin = perf_counter_ns()
-                words[Page.PHASE] = DECODE if type(self.functions[number]) is not bytes else Phase.LOAD
-                words[Page.START] = begin
-                words[Page.SEQ] = seq
-                status, sent, context = self._run(number, payload, context)
-                del payload
-                now = perf_counter_ns()
-                words[Page.PHASE] = WRITE
-                self._write(frame(Kind.RECORD, seq, RECORD.pack((now - begin) / 1e9) + sent.data, sent.buffers, status))
-                if hit is not None:
-                    hit("worker.after_write")
-                del sent
-                seq += 1
-                if (until and now >= until) or (fails_fast and status == ERROR):
-                    break
-            if seq < arrived.number + count:
-                if hit is not None:
-                    hit("worker.before_over")
-                self._write(frame(Kind.OVER, seq))
+            here.running = running
+            if call.flags & PLAIN and failpoints.hit is None:
+                seq = self._run_plain(call)
+            else:
+                seq = self._run_each(call)
         finally:
             here.running = None
             running.first = 0
-            words[Page.PHASE] = IDLE
-        _flush()
+        if seq < call.first + call.count:
+            if failpoints.hit is not None:
+                self._flush_outbox()
+                failpoints.hit("worker.before_over")
+            self.outbox.over(seq)
+        elif self.outbox.urgent:
+            self._flush_outbox()
         if self.most_memory is not None:
             self._look_at_memory(self.most_memory)
 
-    def _run(self, number: int, payload: Payload, context: Context | Payload) -> tuple[int, Payload, Context | Payload]:
-        """Run one task; return the status, what it came to as bytes, and the context for the next one.
+    def _rest(self) -> None:
+        """All that has been read is done: before the worker waits for more, everything is written."""
+        self._flush_outbox()
+        self.words[Page.PHASE] = IDLE
+        if self.has_run:
+            self.has_run = False
+            _flush()
 
-        Function and context are unpickled within the first task that needs them: what dies, hangs or raises there is that task's.
-        """
-        words, hit = self.words, failpoints.hit
-        try:
+    # ---- the tasks of a call; both ways return the number of the first that has not begun
+
+    def _run_plain(self, call: _Call) -> int:
+        """Run tasks whose inputs are plain values: nothing can happen in unpickling those, so it is done before any has begun."""
+        words, outbox, copies, flags, clock = self.words, self.outbox, self.copies, call.flags, perf_counter_ns
+        rest = iter(decode_plain(call.body[call.place :]))
+        append, kinds = outbox.values.append, FIXED
+        most_stride = 1 if flags & (TIMED | LIMITED | EACH) else MOST_STRIDE
+        stride = min(most_stride, self.strides.get(call.function, 1))
+        seq = call.first
+        begin = clock()
+        outbox.open(seq, begin, timed=flags & TIMED != 0)
+        fn: Any = None
+        while seq < call.last and words[Page.HALT] != call.first:
+            count = min(stride, call.last - seq)
+            words[Page.START] = begin
             try:
-                fn = self.functions[number]
-                if type(fn) is bytes:
-                    fn = self.functions[number] = decode_function(fn)
-                    words[Page.START] = (
-                        perf_counter_ns()
-                    )  # of the task's own time; before the phase, so that it is never too early
-                    words[Page.PHASE] = DECODE
-                if type(context) is Payload:
-                    context = decode_context(context)
-                args, kwargs = decode_args(payload)
-            except NotSent:
-                raise
-            except BaseException as error:
-                from abreast.core.process_errors import TaskDecodeError
+                if fn is None:
+                    fn, fresh = self._load(call, seq)
+                    begin = outbox.begin = words[Page.START]
+                words[Page.PHASE] = RUN
+                after_task = role.after_task
+                for item in islice(rest, count):
+                    words[Page.SEQ] = seq
+                    value = fresh().run(fn, item)
+                    if copies:  # in a fork that the task has made, and that came back: the other one goes on here
+                        os._exit(0)
+                    if after_task is not None:
+                        after_task()
+                    if type(value) in kinds:
+                        append(value)
+                    else:
+                        kinds = outbox.add(value)
+                        words[Page.PHASE] = RUN
+                    seq += 1
+                del value
+            except BaseException as error:  # whatever it is, SystemExit too: the task's outcome
+                self._fail(seq, error)
+                if fn is None:
+                    next(rest)  # its function could not be had; the next task tries again
+                seq += 1
+                if flags & FAILS_FAST:
+                    break
+            now = clock()
+            elapsed = outbox.account(now)
+            if elapsed > LONG or outbox.gathered > MOST_WORK or flags & EACH or outbox.urgent:
+                self._flush_outbox()
+                kinds = FIXED
+                now = outbox.begin = clock()
+            if call.until and now >= call.until:
+                break
+            if elapsed > LONG:
+                stride = most_stride = 1
+            elif most_stride > 1:
+                stride = max(1, min(STRIDE * count // (elapsed + 1), 4 * stride, most_stride))
+            begin = now
+        self.strides[call.function] = stride
+        return seq
 
-                raise TaskDecodeError(f"{type(error).__name__}: {error}") from error
-            if hit is not None:
-                hit("worker.after_decode")
-            words[Page.PHASE] = RUN
-            value = context.copy().run(fn, *args, **(kwargs or {}))  # type: ignore[union-attr,arg-type]  # both unpickled by now
-            del args, kwargs
-            if role.after_task is not None:
-                role.after_task()
-            if os.getpid() != self.pid:  # a fork that the task has made, and that came back: the other one goes on here
-                os._exit(0)
-            if hit is not None:
-                hit("worker.after_run")
-            words[Page.PHASE] = ENCODE
-            return OK, encode_result(value), context
-        except NotSent as not_sent:  # the parent could not pickle the arguments, and has sent that instead
-            return ERROR, not_sent.payload, context
-        except BaseException as error:  # whatever it is, SystemExit too: the task's outcome
-            if os.getpid() != self.pid:
-                os._exit(1)
-            words[Page.PHASE] = ENCODE
-            return ERROR, encode_error(error), context
+    def _run_each(self, call: _Call) -> int:
+        """Run tasks whose inputs are unpickled one by one, each within its own task: that may raise, hang, or kill the process."""
+        words, outbox, flags, hit = self.words, self.outbox, call.flags, failpoints.hit
+        seq = call.first
+        begin = perf_counter_ns()
+        outbox.open(seq, begin, timed=flags & TIMED != 0)
+        loaded: Any = None
+        failed = False
+        for payload in _items_of(call):
+            if words[Page.HALT] == call.first:
+                break
+            words[Page.PHASE] = DECODE
+            words[Page.START] = begin
+            try:
+                if loaded is None:
+                    loaded = self._load(call, seq)
+                    begin = outbox.begin = words[Page.START]
+                words[Page.SEQ] = seq
+                outbox.add(self._run(loaded, payload, flags))
+                failed = False
+            except NotSent as not_sent:  # the parent could not pickle the arguments, and has sent that instead
+                outbox.fail_encoded(not_sent.payload)
+                failed = True
+            except BaseException as error:  # whatever it is, SystemExit too: the task's outcome
+                self._fail(seq, error)
+                failed = True
+            seq += 1
+            now = perf_counter_ns()
+            if outbox.account(now) > LONG or outbox.gathered > MOST_WORK or flags & EACH or outbox.urgent:
+                self._flush_outbox()
+                if hit is not None:
+                    hit("worker.after_write")
+                now = outbox.begin = perf_counter_ns()
+            if seq >= call.last or (call.until and now >= call.until) or (failed and flags & FAILS_FAST):
+                break
+            begin = now
+        return seq
+
+    def _load(self, call: _Call, seq: int) -> tuple[Callable[..., Any], Callable[[], Context]]:
+        """Return the function, and what gives each task its context.
+
+        Both are unpickled within the first task that needs them: what dies, hangs or raises there is that task's.
+        """
+        words = self.words
+        fn = self.functions[call.function]
+        words[Page.PHASE] = DECODE if type(fn) is not bytes else Phase.LOAD
+        words[Page.SEQ] = seq
+        try:
+            if type(fn) is bytes:
+                fn = self.functions[call.function] = decode_function(fn)
+                words[Page.START] = perf_counter_ns()  # of the task's own time; before the phase, so that it is never too early
+                words[Page.PHASE] = DECODE
+            context = call.context
+            if type(context) is Payload:
+                context = call.context = decode_context(context)
+        except BaseException as error:
+            raise _decode_error(error) from error
+        if call.flags & PLAIN and call.flags & STAR:
+            fn = _Star(fn)  # type: ignore[arg-type]  # unpickled by now
+        return fn, context.copy  # type: ignore[return-value,union-attr]  # both unpickled by now
+
+    def _run(self, loaded: tuple[Callable[..., Any], Callable[[], Context]], payload: Payload, flags: int) -> Any:
+        """Run one task."""
+        fn, fresh = loaded
+        words, hit = self.words, failpoints.hit
+        kwargs: Any = None
+        try:
+            args = decode_args(payload) if not flags & (SINGLE | PLAIN) else decode_item(payload)
+            if not flags & (SINGLE | PLAIN):
+                args, kwargs = args
+            elif not flags & STAR:
+                args = (args,)
+        except NotSent:
+            raise
+        except BaseException as error:
+            raise _decode_error(error) from error
+        if hit is not None:
+            hit("worker.after_decode")
+        words[Page.PHASE] = RUN
+        value = fresh().run(fn, *args, **kwargs) if kwargs else fresh().run(fn, *args)
+        if self.copies:  # in a fork that the task has made, and that came back: the other one goes on here
+            os._exit(0)
+        if role.after_task is not None:
+            role.after_task()
+        if hit is not None:
+            hit("worker.after_run")
+        return value
+
+    def _fail(self, seq: int, error: BaseException) -> None:
+        """Task number `seq` has raised that."""
+        if os.getpid() != self.pid:
+            os._exit(1)
+        if self.outbox.next != seq:  # an exception thrown by a signal handler of a task's, after the task: it has its outcome
+            raise error
+        self.outbox.fail(error)
+
+    def _flush_outbox(self) -> None:
+        if os.getpid() != self.pid:  # a fork that Python was not told of
+            os._exit(0)
+        self.outbox.flush()
 
     def _install_logs(self, configuration: dict[str, Any]) -> None:
         from abreast.executors.process import logs
@@ -396,6 +535,8 @@ class _Worker:
         """Yield frames as they come, until the parent closes the pipe."""
         parser = self.parser
         while True:
+            if self.has_run:
+                self._rest()
             target = parser.target()
             if target is not None:
                 count = os.readv(self.task_fd, [target])
@@ -436,6 +577,44 @@ class _Worker:
                     views[0] = views[0][count:]
         except BrokenPipeError:
             raise _ParentGone from None
+
+
+class _Star:
+    """Calls a function with the items of a tuple as its arguments."""
+
+    __slots__ = ("fn",)
+
+    def __init__(self, fn: Callable[..., Any]) -> None:
+        self.fn = fn
+
+    def __call__(self, args: tuple[Any, ...]) -> Any:
+        return self.fn(*args)
+
+
+def _decode_error(error: BaseException) -> BaseException:
+    from abreast.core.process_errors import TaskDecodeError
+
+    return TaskDecodeError(f"{type(error).__name__}: {error}")
+
+
+def _items_of(call: _Call) -> Iterator[Payload]:
+    """Yield the items of a call, each still as bytes."""
+    body, place, flags = call.body, call.place, call.flags
+    if flags & PLAIN:  # with failpoints
+        for item in decode_plain(body[place:]):
+            yield Payload(pickle.dumps(item))
+    elif flags & SINGLE:
+        sizes = struct.unpack_from(f"<{call.count}I", body, place)
+        place += 4 * call.count
+        for size in sizes:
+            yield Payload(body[place : place + size])  # type: ignore[arg-type]  # pickle reads it as bytes
+            place += size
+    else:
+        for _ in range(call.count):
+            size, with_buffers = ITEM.unpack_from(body, place)
+            place += ITEM.size
+            yield Payload(body[place : place + size], tuple(next(call.buffers) for _ in range(with_buffers)))  # type: ignore[arg-type]  # as above
+            place += size
 
 
 def _flush() -> None:
