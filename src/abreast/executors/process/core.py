@@ -45,6 +45,9 @@ if TYPE_CHECKING:
             resends: whether a task that has not begun goes to another worker, if the call is of one task; else all that have not are
                 handed back by `Over`.
             each: whether each outcome is sent before the next task begins.
+            packs: whether it may travel together with others of its function: a call of one task.
+            weight: its bytes; asked of calls that may be packed.
+            parts: the calls that are packed in this one, each of one task; empty if it is none of that kind.
             function: which function it is of; calls that have none are of one kind.
             deaths: how many workers have died with it at hand before they began it. Counted here; kept by the call, since what is
                 handed back comes again as another one.
@@ -54,6 +57,12 @@ if TYPE_CHECKING:
         limit: float | None
         resends: bool
         deaths: int
+
+        def goes_with(self, other: Call) -> bool:
+            """Whether this call and another one that may be packed can travel together."""
+
+        def pack(self, parts: list[Call]) -> Call:
+            """Return these calls, of which it is the first, as one."""
 
         def claim(self) -> bool:
             """Whether it is still wanted, now that it is to be sent; asked once."""
@@ -106,6 +115,7 @@ class Limits(NamedTuple):
         tiny: mean time up to which several are.
         ahead: work that is sent ahead then.
         most_ahead: calls that a worker may have.
+        most_packed, heaviest: calls that may be packed into one, and bytes.
     """
 
     boot: float = 60.0
@@ -118,6 +128,8 @@ class Limits(NamedTuple):
     tiny: float = 0.0005
     ahead: float = 0.002
     most_ahead: int = 64
+    most_packed: int = 500
+    heaviest: int = 1 << 16
 
 
 # ---- what became of a task, where a worker did not say it itself
@@ -417,6 +429,15 @@ class PoolCore:
                 self._dispatch(now)
         return self._take_effects()
 
+    def submit_all(self, calls: list[Any], now: float) -> list[Effect]:
+        """The same of several, in this order: those that are tiny can then be packed."""
+        if self.broken is not None:
+            self._effects += [Over(call, 0, self.broken) for call in calls]
+        else:
+            self.pending += calls
+            self._dispatch(now)
+        return self._take_effects()
+
     def dispatch(self, now: float) -> list[Effect]:
         """Send what can be sent: after outcomes that have been told of with ``dispatch=False``, several at a time."""
         self._dispatch(now)
@@ -680,6 +701,8 @@ class PoolCore:
             call = self.pending.popleft()
             if not call.claim():
                 continue
+            if call.packs and worker.left is None:
+                call = self._pack(call)
             self._send(worker, call, now)
         self._spawn(now)
         self._full = bool(self.pending) and self._room() <= 0 and not self._starting()
@@ -710,6 +733,23 @@ class PoolCore:
             return None
         return best
 
+    def _pack(self, call: Any) -> Any:
+        """Return the call, or one of several that wait and can travel with it, if they are known to be tiny: no more than a fair share."""
+        mean = self._mean_of(call)
+        if mean > self.limits.tiny:
+            return call
+        pending, limits = self.pending, self.limits
+        count = min(int(limits.ahead / max(mean, 1e-9)), (len(pending) + 1) // (2 * self.max_workers), limits.most_packed)
+        parts, weight = [call], call.weight
+        while len(parts) < count and pending and (following := pending[0]).packs and call.goes_with(following):
+            weight += following.weight
+            if weight > limits.heaviest:
+                break
+            pending.popleft()
+            if following.claim():
+                parts.append(following)
+        return call.pack(parts) if len(parts) > 1 else call
+
     def _is_room_for_more(self, now: float) -> bool:
         """Whether a worker is starting, or may be started, that will have nothing to do: then nothing waits behind another call."""
         room = self._room() if self._spawn_from <= now else 0
@@ -734,7 +774,7 @@ class PoolCore:
         mean = self._mean_of(call)
         if mean > self.limits.short:
             return 1
-        if mean > self.limits.tiny or call.size > 1:
+        if mean > self.limits.tiny or call.size > 1 or call.packs:
             return 2
         share = len(self.pending) // (2 * self.max_workers)
         return max(2, min(int(self.limits.ahead / max(mean, 1e-9)), share, self.limits.most_ahead))
@@ -803,9 +843,13 @@ class PoolCore:
     def _has_no_use(self, _worker: Worker) -> bool:
         return self.closed and not self.pending and not self.more_may_come
 
-    def _hand_back(self, sent: Sent, ran: int = 0) -> None:
-        """Tasks without an outcome have not begun, or, the first `ran`, are to run again."""
-        if sent.call.resends and sent.call.size == 1 and not sent.halted and self.broken is None:
+    def _hand_back(self, sent: Sent, ran: int = 0, lost: int = -1) -> None:
+        """Tasks without an outcome have not begun, or, the first `ran`, are to run again; but for the one that is `lost`."""
+        if sent.call.parts and self.broken is None:
+            for place in range(sent.call.size - 1, sent.done - 1, -1):
+                if place != lost:
+                    self.pending.appendleft(_again(sent.call.parts[place]))
+        elif sent.call.resends and sent.call.size == 1 and not sent.halted and self.broken is None:
             self.pending.appendleft(_again(sent.call))
         else:
             self._effects.append(Over(sent.call, sent.done, self.broken, ran))
@@ -914,7 +958,7 @@ class PoolCore:
             begun = due  # something has written to the page: most likely the task that was due
         if begun < calls[0].first:
             self._note_not_begun(calls[0], worker, died)
-        rest: list[tuple[Sent, int]] = []
+        rest: list[tuple[Sent, int, int]] = []
         for sent in calls:
             first = sent.first + sent.done
             ran = max(0, min(begun, sent.first + sent.call.size) - first)
@@ -925,12 +969,12 @@ class PoolCore:
             if first <= begun < sent.first + sent.call.size:
                 self._lose(worker, sent, begun, died, now)
                 sent.done += not ran
-            rest.append((sent, ran))
-        for sent, ran in reversed(rest):
+            rest.append((sent, ran, begun - sent.first))
+        for sent, ran, lost in reversed(rest):
             if sent.done == sent.call.size:
                 self._effects.append(Over(sent.call, sent.done, None))
             else:
-                self._hand_back(sent, ran)
+                self._hand_back(sent, ran, lost)
 
     def _lose(self, worker: Worker, sent: Sent, seq: int, died: Died, now: float) -> None:
         """A task has died with its worker."""
@@ -946,6 +990,8 @@ class PoolCore:
 
     def _note_not_begun(self, sent: Sent, worker: Worker, died: Died) -> None:
         """A worker died with this call at hand and had not begun it: it may have died of reading it, and so would the next one."""
+        if sent.call.parts:
+            return  # they go alone from now on, and are counted then
         call = _bare(sent.call)
         call.deaths += 1
         if call.deaths >= BEGIN_TIMES:
@@ -1014,6 +1060,9 @@ class _Again:
     """A call that has been claimed before: its worker died before it began."""
 
     __slots__ = ("call", "each", "function", "limit", "resends", "size")
+
+    packs = False
+    parts = ()
 
     def __init__(self, call: Any) -> None:
         self.call = call

@@ -48,8 +48,8 @@ if TYPE_CHECKING:
 __all__ = ["AT_ONCE", "LOOK", "READABLE", "TIRED", "Lane", "Lanes"]
 
 READABLE = select.EPOLLIN | select.EPOLLHUP | select.EPOLLERR
-LARGEST = 3500
-"""Bytes of a call that may go the short way: a pipe takes up to 4096 bytes at once, or none (PIPE_BUF)."""
+LARGEST = 2500
+"""Bytes of a call, without its name and what opens it, that may go the short way: a pipe takes up to 4096 bytes at once, or none (PIPE_BUF)."""
 LOOK = 0.005
 """Seconds between two looks at a caller that should be gone in a moment."""
 TIRED = 400
@@ -92,7 +92,8 @@ class Lane:
 
     def bytes_of(self, call: FutureCall) -> bytes:
         """Return the frames that the call is."""
-        parts = frame(Kind.CALL, self.state.seq, call.body, (), call.flags)
+        body, _ = call.frames()
+        parts = frame(Kind.CALL, self.state.seq, body, (), call.flags)
         if call.function not in self.functions:
             parts = [*frame(Kind.DEFINE, call.function, call.definition), *parts]
         return b"".join(parts)
@@ -141,7 +142,7 @@ class Lanes:
     def send(self, call: FutureCall) -> bool:
         """Write the call to an idle worker; False if it has to go the usual way."""
         offers = self.offers
-        if not offers or call.buffers or len(call.body) + len(call.definition) > LARGEST:
+        if not offers or call.payload[1] or call.weight + len(call.definition) + (call.context is not None and len(call.context[0])) > LARGEST:
             return False
         taken: list[Lane] = []
         try:

@@ -144,27 +144,37 @@ def body_of(head: bytes, items: list[Payload]) -> tuple[bytes, tuple[Any, ...]]:
 
 
 class _Travels:
-    """What both kinds of calls have."""
+    """What all kinds of calls have.
+
+    Attributes:
+        function, definition: the number of the function, and its pickle.
+        flags: of its CALL frame.
+        body, buffers: of its CALL frame; made when it is sent, of one call of `submit`.
+        what: tells a task, for errors: ``resize('a.png')``.
+        worker: where it was sent.
+    """
 
     __slots__ = ("body", "buffers", "definition", "each", "flags", "function", "limit", "size", "what", "worker")
 
     deaths: int
     resends = True
+    packs = False
+    parts: Any = ()
+    what: Callable[[int], str]
 
-    def __init__(
-        self, function: int, definition: bytes, limit: float | None, each: bool, size: int, what: Callable[[int], str]
-    ) -> None:
-        self.function = function
-        self.definition = definition
-        self.limit = limit
-        self.each = each
-        self.flags = (LIMITED if limit is not None else 0) | (EACH if each else 0)
-        self.size = size
-        self.what = what
-        """Tells a task, for errors: ``resize('a.png')``."""
-        self.worker = ""
-        self.body = b""
-        self.buffers: tuple[Any, ...] = ()
+    body: bytes
+    buffers: tuple[Any, ...]
+    definition: bytes
+    each: bool
+    flags: int
+    function: int
+    limit: float | None
+    size: int
+    worker: str
+
+    def frames(self) -> tuple[bytes, tuple[Any, ...]]:
+        """Return body and buffers."""
+        return self.body, self.buffers
 
     def error_of(self, place: int, index: int | None, lost: Crashed | TimedOut | OverMemory) -> BaseException:
         worker, died = lost.worker, lost.died
@@ -204,26 +214,63 @@ def broken(why: str) -> BaseException:
 class FutureCall(_Travels):
     """One call of `submit`."""
 
-    __slots__ = ("deaths", "future", "lane")
+    __slots__ = ("context", "deaths", "future", "lane", "name", "payload")
+
+    packs = True
 
     def __init__(
         self,
         future: ProcessFuture[Any],
-        function: int,
-        definition: bytes,
+        function: tuple[int, bytes],
+        payload: Payload,
+        context: Payload | None,
         limit: float | None,
         each: bool,
+        name: str,
         what: Callable[[int], str],
     ) -> None:
-        super().__init__(function, definition, limit, each, 1, what)
         self.future = future
+        self.function, self.definition = function
+        self.payload = payload
+        self.context = context
+        self.limit = limit
+        self.each = each
+        self.name = name
+        self.what = what
+        self.flags = (LIMITED if limit is not None else 0) | (EACH if each else 0)
+        self.size = 1
         self.deaths = 0
+        self.worker = ""
         self.lane: Lane | None = None
+
+    def frames(self) -> tuple[bytes, tuple[Any, ...]]:
+        return body_of(opening(self.function, 1, name=self.name, context=self.context), [self.payload])
+
+    def _let_go(self) -> None:
+        """Nothing of it will be sent any more."""
+        self.payload = _NOTHING
+        self.context = None
+
+    @property
+    def weight(self) -> int:
+        return len(self.payload[0])
+
+    def goes_with(self, other: Any) -> bool:
+        return (
+            other.function == self.function
+            and other.context is self.context
+            and other.limit == self.limit
+            and not other.payload[1]
+            and not self.payload[1]
+        )
+
+    def pack(self, parts: list[FutureCall]) -> Pack:
+        return Pack(parts)
 
     def claim(self) -> bool:
         if self.future.running() or self.future.set_running_or_notify_cancel():
             return True
-        self.body, self.buffers = b"", ()
+        self._let_go()
         self.future._call = None
         return False
 
@@ -232,7 +279,7 @@ class FutureCall(_Travels):
 
     def cancelled(self) -> None:
         """It was taken out of the queue."""
-        self.body, self.buffers = b"", ()
+        self._let_go()
         self.future._call = None  # the user may keep the future for long, and it would keep the arguments
         if self.future.cancelled():
             self.future.set_running_or_notify_cancel()  # tells those who wait()
@@ -249,13 +296,52 @@ class FutureCall(_Travels):
             self.future._settle(None, self.error_of(place, None, what))
 
     def over(self, place: int, why: str | None, _ran: int = 0) -> None:
-        self.body, self.buffers = b"", ()
+        self._let_go()
         if place:
             return
         if self.future.cancelled():
             self.cancelled()
         else:  # halted before it began, if it is not the pool's end
             self.future._settle(None, CancelledError() if why is None else broken(why))
+
+
+_NOTHING = Payload(b"")
+
+
+class Pack(_Travels):
+    """Calls of `submit` that travel as one: of one function, in one context. Each keeps its own pickle, and its future."""
+
+    __slots__ = ("parts",)
+
+    def __init__(self, parts: list[FutureCall]) -> None:
+        first = parts[0]
+        self.parts = parts
+        self.size = len(parts)
+        self.function, self.definition = first.function, first.definition
+        self.limit, self.each, self.flags = first.limit, first.each, first.flags
+        self.worker = ""
+
+    def frames(self) -> tuple[bytes, tuple[Any, ...]]:
+        first = self.parts[0]
+        head = opening(self.function, self.size, name=first.name, context=first.context)
+        return body_of(head, [part.payload for part in self.parts])
+
+    def resolve(self, place: int, what: Any, offset: int = 0, count: int = 1) -> None:
+        parts = self.parts
+        if type(what) is Records and what.values is not None:
+            for part, value in zip(parts[place : place + count], what.values[offset : offset + count], strict=True):
+                part.future._settle(None, None, value)
+                part._let_go()
+            return
+        for part in parts[place : place + count]:
+            part.worker = self.worker
+            part.resolve(0, what, offset)
+            part._let_go()
+            offset += 1
+
+    def over(self, place: int, why: str | None, _ran: int = 0) -> None:
+        for part in self.parts[place:]:
+            part.over(0, why)
 
 
 class _Handle(Future[Any]):
@@ -299,13 +385,19 @@ class BatchCall(_Travels):
         batch: Batch,
         deliver: Deliver,
         supervisor: Supervisor,
-        function: int,
-        definition: bytes,
+        function: tuple[int, bytes],
         limit: float | None,
         each: bool,
         what: Callable[[int], str],
     ) -> None:
-        super().__init__(function, definition, limit, each, len(batch.items), what)
+        self.function, self.definition = function
+        self.limit = limit
+        self.each = each
+        self.size = len(batch.items)
+        self.what = what
+        self.worker = ""
+        self.body, self.buffers = b"", ()
+        self.flags = (LIMITED if limit is not None else 0) | (EACH if each else 0)
         self.flags |= (FAILS_FAST if batch.work.fails_fast else 0) | (TIMED if batch.work.timed else 0)
         self.batch = batch
         self.deliver = deliver

@@ -170,9 +170,10 @@ class ProcessPool(concurrent.futures.ProcessPoolExecutor):
         self._check_open()
         future: ProcessFuture[T] = ProcessFuture()
         supervisor = self._supervisor
+        name = name_of(fn)
         try:
-            number, definition = self._functions.encode(fn)
-            payload = encode_args(args, kwargs or None, name_of(fn), common=self._start.common)
+            function_sent = self._functions.encode(fn)
+            payload = encode_args(args, kwargs or None, name, common=self._start.common)
             context = encode_context(copy_context(), self._start.common)
         except KeyboardInterrupt:
             raise
@@ -180,14 +181,14 @@ class ProcessPool(concurrent.futures.ProcessPoolExecutor):
             future.set_running_or_notify_cancel()
             future.set_exception(error)
             return future
-        call = FutureCall(future, number, definition, self._task_timeout, self._each, partial(_told, fn, args, kwargs))
-        call.body, call.buffers = body_of(opening(number, 1, name=name_of(fn), context=context), [payload])
+        what = partial(_told, fn, args, kwargs)
+        call = FutureCall(future, function_sent, payload, context, self._task_timeout, self._each, name, what)
         future._call = call
         future._courier = supervisor.callbacks
         future._owner = supervisor
         lanes = supervisor.lanes
         if lanes is None or call.limit is not None or not lanes.send(call):
-            supervisor.post(supervisor.submit, call)
+            supervisor.submit(call)
         if supervisor.ended.is_set():  # it has ended meanwhile
             supervisor.refuse_late()
         return future
@@ -197,17 +198,17 @@ class ProcessPool(concurrent.futures.ProcessPoolExecutor):
         supervisor, work = self._supervisor, batch.work
         if not supervisor.is_delivering_here() or supervisor.core.broken is not None:
             self._check_open()
-        number, definition = self._functions.encode(work.fn)
+        function_sent = self._functions.encode(work.fn)
         common = self._start.common
         context = None if batch.context is None else encode_context(batch.context, common)
         head = opening(
-            number, len(batch.items), index=batch.start, box=batch.box or 0.0, name=work.name, context=context
+            function_sent[0], len(batch.items), index=batch.start, box=batch.box or 0.0, name=work.name, context=context
         )
-        call = BatchCall(batch, deliver, supervisor, number, definition, self._task_timeout, self._each, partial(_told_item, batch))
+        call = BatchCall(batch, deliver, supervisor, function_sent, self._task_timeout, self._each, partial(_told_item, batch))
         _load(call, head, batch.items, work.star, work.name, common)
         call.handle._owner = _CancelsCall(call)
         batch.remote = True
-        supervisor.post(supervisor.submit, call)
+        supervisor.submit(call)
         return call.handle
 
     def _check_open(self) -> None:

@@ -203,7 +203,7 @@ class Supervisor:
         self.boot = boot
         self.launch = launch
         self._prepare, self._finish = prepare, finish
-        self.inbox: SimpleQueue[tuple[Callable[..., None], Any]] = SimpleQueue()
+        self.inbox: SimpleQueue[tuple[Callable[..., None] | None, Any]] = SimpleQueue()
         self.parked = False
         self.is_started = False
         self.forked = False
@@ -329,7 +329,7 @@ class Supervisor:
                 do, what = self.inbox.get_nowait()
             except Empty:
                 return
-            if do == self.submit:
+            if do is None:
                 what.over(0, self.core.broken or "the executor has been shut down")
             elif do == self.cancel:
                 what.cancelled()
@@ -351,6 +351,12 @@ class Supervisor:
         if self.parked:
             self.wake()
 
+    def submit(self, call: Any) -> None:
+        """Have it sent."""
+        self.inbox.put((None, call))
+        if self.parked:
+            self.wake()
+
     def wake(self) -> None:
         with contextlib.suppress(OSError, ValueError):  # full: it is awake; closed: it has ended
             os.eventfd_write(self._event, 1)
@@ -364,9 +370,6 @@ class Supervisor:
         return ended - failed, failed, self.cancelled_tasks
 
     # ---- messages
-
-    def submit(self, call: Any) -> None:
-        self._do(self.core.submit(call, perf_counter()))
 
     def cancel(self, call: Any) -> None:
         if self.core.cancel(call):
@@ -515,8 +518,23 @@ class Supervisor:
     def _take_messages(self) -> None:
         while not self.inbox.empty():
             do, what = self.inbox.get()
-            do(what)
-            del do, what
+            if do is not None:
+                do(what)
+                del do, what
+                continue
+            calls = [what]
+            try:
+                while True:  # all that follow: tiny ones can be packed
+                    do, what = self.inbox.get_nowait()
+                    if do is not None:
+                        break
+                    calls.append(what)
+            except Empty:
+                do = None
+            self._do(self.core.submit_all(calls, perf_counter()))
+            if do is not None:
+                do(what)
+            del do, what, calls
 
     # ---- callers that take the short way
 
@@ -752,11 +770,11 @@ class Supervisor:
             functions[call.function] = None
             if len(functions) > FUNCTIONS:
                 functions.popitem(last=False)
-        body = call.body
+        body, buffers = call.frames()
         if effect.most:
             packed, place = MOST
             body = body[:place] + packed.pack(effect.most) + body[place + packed.size :]
-        parts += frame(Kind.CALL, effect.first, body, call.buffers, call.flags)
+        parts += frame(Kind.CALL, effect.first, body, buffers, call.flags)
         call.worker = f"process {channel.process.pid}"
         self._write(channel, parts)
 
