@@ -754,7 +754,14 @@ class Run:
     def _decoded(self, results: list[Any]) -> list[Any]:
         """Return results as the user wants them; what stands behind one that cannot be unpickled is dropped, unless errors are outcomes."""
         encoded: Any = self._workers.encodes
-        for place, result in enumerate(results):
+        done = 0
+        if not self._outcomes:
+            kinds = set(map(type, results))
+            if encoded not in kinds:
+                return results  # plain values, which have been unpickled long ago
+            if len(kinds) == 1:
+                done = self._decode_quickly(encoded, results)
+        for place, result in enumerate(results[done:] if done else results, done):
             try:
                 if self._outcomes:
                     _decode_outcome(result, encoded)
@@ -771,6 +778,20 @@ class Run:
                     self._raise_undecodable()
                 break
         return results
+
+    def _decode_quickly(self, encoded: Any, results: list[Any]) -> int:
+        """Unpickle results as far as that goes; return how many. What raises is tried once more, by who tells whose it is."""
+        if any(result.payload.buffers for result in results):
+            return 0
+        values: list[Any] = []
+        try:
+            encoded.decode_into(values, results)
+        except KeyboardInterrupt:
+            raise
+        except BaseException:  # noqa: S110  # SystemExit too; raised again by the second try
+            pass
+        results[: len(values)] = values
+        return len(values)
 
     def _raise_undecodable(self) -> None:
         error, self._undecodable = self._undecodable, None

@@ -453,9 +453,7 @@ class BatchCall(_Travels):
             batch.results += what.values[offset : offset + count]
             return
         batch.encoded = True
-        batch.results += [
-            Encoded(OK, Payload(data), (batch, at)) for at, data in enumerate(what.pickles[offset : offset + count], place)
-        ]
+        batch.results += Encoded.results_of(what.pickles[offset : offset + count], batch, place)
 
     def _take_one(self, batch: Batch, place: int, what: Any) -> None:
         value: Any = None
@@ -467,8 +465,7 @@ class BatchCall(_Travels):
             encoded: Any = what.encoded
             batch.encoded = True
             if encoded.status == OK:
-                value = encoded
-                value.origin = batch, place
+                value = Encoded(OK, encoded.payload, (batch, place))
             else:
                 batch.errors[place] = encoded
         if batch.work.timed:
