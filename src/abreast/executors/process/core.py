@@ -45,8 +45,7 @@ if TYPE_CHECKING:
             resends: whether a task that has not begun goes to another worker, if the call is of one task; else all that have not are
                 handed back by `Over`.
             each: whether each outcome is sent before the next task begins.
-            packs: whether it may travel together with others of its function: a call of one task.
-            weight: its bytes; asked of calls that may be packed.
+            packs: whether it may travel together with others of its function: a call of one task. See `PoolCore._pack`.
             parts: the calls that are packed in this one, each of one task; empty if it is none of that kind.
             function: which function it is of; calls that have none are of one kind.
             deaths: how many workers have died with it at hand before they began it. Counted here; kept by the call, since what is
@@ -58,11 +57,8 @@ if TYPE_CHECKING:
         resends: bool
         deaths: int
 
-        def goes_with(self, other: Call) -> bool:
-            """Whether this call and another one that may be packed can travel together."""
-
-        def pack(self, parts: list[Call]) -> Call:
-            """Return these calls, of which it is the first, as one."""
+        packs: bool
+        parts: Any
 
         def claim(self) -> bool:
             """Whether it is still wanted, now that it is to be sent; asked once."""
@@ -244,7 +240,7 @@ class Kill(NamedTuple):
 
 
 class Resolve(NamedTuple):
-    """What came of `count` tasks of a call from `place` on.
+    """What came of `number` tasks of a call from `place` on.
 
     `what` is what came from the worker, of which these are those from `offset` on; or Crashed, TimedOut, OverMemory, of one task. That one may
     be behind others whose outcomes were not sent; they are handed back by the `Over` that follows.
@@ -254,7 +250,7 @@ class Resolve(NamedTuple):
     place: int
     what: Any
     offset: int = 0
-    count: int = 1
+    number: int = 1
 
 
 class Over(NamedTuple):
@@ -734,7 +730,10 @@ class PoolCore:
         return best
 
     def _pack(self, call: Any) -> Any:
-        """Return the call, or one of several that wait and can travel with it, if they are known to be tiny: no more than a fair share."""
+        """Return the call, or one of several that wait and can travel with it, if they are known to be tiny: no more than a fair share.
+
+        Calls that may be packed have a `weight` in bytes, ``goes_with(other)``, and ``pack(parts)``, which makes one call of several.
+        """
         mean = self._mean_of(call)
         if mean > self.limits.tiny:
             return call
@@ -822,7 +821,9 @@ class PoolCore:
             self._effects.append(Halt(worker, worker.calls[0].first))
         if worker.ending == Worker.SUSPECTED:
             worker.ending = 0
-        if not worker.ending and not worker.calls:  # else it is looked at when the limit is over that began first, and not for each task
+        if (
+            not worker.ending and not worker.calls
+        ):  # else it is looked at when the limit is over that began first, and not for each task
             worker.due = _NEVER
         self._retire_if_idle(worker, now)
 

@@ -20,7 +20,6 @@ import contextlib
 import itertools
 import os
 import pickle
-import struct
 import sys
 import threading
 import weakref
@@ -34,7 +33,7 @@ from abreast.core.current import name_of
 from abreast.core.statistics import PoolStatistics
 from abreast.executors.process import contexts, logs
 from abreast.executors.process.core import PoolCore, Worker
-from abreast.executors.process.futures import BatchCall, FutureCall, ProcessFuture, body_of, broken, opening
+from abreast.executors.process.futures import BatchCall, FutureCall, ProcessFuture, body_of, broken, opening, single_body
 from abreast.executors.process.here import is_worker
 from abreast.executors.process.launch import Process, dump_signal
 from abreast.executors.process.sending import (
@@ -42,6 +41,7 @@ from abreast.executors.process.sending import (
     Encoded,
     Functions,
     Payload,
+    are_small,
     encode_args,
     encode_context,
     encode_items,
@@ -49,7 +49,7 @@ from abreast.executors.process.sending import (
     encode_plain,
 )
 from abreast.executors.process.supervisor import Supervisor
-from abreast.executors.process.worker import PLAIN, SINGLE, STAR
+from abreast.executors.process.worker import EACH, LIMITED, PLAIN, SINGLE, STAR
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -122,7 +122,6 @@ class ProcessPool(concurrent.futures.ProcessPoolExecutor):
             raise TypeError(f"capture_output must be True or False, not {short(capture_output)}")
         if flush not in ("auto", "each"):
             raise ValueError(f'flush must be "auto" or "each", not {short(flush)}')
-        self._each = flush == "each"
         self._max_workers = workers
         self._given_context = mp_context
         self._initializer: Any = initializer
@@ -130,6 +129,7 @@ class ProcessPool(concurrent.futures.ProcessPoolExecutor):
         self._max_tasks_per_child = count_or_none("max_tasks_per_child", max_tasks_per_child)
         self._max_memory = count_or_none("max_memory_per_child", max_memory_per_child)
         self._task_timeout = seconds_or_none("task_timeout", task_timeout)
+        self._flags = (LIMITED if task_timeout is not None else 0) | (EACH if flush == "each" else 0)
         self._name = name or f"ProcessPoolExecutor-{next(_numbers)}"
         start = _Start(
             initializer, self._initargs, method, capture=capture_output, recycles=self._max_tasks_per_child is not None
@@ -172,8 +172,10 @@ class ProcessPool(concurrent.futures.ProcessPoolExecutor):
         supervisor = self._supervisor
         name = name_of(fn)
         try:
-            function_sent = self._functions.encode(fn)
-            payload = encode_args(args, kwargs or None, name, common=self._start.common)
+            sent = self._functions.encode(fn)
+            payload = None
+            if kwargs or not are_small(args):
+                payload = encode_args(args, kwargs or None, name, common=self._start.common)
             context = encode_context(copy_context(), self._start.common)
         except KeyboardInterrupt:
             raise
@@ -181,8 +183,7 @@ class ProcessPool(concurrent.futures.ProcessPoolExecutor):
             future.set_running_or_notify_cancel()
             future.set_exception(error)
             return future
-        what = partial(_told, fn, args, kwargs)
-        call = FutureCall(future, function_sent, payload, context, self._task_timeout, self._each, name, what)
+        call = FutureCall(future, sent, payload, context, self._task_timeout, self._flags, name, (fn, args, kwargs))
         future._call = call
         future._courier = supervisor.callbacks
         future._owner = supervisor
@@ -198,13 +199,11 @@ class ProcessPool(concurrent.futures.ProcessPoolExecutor):
         supervisor, work = self._supervisor, batch.work
         if not supervisor.is_delivering_here() or supervisor.core.broken is not None:
             self._check_open()
-        function_sent = self._functions.encode(work.fn)
+        sent = self._functions.encode(work.fn)
         common = self._start.common
         context = None if batch.context is None else encode_context(batch.context, common)
-        head = opening(
-            function_sent[0], len(batch.items), index=batch.start, box=batch.box or 0.0, name=work.name, context=context
-        )
-        call = BatchCall(batch, deliver, supervisor, function_sent, self._task_timeout, self._each, partial(_told_item, batch))
+        head = opening(sent[0], len(batch.items), index=batch.start, box=batch.box or 0.0, name=work.name, context=context)
+        call = BatchCall(batch, deliver, supervisor, sent, self._task_timeout, self._flags, partial(_told_item, batch))
         _load(call, head, batch.items, work.star, work.name, common)
         call.handle._owner = _CancelsCall(call)
         batch.remote = True
@@ -351,7 +350,7 @@ def _load(call: BatchCall, head: bytes, items: list[Any], star: bool, name: str,
         return
     pickles = encode_items(items)
     if pickles is not None:
-        call.body = b"".join((head, struct.pack(f"<{len(pickles)}I", *map(len, pickles)), *pickles))
+        call.body = single_body(head, pickles)
         call.flags |= SINGLE | (STAR if star else 0)
         return
     call.body, call.buffers = body_of(head, [_encode_item(item if star else (item,), name, common) for item in items])
@@ -364,11 +363,6 @@ def _encode_item(args: tuple[Any, ...], name: str, common: Common | None) -> Pay
         raise
     except BaseException as error:  # this task's, not its mates'
         return encode_not_sent(error)
-
-
-def _told(fn: Any, args: tuple[Any, ...], kwargs: dict[str, Any], _place: int) -> str:
-    told = [*map(short, args), *(f"{name}={short(value)}" for name, value in kwargs.items())]
-    return f"{name_of(fn)}({', '.join(told)})"
 
 
 def _told_item(batch: Batch, place: int) -> str:

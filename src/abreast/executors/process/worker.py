@@ -42,14 +42,37 @@ from abreast.executors.process.memory import resident_bytes
 from abreast.executors.process.outbox import FIXED, LONG, RECORD, Outbox
 from abreast.executors.process.outbox import MOST as MOST_WORK
 from abreast.executors.process.page import Page
-from abreast.executors.process.sending import NotSent, Payload, decode_args, decode_context, decode_function, decode_item, decode_plain
+from abreast.executors.process.sending import (
+    NotSent,
+    Payload,
+    decode_args,
+    decode_context,
+    decode_function,
+    decode_item,
+    decode_plain,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from abreast.executors.process.frames import Frame
 
-__all__ = ["CALL", "EACH", "FAILS_FAST", "FUNCTIONS", "ITEM", "LIMITED", "MOST", "PLAIN", "RECORD", "SINGLE", "STAR", "TIMED", "main"]
+__all__ = [
+    "CALL",
+    "EACH",
+    "FAILS_FAST",
+    "FUNCTIONS",
+    "ITEM",
+    "LIMITED",
+    "MOST",
+    "PAIR",
+    "PLAIN",
+    "RECORD",
+    "SINGLE",
+    "STAR",
+    "TIMED",
+    "main",
+]
 
 CALL = struct.Struct("<QIqdIII")
 """The opening of a CALL's body: function, tasks, index of the first (-1: none), time box in seconds (0: none), bytes of name, of context,
@@ -61,9 +84,9 @@ ITEM = struct.Struct("<IH")
 FAILS_FAST, TIMED, LIMITED, EACH = 1, 2, 4, 8
 """Flags of a CALL: a task's error ends it, the rest is handed back; the time of each task is told; each has a limit; each outcome is
 written before the next task begins."""
-PLAIN, SINGLE, STAR = 16, 32, 64
-"""How its items come. PLAIN: one pickle of a list of plain values. SINGLE: the length of each pickle (u32), then the pickles, each of one
-argument. Neither: each with an `ITEM` before it, a pickle of (args, kwargs). STAR, with PLAIN or SINGLE: an item is a tuple of arguments."""
+PLAIN, SINGLE, STAR, PAIR = 16, 32, 64, 128
+"""How its items come. PLAIN: one pickle of a list of plain values. SINGLE: the length of each pickle (u32), then the pickles. Neither: each
+with an `ITEM` before it. An item of PLAIN or SINGLE is an argument; with STAR a tuple of arguments; with PAIR, and of neither, (args, kwargs)."""
 FUNCTIONS = 64
 """Functions that a worker keeps, the last ones used; the parent counts along, so it knows what to send again."""
 
@@ -330,10 +353,8 @@ class _Worker:
         self.functions.move_to_end(call.function)
         try:
             here.running = running
-            if call.flags & PLAIN and failpoints.hit is None:
-                seq = self._run_plain(call)
-            else:
-                seq = self._run_each(call)
+            run = self._run_plain if call.flags & PLAIN and failpoints.hit is None else self._run_each
+            seq = run(call)
         finally:
             here.running = None
             running.first = 0
@@ -479,13 +500,15 @@ class _Worker:
         """Run one task."""
         fn, fresh = loaded
         words, hit = self.words, failpoints.hit
+        args: Any
         kwargs: Any = None
         try:
-            args = decode_args(payload) if not flags & (SINGLE | PLAIN) else decode_item(payload)
-            if not flags & (SINGLE | PLAIN):
-                args, kwargs = args
-            elif not flags & STAR:
-                args = (args,)
+            if flags & PAIR or not flags & (SINGLE | PLAIN):
+                args, kwargs = decode_args(payload)
+            else:
+                args = decode_item(payload)
+                if not flags & STAR:
+                    args = (args,)
         except NotSent:
             raise
         except BaseException as error:
