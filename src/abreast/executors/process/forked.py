@@ -24,7 +24,7 @@ import threading
 from time import monotonic, sleep
 from typing import TYPE_CHECKING, Any
 
-from abreast.executors.process.forking import ANSWER, CLOEXEC, FDS, HAS_THREADS, REQUEST, REQUEST_ROOM, TEXT_ROOM
+from abreast.executors.process.forking import ANSWER, FDS, HAS_THREADS, REQUEST, REQUEST_ROOM, TEXT_ROOM, receive
 from abreast.executors.process.launch import Ended, Process
 from abreast.executors.process.page import nameless_file
 
@@ -152,8 +152,7 @@ class Forker:
             part, fds = fds[:FDS], fds[FDS:]
             socket.send_fds(self._socket, [REQUEST.pack(b"F", 0, 0, 0)], part)
         socket.send_fds(self._socket, [message], fds)
-        data, got, _, _ = socket.recv_fds(self._socket, TEXT_ROOM, 1, CLOEXEC)
-        return data, got
+        return receive(self._socket, TEXT_ROOM, 1)
 
     def obituary(self) -> str:
         """Return what is to be said when it turns out to be dead."""

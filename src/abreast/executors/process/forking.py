@@ -27,7 +27,7 @@ import signal
 import struct
 from typing import NamedTuple, NoReturn
 
-__all__ = ["ANSWER", "CLOEXEC", "FDS", "REQUEST", "REQUEST_ROOM", "TEXT_ROOM", "ForkServer", "Request"]
+__all__ = ["ANSWER", "FDS", "REQUEST", "REQUEST_ROOM", "TEXT_ROOM", "ForkServer", "Request", "receive"]
 
 REQUEST = struct.Struct("<cqQH")
 """What is asked: ``S`` start a worker, ``R`` reap one, ``P`` import modules, ``Q`` quit; of which pid; bytes of the body if that is in a file, which
@@ -138,14 +138,12 @@ class ForkServer:
         fds: list[int] = []
         while True:
             try:
-                data, told, _, _ = self.requests.recvmsg(REQUEST_ROOM, _socket.CMSG_SPACE(INT * (FDS + 8)), CLOEXEC)
+                data, more = receive(self.requests, REQUEST_ROOM, FDS + 8)
             except ConnectionResetError:
                 return None
+            fds += more
             if len(data) < REQUEST.size:
                 return None
-            for level, kind, packed in told:
-                if level == _socket.SOL_SOCKET and kind == _socket.SCM_RIGHTS:
-                    fds += struct.unpack(f"{len(packed) // INT}i", packed[: len(packed) // INT * INT])
             kind, pid, size, count = REQUEST.unpack_from(data)
             if kind != b"F":
                 break
@@ -221,6 +219,16 @@ class ForkServer:
             return ANSWER.pack(0, errno.EAGAIN, 0)
         self.workers.discard(pid)
         return ANSWER.pack(status, 0, usage.ru_maxrss)
+
+
+def receive(ends: _socket.socket, size: int, fds: int) -> tuple[bytes, list[int]]:
+    """Return a message and the descriptors that came along, which are not inherited. (`socket.recv_fds` cannot do that before 3.14: it drops the flag.)"""
+    data, told, _, _ = ends.recvmsg(size, _socket.CMSG_SPACE(INT * fds), CLOEXEC)
+    got: list[int] = []
+    for level, kind, packed in told:
+        if level == _socket.SOL_SOCKET and kind == _socket.SCM_RIGHTS:
+            got += struct.unpack(f"{len(packed) // INT}i", packed[: len(packed) // INT * INT])
+    return data, got
 
 
 def _read(fd: int, size: int) -> bytes:

@@ -38,7 +38,7 @@ from abreast.executors.process.page import nameless_file
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-__all__ = ["Guardian", "Launcher", "can_fork", "end", "kept"]
+__all__ = ["Guardian", "Launcher", "can_fork", "end", "kept", "start"]
 
 BEGIN = "import sys; sys.path.insert(0, sys.argv[1]); from abreast.executors.process.guarded import main; main(*map(int, sys.argv[2:]))"
 NAME = "the guardian, which forks the workers,"
@@ -250,6 +250,11 @@ def _retire(guardian: Guardian, over: list[Guardian]) -> None:
     """Under the lock: have it end when its last worker has; `over` gets it if that is now."""
     guardian.is_retired = True
     (over if guardian.users <= 0 or not guardian.is_there() else _retired).append(guardian)
+
+
+def start() -> None:
+    """Have one for workers to come."""
+    _take(()).is_left()
 
 
 def can_fork() -> bool:
