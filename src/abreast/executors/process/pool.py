@@ -28,11 +28,12 @@ from functools import partial
 from reprlib import repr as short
 from typing import TYPE_CHECKING, Any, NoReturn, ParamSpec, TypeVar
 
-from abreast.core.check import callable_or_none, count, count_or_none, function, initargs_tuple, seconds_or_none
+from abreast.core.check import callable_or_none, count, count_or_none, function, initargs_tuple, module_names, seconds_or_none
 from abreast.core.current import name_of
 from abreast.core.statistics import PoolStatistics
-from abreast.executors.process import contexts, logs
+from abreast.executors.process import contexts, guardian, logs
 from abreast.executors.process.core import PoolCore, Worker
+from abreast.executors.process.forked import HasThreads
 from abreast.executors.process.futures import BatchCall, FutureCall, ProcessFuture, body_of, broken, opening, single_body
 from abreast.executors.process.here import is_worker
 from abreast.executors.process.launch import Process, dump_signal
@@ -52,7 +53,7 @@ from abreast.executors.process.supervisor import Supervisor
 from abreast.executors.process.worker import EACH, LIMITED, PLAIN, SINGLE, STAR
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Sequence
     from types import TracebackType
 
     from abreast.core.future import Future
@@ -111,6 +112,7 @@ class ProcessPool(concurrent.futures.ProcessPoolExecutor):
         max_memory_per_child: int | None = None,
         capture_output: bool = False,
         flush: str = "auto",
+        preload: Sequence[str] = (),
         name: str = "",
     ) -> None:
         # Inside a worker the cores are taken: by its siblings.
@@ -122,6 +124,11 @@ class ProcessPool(concurrent.futures.ProcessPoolExecutor):
             raise TypeError(f"capture_output must be True or False, not {short(capture_output)}")
         if flush not in ("auto", "each"):
             raise ValueError(f'flush must be "auto" or "each", not {short(flush)}')
+        modules = module_names("preload", preload)
+        if modules and method in ("fork", "spawn"):
+            raise ValueError(
+                f"preload={list(modules)!r} cannot be had with mp_context={method!r}: leave mp_context out, or use 'forkserver'"
+            )
         self._max_workers = workers
         self._given_context = mp_context
         self._initializer: Any = initializer
@@ -132,7 +139,12 @@ class ProcessPool(concurrent.futures.ProcessPoolExecutor):
         self._flags = (LIMITED if task_timeout is not None else 0) | (EACH if flush == "each" else 0)
         self._name = name or f"ProcessPoolExecutor-{next(_numbers)}"
         start = _Start(
-            initializer, self._initargs, method, capture=capture_output, recycles=self._max_tasks_per_child is not None
+            initializer,
+            self._initargs,
+            method,
+            capture=capture_output,
+            recycles=self._max_tasks_per_child is not None,
+            preload=modules,
         )
         self._functions = Functions(start.common)
         self._closed = _program_ends
@@ -387,6 +399,7 @@ class _Start:
         *,
         capture: bool,
         recycles: bool,
+        preload: tuple[str, ...] = (),
     ) -> None:
         self.capture = capture
         self._initializer = initializer
@@ -402,9 +415,10 @@ class _Start:
             except Exception:
                 # Only a copy of this process can have them; as a lock of multiprocessing's default context, which tqdm hands over. Where
                 # no start method is asked for, the standard library's default has always been to fork, on Linux before 3.14.
-                if method is not None or recycles:
+                if method is not None or recycles or preload:
                     raise
                 method = "fork"
+        self._guarded = guardian.Launcher(preload, _paths) if method in (None, "forkserver") else None
         self.method = method or "spawn"
         self.common = Common() if method == "fork" else None
 
@@ -420,7 +434,14 @@ class _Start:
         self._has_launched = True
         if self._template is not None:
             return self._template.launch(number, capture=self.capture)
-        return Process(number, capture=self.capture, fds=self.inherited.fds, tracker=contexts.tracker_fd())
+        more: dict[str, Any] = {"capture": self.capture, "fds": self.inherited.fds, "tracker": contexts.tracker_fd()}
+        if self._guarded is not None and (guardian.can_fork() or self._guarded.preload):
+            try:
+                return self._guarded.launch(number, **more)
+            except HasThreads:
+                if self._guarded.preload:
+                    raise
+        return Process(number, **more)
 
     def finish(self) -> None:
         """When all workers have ended: let go of what was kept for the next ones, which the user may wait to see collected."""
@@ -439,6 +460,17 @@ class _Start:
             template.forget()
 
 
+def _paths() -> list[str]:
+    """Return `sys.path` as it is to be in another process: the empty entry is the directory that this one is in, if that is there still."""
+    if "" not in sys.path:
+        return [*sys.path]
+    try:
+        here = os.getcwd()
+    except OSError:
+        return [entry for entry in sys.path if entry]
+    return [entry or here for entry in sys.path]
+
+
 def _boot(start: _Start, max_memory: int | None, threads: int, name: str, number: int) -> bytes:
     """Return what a worker is told at its start."""
     from multiprocessing.process import current_process
@@ -446,7 +478,7 @@ def _boot(start: _Start, max_memory: int | None, threads: int, name: str, number
     forked = start.method == "fork"
     return pickle.dumps(
         {
-            "path": [entry or os.getcwd() for entry in sys.path],
+            "path": _paths(),
             "argv": sys.argv,
             "max_memory": max_memory,
             "faulthandler": os.environ.get("PYTHONFAULTHANDLER", "1") != "0",
@@ -488,6 +520,7 @@ def _end_of_program() -> None:
             supervisor.post(supervisor.kill, "the program was ended by Ctrl-C")
         for supervisor in supervisors:
             supervisor.join_all()
+    guardian.end()
 
 
 def _after_fork_in_child() -> None:

@@ -736,7 +736,8 @@ class Supervisor:
         try:
             process = self.launch(worker.number)
         except OSError as error:
-            self._later(worker, f"a worker's process cannot be started: {error.strerror or error}")
+            why = f"a worker's process cannot be started: {error.strerror or error}"
+            self._later(worker, why, final=getattr(error, "final", False))
             return
         channel = _Channel(worker, process)
         worker.handle = channel
@@ -753,9 +754,9 @@ class Supervisor:
                 self._watch(fd, "output", channel, READABLE)
         self._write(channel, frame(Kind.BOOT, body=self.boot(worker.number)))
 
-    def _later(self, worker: Worker, why: str) -> None:
+    def _later(self, worker: Worker, why: str, *, final: bool) -> None:
         # Not now: the core is in the middle of telling us what to do.
-        self.inbox.put((lambda _: self._do(self.core.boot_failed(worker, why, perf_counter())), None))
+        self.inbox.put((lambda _: self._do(self.core.boot_failed(worker, why, perf_counter(), final=final)), None))
 
     def _send(self, effect: effects.Send) -> None:
         channel: _Channel = effect.worker.handle
@@ -918,7 +919,7 @@ class Supervisor:
             output.end()
         page = process.page.read() if process.page is not None else (0, 0.0, Phase.IDLE)
         status, peak = process.reap()
-        hint = self._hints.pop(worker.number, "")
+        hint = self._hints.pop(worker.number, "") or process.hint
         if not hint and status == -signal.SIGKILL and worker.state != Worker.DYING:
             hint = self._why_killed()
             if peak:
