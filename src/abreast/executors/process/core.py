@@ -46,6 +46,7 @@ if TYPE_CHECKING:
                 handed back by `Over`.
             each: whether each outcome is sent before the next task begins.
             packs: whether it may travel together with others of its function: a call of one task. See `PoolCore._pack`.
+            urgency: 2 if somebody may wait for this very outcome; of a run 1 if somebody waits for its next one, else 0.
             parts: the calls that are packed in this one, each of one task; empty if it is none of that kind.
             function: which function it is of; calls that have none are of one kind.
             deaths: how many workers have died with it at hand before they began it. Counted here; kept by the call, since what is
@@ -59,6 +60,9 @@ if TYPE_CHECKING:
 
         packs: bool
         parts: Any
+
+        @property
+        def urgency(self) -> int: ...
 
         def claim(self) -> bool:
             """Whether it is still wanted, now that it is to be sent; asked once."""
@@ -681,6 +685,20 @@ class PoolCore:
         """Whether a worker has something to do."""
         return any(worker.calls for worker in self.workers.values())
 
+    def has_enough(self, worker: Worker, seconds: float) -> bool:
+        """Whether the worker will have something to do for so long, as far as is known, and nobody waits for what comes of it.
+
+        Who waits for the next of many tiny tasks of a run would be woken for each: there it can wait a moment.
+        """
+        work = 0.0
+        for sent in worker.calls:
+            mean = self._mean_of(sent.call)
+            urgency = sent.call.urgency
+            if urgency > 1 or (urgency and mean > self.limits.tiny):
+                return False
+            work += (sent.call.size - sent.done) * mean
+        return seconds <= work < _NEVER
+
     def is_over(self) -> bool:
         """Whether nothing is left to do, nor to come."""
         return self.closed and not self.pending and not self.workers and not self.more_may_come
@@ -1064,6 +1082,7 @@ class _Again:
 
     packs = False
     parts = ()
+    urgency = 2
 
     def __init__(self, call: Any) -> None:
         self.call = call

@@ -32,7 +32,6 @@ from abreast.executors.process.worker import CALL, EACH, FAILS_FAST, ITEM, PAIR,
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from abreast.executors.base import Deliver
     from abreast.executors.batch import Batch
     from abreast.executors.process.express import Lane
     from abreast.executors.process.supervisor import Courier, Supervisor
@@ -169,6 +168,7 @@ class _Travels:
     resends = True
     packs = False
     parts: Any = ()
+    urgency = 2
     what: Callable[[int], str]
 
     body: bytes
@@ -417,7 +417,7 @@ class BatchCall(_Travels):
     """A batch of a run; its outcomes are put into the batch as they come, still as bytes."""
 
     __slots__ = (
-        "batch", "body", "buffers", "definition", "deliver", "delivered", "flags", "function", "handle", "limit", "size", "supervisor", "what", "worker",
+        "batch", "body", "buffers", "definition", "delivered", "flags", "function", "handle", "limit", "size", "supervisor", "what", "worker",
     )  # fmt: skip
 
     resends = False
@@ -425,7 +425,6 @@ class BatchCall(_Travels):
     def __init__(
         self,
         batch: Batch,
-        deliver: Deliver,
         supervisor: Supervisor,
         function: tuple[int, bytes],
         limit: float | None,
@@ -440,7 +439,6 @@ class BatchCall(_Travels):
         self.body, self.buffers = b"", ()
         self.flags = flags | (FAILS_FAST if batch.work.fails_fast else 0) | (TIMED if batch.work.timed else 0)
         self.batch = batch
-        self.deliver = deliver
         self.supervisor = supervisor
         self.handle = _Handle(self)
         self.delivered = False
@@ -453,6 +451,10 @@ class BatchCall(_Travels):
     @deaths.setter
     def deaths(self, count: int) -> None:
         self.batch.work.deaths[self.batch.start] = count
+
+    @property
+    def urgency(self) -> int:  # type: ignore[override]  # an attribute of others
+        return len(self.batch.signal) and 1
 
     def claim(self) -> bool:
         if self.handle.set_running_or_notify_cancel():
@@ -520,12 +522,13 @@ class BatchCall(_Travels):
         self._tell(None if why is None else broken(why))
 
     def _tell(self, lost: BaseException | None) -> None:
-        if not self.delivered:
-            self.delivered = True
-            self.supervisor.deliver(self._deliver, lost)
-
-    def _deliver(self, lost: BaseException | None) -> None:
-        self.deliver(self.batch, lost)
+        """Tell the run, here in the supervisor's thread; what it sends next is pickled, by code of the user's, and so in another."""
+        if self.delivered:
+            return
+        self.delivered = True
+        is_more = self.batch.work.settle(self.batch, lost)
         if not self.handle.done():
             self.handle.set_result(None)
         self.handle.let_go()
+        if is_more:
+            self.supervisor.deliver(self.batch.work.send_more, self.batch)
