@@ -104,7 +104,7 @@ class Forker:
                 return status, peak
 
     def ask(
-        self, kind: bytes, pid: int = 0, *, body: bytes = b"", fds: Sequence[int] = (), patience: float = PATIENCE
+        self, kind: bytes, pid: int = 0, *, body: bytes = b"", fds: Sequence[int] = (), patience: float | None = None
     ) -> tuple[int, int, int]:
         """Ask for something; return the number that it answers, the peak memory, and the descriptor that came along, or -1.
 
@@ -122,7 +122,7 @@ class Forker:
                 fds, body = [*fds, file], b""
             with self._lock:
                 try:
-                    data, told = self._exchange(REQUEST.pack(kind, pid, size, len(fds)) + body, fds, patience)
+                    data, told = self._exchange(REQUEST.pack(kind, pid, size, len(fds)) + body, fds, patience or PATIENCE)
                 except OSError as error:
                     self._socket.close()  # an answer that came later would be taken for that to the next question
                     self.has_died = True

@@ -11,7 +11,7 @@ The socket is one of a pair, inherited: nothing listens, nothing has a name. One
 
 A worker that has ended stays a zombie of the forker until the parent asks for its status, so its pid cannot have been given to another
 process when its group is killed, by the parent or here. The end of the parent is seen by its pidfd, in milliseconds: the end of the file can be hidden
-by a child that the user has forked, which has the parent's end of the socket too. Where there is no pidfd, `getppid` is asked once a second.
+by a child that the user has forked, which has the parent's end of the socket too. Where there is no pidfd, `getppid` is asked twice a second.
 
 A guardian imports this at its start, which somebody waits for: `_socket`, since `socket` costs 2 ms more.
 """
@@ -38,6 +38,8 @@ REFUSED = -1
 HAS_THREADS = -2
 FDS = 200
 """Descriptors in one message; the kernel takes 253."""
+WITHOUT_PIDFD = 500
+"""Milliseconds between two looks at whether the parent is still there, where there is no pidfd."""
 REQUEST_ROOM = 1 << 16
 TEXT_ROOM = 1 << 14
 CLOEXEC = getattr(_socket, "MSG_CMSG_CLOEXEC", 0)
@@ -112,7 +114,7 @@ class ForkServer:
                 self.watched = os.pidfd_open(self.parent)
                 poll.register(self.watched, select.POLLIN)
         while os.getppid() == self.parent:
-            limits = [limit for limit in (self.patience, None if self.watched >= 0 else 1000) if limit is not None]
+            limits = [limit for limit in (self.patience, None if self.watched >= 0 else WITHOUT_PIDFD) if limit is not None]
             ready = {fd for fd, _ in poll.poll(min(limits, default=None))}
             if self.watched in ready:
                 break

@@ -60,6 +60,8 @@ class _Guardian(ForkServer):
         self.environment = b""
         self.ignored = surroundings.ignored()
         self.has_looked = False
+        self.lifeline, self.held = os.pipe()
+        """A pipe into which nothing is ever written; workers have the first end of it, and see, where prctl is refused, when this process is gone."""
         gc.collect()
 
     def before_fork(self, request: Request) -> None:
@@ -82,7 +84,7 @@ class _Guardian(ForkServer):
         with contextlib.suppress(ImportError):
             import socket  # noqa: F401  # of many tasks
 
-            from abreast.executors.process import by_value, namespace  # noqa: F401  # cloudpickle, of most functions of a script
+            from abreast.executors.process import by_value, logs, namespace  # noqa: F401  # cloudpickle, of most functions of a script
         gc.collect()
 
     def load(self, request: Request) -> None:
@@ -156,7 +158,8 @@ def _streams(wanted: Surroundings, fds: list[int]) -> tuple[int, int, int]:
 def _work(request: Request, guardian: _Guardian) -> None:
     """Be a worker. Ends as any interpreter does: what its tasks have registered with atexit is called."""
     wanted = guardian.wanted
-    fds = surroundings.place(request.fds, wanted.numbers)
+    os.close(guardian.held)
+    lifeline, *fds = surroundings.place([guardian.lifeline, *request.fds], wanted.numbers)
     own, fds = fds[:FIXED], fds[FIXED:]
     cwd, out, err = _streams(wanted, fds)
     surroundings.put_on_streams(out, err)
@@ -167,4 +170,4 @@ def _work(request: Request, guardian: _Guardian) -> None:
     if "numpy.random" in sys.modules:  # of a preload; `random` sees to it itself
         sys.modules["numpy.random"].seed()
     task_fd, result_fd, page_fd, stack_fd = own
-    worker.main(task_fd, result_fd, page_fd, stack_fd, guardian.pid)  # never returns
+    worker.main(task_fd, result_fd, page_fd, stack_fd, guardian.pid, lifeline)  # never returns

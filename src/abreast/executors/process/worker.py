@@ -102,11 +102,16 @@ STRIDE = 20_000
 MOST_STRIDE = 4096
 
 
-def main(task_fd: int, result_fd: int, page_fd: int, stack_fd: int, parent: int, *, inherited: Any = None) -> NoReturn:
-    """Serve until the parent says so, or is gone; never returns. A copy of the parent has `inherited` the initializer and its arguments."""
+def main(
+    task_fd: int, result_fd: int, page_fd: int, stack_fd: int, parent: int, lifeline: int = -1, *, inherited: Any = None
+) -> NoReturn:
+    """Serve until the parent says so, or is gone; never returns. A copy of the parent has `inherited` the initializer and its arguments.
+
+    `parent` is the process that has started this one; `lifeline` a pipe that only it can write to, and never does.
+    """
     if failpoints.hit is not None:
         failpoints.hit("worker.before_pdeathsig")
-    _die_with_parent(parent)
+    _die_with_parent(parent, lifeline)
     _be_the_first_to_go()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, which ends us if need be
     role.become_worker()
@@ -119,17 +124,31 @@ def main(task_fd: int, result_fd: int, page_fd: int, stack_fd: int, parent: int,
     sys.exit(0)
 
 
-def _die_with_parent(parent: int) -> None:
-    """Have the kernel kill this process when the thread that started it ends: that is the supervisor, which ends last."""
-    if sys.platform == "linux":
-        try:
-            import ctypes
+def _die_with_parent(parent: int, lifeline: int) -> None:
+    """Have the kernel kill this process when the thread that started it ends: that is the supervisor, which ends last, or a guardian's only one."""
+    try:
+        import ctypes
 
-            ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
-        except (ImportError, OSError, AttributeError):  # then the end of the pipe has to do
-            pass
+        is_armed = ctypes.CDLL(None).prctl(1, signal.SIGKILL) == 0  # PR_SET_PDEATHSIG
+    except (ImportError, OSError, AttributeError):
+        is_armed = False
+    if lifeline >= 0:
+        if not is_armed:
+            _die_with(lifeline)
+        os.close(lifeline)
     if os.getppid() != parent:  # gone before that: it does not look back
         os._exit(1)
+
+
+def _die_with(lifeline: int) -> None:
+    """Where prctl is refused: have the kernel kill this process when nobody is left who could write to this pipe."""
+    with contextlib.suppress(OSError):  # no /proc: then the end of the task pipe has to do
+        fd = _out_of_the_way(
+            os.open(f"/proc/self/fd/{lifeline}", os.O_RDONLY)
+        )  # anew: who gets the signal belongs to the open file
+        fcntl.fcntl(fd, fcntl.F_SETOWN, os.getpid())
+        fcntl.fcntl(fd, getattr(fcntl, "F_SETSIG", 10), signal.SIGKILL)
+        fcntl.fcntl(fd, fcntl.F_SETFL, os.O_NONBLOCK | os.O_ASYNC)
 
 
 def _be_the_first_to_go() -> None:
