@@ -949,7 +949,7 @@ class PoolCore:
         it without an outcome have run: if they are tiny, it was about to be sent, and they run again; if each outcome is sent at once, or the
         pipe was closed, or not to be believed, what came of them is lost.
         """
-        begun, due = died.seq, worker.due_next()
+        begun, due = died.seq, calls[0].first + calls[0].done
         if begun != worker.last and not due <= begun <= worker.sent:
             begun = due  # something has written to the page: most likely the task that was due
         if begun < calls[0].first:
