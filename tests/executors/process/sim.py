@@ -3,9 +3,14 @@
 ::
 
     user ─ inbox ─▶ SimSupervisor: core, parsers ── task pipe: bytes ──▶ SimWorker: a generator, one store or a few bytes a step
-                          ▲                      ◀─ result pipe: bytes ──┘   page: bytes
+      ▲                   ▲                      ◀─ result pipe: bytes ──┤   page: bytes
+      └─ handed back ─────┘                                              └─ SimOutbox: outcomes kept back, by a rule that is drawn
     faults: kill at any byte, stop, stick, scribble, time that jumps, turns that come late or for nothing
     oracle: what the workers really did, compared with what the core says, after every step
+
+What the oracle knows of each `Task`, through all calls that it is in: where it has begun (`runs`), and what came of it (`outcome`), once. A
+worker knows which outcomes are wholly in its pipe (`ends`). So a task may begin again only where it ran unseen: its worker has died, no
+outcome of it was in the pipe, the page showed a later task, its outcomes were not to be sent each, and the pipe was sound.
 
 Everything is drawn from ``random.Random(seed)``, so a seed that fails fails again::
 
@@ -32,8 +37,12 @@ BOOT, IDLE, DECODE, RUN, ENCODE, WRITE, EXIT, LOAD = range(8)
 AT_WORK = (DECODE, RUN, ENCODE, LOAD)
 INF = math.inf
 EPS = 1e-6  # seconds: the page counts in nanoseconds, the clock in floats
+HALT = 5
 CALL = struct.Struct("<QIf")
-RECORD = struct.Struct("<dQII")
+RECORD = struct.Struct("<d")
+RECORDS = struct.Struct("<dI")
+ENTRY = struct.Struct("<QQII")
+"""An outcome: of which task, as which number, of which worker, and bytes of its padding."""
 
 
 class Wrong(AssertionError):
@@ -52,25 +61,71 @@ class SimPage(Page):
         self.words = memoryview(bytearray(64)).cast("Q")
 
 
-class SimCall:
-    """A call, and the truth about it."""
+class Task:
+    """What a task is going to do, and the truth about it."""
 
-    def __init__(self, number, tasks, limit, resends, box, padding, buffers):
+    __slots__ = (
+        "buffers", "deaths", "decode", "dies", "encode", "number", "outcome", "padding", "runs", "scribbles", "seconds", "shape", "status",
+        "workers",
+    )  # fmt: skip
+
+    def __repr__(self):
+        return f"task {self.number}"
+
+
+class Manner:
+    """How a call is to be done: what a call has in common with the one that its rest is sent as."""
+
+    __slots__ = ("box", "each", "function", "limit", "packs", "plain", "resends")
+
+
+class SimCall:
+    """A call: one of `submit`, which goes again by itself, or a batch of a run, whose rest the user sends again."""
+
+    parts = ()
+
+    def __init__(self, number, tasks, manner, padding, buffers):
         self.number = number
         self.tasks = tasks
         self.size = len(tasks)
-        self.limit = limit
-        self.resends = resends
-        self.body = CALL.pack(number, self.size, box) + padding
+        self.manner = manner
+        self.limit, self.resends, self.each, self.packs = manner.limit, manner.resends, manner.each, manner.packs
+        self.plain, self.function = manner.plain, manner.function
+        self.body = CALL.pack(number, self.size, manner.box) + padding
         self.buffers = buffers
         self.wanted = True
         self.claimed = False
-        self.deaths = 0
         self.asked = 0
         self.sends = []  # (worker, number of the first task)
-        self.outcomes = []  # by place
+        self.done = 0  # outcomes that have come in order
+        self.lost = None  # the place of one that came out of order
+        self.halted = False
         self.out = None  # how it ended: "done", "handed back", "broken", "cancelled"
-        self.begun = set()  # places
+        self.poison = False
+
+    @property
+    def deaths(self):
+        return self.tasks[0].deaths
+
+    @deaths.setter
+    def deaths(self, count):
+        self.tasks[0].deaths = count
+
+    @property
+    def weight(self):
+        return len(self.body)
+
+    def goes_with(self, other):
+        insist(self.packs and other.packs, self, "is compared with", other)
+        return (
+            (self.function, self.limit, self.each, self.plain) == (other.function, other.limit, other.each, other.plain)
+            and not self.buffers
+            and not other.buffers
+        )
+
+    def pack(self, parts):
+        insist(parts[0] is self, self, "is not the first of", parts)
+        return SimPack(parts)
 
     def claim(self):
         insist(not self.claimed and self.out in (None, "cancelled"), self, "is claimed twice")
@@ -84,6 +139,101 @@ class SimCall:
 
     def __repr__(self):
         return f"call {self.number}[{self.size}]"
+
+
+class SimPack:
+    """Calls of one task that travel as one."""
+
+    packs, resends = False, True
+
+    def __init__(self, parts):
+        first = parts[0]
+        self.parts = parts
+        self.number = first.number
+        self.size = len(parts)
+        self.tasks = [part.tasks[0] for part in parts]
+        self.limit, self.each, self.plain, self.function = first.limit, first.each, first.plain, first.function
+        self.body = CALL.pack(first.number, self.size, 0.0) + b"".join(part.body for part in parts)
+        self.buffers = []
+        self.poison = any(part.poison for part in parts)
+        insist(self.size > 1 and all(first.goes_with(part) for part in parts), parts, "cannot be packed")
+
+    def __repr__(self):
+        return f"pack {self.parts}"
+
+
+def calls_in(call):
+    """Return the calls that this one stands for: itself, or those that are packed in it."""
+    return call.parts or [getattr(call, "call", call)]
+
+
+class SimOutbox:
+    """As outbox.py: outcomes of one kind share a frame, frames share a write, by a rule that is drawn."""
+
+    def __init__(self, one):
+        self.one = one
+        self.draw = one.sim.draw
+        self.kind = None
+        self.entries = []  # of the open run
+        self.first = 0  # the number of its first, or of the next task
+        self.frames = []  # (parts, numbers of the tasks whose outcomes are in it)
+        self.begin = self.work = self.gathered = 0.0
+        self.count = 0  # since the last write
+        self.urgent = False
+
+    def next(self):
+        return self.first + len(self.entries)
+
+    def open(self, first):
+        if first != self.next() or self.one.sim.random.random() < 0.1:  # sometimes for nothing, as for one whose tasks are timed
+            self.close()
+            self.first = first
+        self.begin = self.one.sim.now
+
+    def add(self, task, seq):
+        insist(seq == self.next(), self.one, "keeps the outcome of", seq, "as", self.next())
+        entry = ENTRY.pack(task.number, seq, self.one.number, len(task.padding)) + task.padding
+        self.count += 1
+        if task.shape in ("error", "large"):
+            self.close()
+            self.account()
+            body = RECORD.pack(self.work) + entry
+            self.frames.append((frame(Kind.RECORD, seq, body, task.buffers, task.shape == "error"), [seq]))
+            self.first, self.work, self.urgent = seq + 1, 0.0, True
+            return
+        if self.kind != task.shape and not (self.kind == "pickle" and self.entries):
+            self.close()
+            self.kind = task.shape
+        self.entries.append(entry)
+
+    def account(self):
+        elapsed = self.one.sim.now - self.begin
+        self.begin = self.one.sim.now
+        self.work += elapsed
+        self.gathered += elapsed
+        return elapsed
+
+    def is_due(self, elapsed):
+        """Whether what is kept is to be written before the next task begins."""
+        draw = self.draw
+        return elapsed > draw.long or self.gathered > draw.most_work or self.count >= draw.most_kept or self.urgent
+
+    def close(self):
+        if len(self.entries) == 1:
+            self.frames.append((frame(Kind.RECORD, self.first, RECORD.pack(self.work) + self.entries[0]), [self.first]))
+        elif self.entries:
+            body = RECORDS.pack(self.work, len(self.entries)) + b"".join(self.entries)
+            self.frames.append((frame(Kind.RECORDS, self.first, body), [*range(self.first, self.next())]))
+        self.first = self.next()
+        self.entries = []
+        self.work = 0.0
+
+    def take(self):
+        """Return all that is kept: frames, and the numbers of the tasks of each."""
+        self.close()
+        frames, self.frames = self.frames, []
+        self.gathered, self.count, self.urgent = 0.0, 0, False
+        return frames
 
 
 class Died(Exception):
@@ -115,11 +265,15 @@ class SimWorker:
         self.wake = sim.now
         self.waits = None  # "read", "write"
         self.rest = b""  # of what is being written
+        self.pushed = 0  # bytes of it that are in the pipe
+        self.marks = deque()  # (bytes, numbers of the tasks whose outcomes are in the pipe then)
+        self.outbox = SimOutbox(self)
+        self.has_run = False
         self.running = 0  # the number of the task that has begun and whose outcome is not yet in the pipe
         self.begun = 0  # the number of the last that has begun
-        self.ends = {}  # number of a task: bytes of its record, once they are all in the pipe
+        self.ends = {}  # number of a task: True once its outcome is wholly in the pipe, "told" when the core knows it
         self.pieces = sim.random.random() < sim.draw.pieces
-        self.calls = {}  # number of the first task: SimCall, as sent
+        self.calls = {}  # number of the first task: SimCall or SimPack, as sent
         self.most = {}  # number of the first task: how many may be run
         self.life = self._life()
         # the supervisor's
@@ -199,16 +353,17 @@ class SimWorker:
         if random.random() < self.sim.draw.boots_dying:
             raise Died(random.choice((1, -11, -9)))
         if random.random() < self.sim.draw.initializer_raising:
-            yield from self._write(frame(Kind.FAILED, body=b"an error"))
+            yield from self._write([(frame(Kind.FAILED, body=b"an error"), [])])
             yield self.sim.draw.exit_seconds
             return
-        yield from self._write(frame(Kind.READY))
+        yield from self._write([(frame(Kind.READY), [])])
         words[2] = IDLE
         while True:
             arrived = yield from self._next(parser, frames)
             if arrived.kind == Kind.CALL:
                 yield from self._call(arrived)
             elif arrived.kind == Kind.RETIRE:
+                yield from self._write_kept()
                 words[2] = EXIT
                 insist(not frames and not self.task_pipe and not self.out, self, "is told to end before a call")
                 yield self.sim.draw.exit_seconds
@@ -219,6 +374,10 @@ class SimWorker:
     def _next(self, parser, frames):
         random = self.sim.random
         while not frames:
+            if self.has_run:  # all that has been read is done: nothing is kept back by one that waits
+                yield from self._write_kept()
+                self.words[2] = IDLE
+                self.has_run = False
             self.waits = "read"
             yield 0
             target = parser.target()
@@ -234,68 +393,102 @@ class SimWorker:
         return frames.popleft()
 
     def _call(self, arrived):
-        sim, words = self.sim, self.words
+        sim, words, outbox = self.sim, self.words, self.outbox
         number, size, box = CALL.unpack_from(arrived.body)
-        call = sim.calls[number]
+        first = arrived.number
+        call = self.calls.get(first)
+        insist(call is not None and (number, size) == (call.number, call.size), self, "gets", number, "as", first)
         insist(arrived.body == call.body and list(arrived.buffers) == call.buffers, call, "arrives changed")
-        insist(size == call.size and self.calls.get(arrived.number) is call, call, "arrives as", arrived.number)
-        seq = arrived.number
+        self.has_run = True
         yield 0
         if call.poison:
             raise Died(-9)
-        until = sim.now + box if box else 0.0
-        for place, task in enumerate(call.tasks):
+        until = sim.now + box if box else INF
+        seq, last = first, first + (self.most.get(first) or size)
+        stride = 1 if call.limit is not None or call.each or not call.plain else sim.draw.stride
+        outbox.open(first)
+        while seq < last and words[HALT] != first:
             begin = sim.now
-            loads = sim.random.random() < sim.draw.loads
+            behind = min(seq + stride, last)
+            while seq < behind:
+                task = call.tasks[seq - first]
+                yield from self._run(call, task, seq, begin)
+                outbox.add(task, seq)
+                begin = None  # the page has no start for each of a stride
+                seq += 1
+                if task.dies == WRITE or task.shape == "error":
+                    break
+            elapsed = outbox.account()
+            yield 0
+            if outbox.is_due(elapsed) or call.each or task.dies == WRITE:
+                yield from self._write_kept(task.status if task.dies == WRITE else None)
+                yield 0
+                outbox.begin = sim.now
+            if sim.now >= until:
+                break
+        if seq < first + size:
+            outbox.close()
+            outbox.frames.append((frame(Kind.OVER, seq), []))
+            yield from self._write_kept()
+        elif outbox.urgent:
+            yield from self._write_kept()
+        if sim.random.random() < sim.draw.leaving:
+            yield 0
+            yield from self._write([(frame(Kind.LEAVE), [])])
+
+    def _run(self, call, task, seq, begin):
+        """Run a task, up to its outcome: the page's stores are in the order of worker.py's."""
+        sim, words = self.sim, self.words
+        loads = begin is not None and sim.random.random() < sim.draw.loads
+        if not call.plain:
             words[2] = LOAD if loads else DECODE
             yield 0
+        if begin is not None:
             words[4] = int(begin * 1e9)
             yield 0
-            insist(self.begun < seq, self, "runs task", seq, "after", self.begun)
-            words[3] = seq
-            self.running = self.begun = seq
-            if place in call.begun and not sim.scribbled:
-                raise Wrong(f"{call} place {place} runs twice")
-            call.begun.add(place)
-            sim.note(self, "begins", call, "place", place, "as", seq)
-            if loads:
-                yield sim.boot_seconds()
-                words[4] = int(sim.now * 1e9)
-                yield 0
-                words[2] = DECODE
+        if loads:
+            words[2] = LOAD
+            yield 0
+            self._begin(call, task, seq)
+            yield sim.boot_seconds()
+            words[4] = int(sim.now * 1e9)
+            yield 0
+            words[2] = DECODE
+            yield 0
+        if not call.plain:
+            if not loads:
+                self._begin(call, task, seq)
             yield task.decode
             if task.dies == DECODE:
                 raise Died(task.status)
             words[2] = RUN
+        else:
+            words[2] = RUN
+            yield 0
+            if not loads:
+                self._begin(call, task, seq)
+        yield task.seconds
+        if task.scribbles:
+            self._scribble(task.scribbles)
             yield task.seconds
-            if task.scribbles:
-                self._scribble(task.scribbles)
-                yield task.seconds
-            if task.dies == RUN:
-                raise Died(task.status)
+        if task.dies in (RUN, DECODE):
+            raise Died(task.status)
+        if task.shape != "plain":
             words[2] = ENCODE
             yield task.encode
-            if task.dies == ENCODE:
-                raise Died(task.status)
-            now = sim.now
-            words[2] = WRITE
-            yield 0
-            body = RECORD.pack(max(0.0, now - begin), number, place, self.number) + task.padding
-            if task.dies == WRITE:
-                data = b"".join(map(bytes, frame(Kind.RECORD, seq, body, task.buffers)))
-                self.rest = data[: sim.random.randrange(len(data))]
-                yield from self._write_rest()
-                raise Died(task.status)
-            yield from self._write(frame(Kind.RECORD, seq, body, task.buffers), seq, body)
-            yield 0
-            seq += 1
-            if (until and now >= until and place + 1 < size) or place + 1 == self.most.get(arrived.number):
-                yield from self._write(frame(Kind.OVER, seq))
-                break
-        words[2] = IDLE
-        if sim.random.random() < sim.draw.leaving:
-            yield 0
-            yield from self._write(frame(Kind.LEAVE))
+        if task.dies == ENCODE:
+            raise Died(task.status)
+        if task.shape != "error" and call.plain:
+            words[2] = RUN
+
+    def _begin(self, call, task, seq):
+        insist(self.begun < seq, self, "runs task", seq, "after", self.begun)
+        self.words[3] = seq
+        self.running = self.begun = seq
+        self.sim.insist_may_run(task)
+        task.runs.append((self, seq, call.each))
+        self.sim.counts["again"] += len(task.runs) > 1
+        self.sim.note(self, "begins", task, "of", call, "as", seq)
 
     def _scribble(self, what):
         random = self.sim.random
@@ -309,16 +502,34 @@ class SimWorker:
                 self.words[word] = random.choice((0, 1, 3, 5, 7, random.getrandbits(8), random.getrandbits(64)))
         else:
             seconds = random.choice((math.nan, math.inf, -1.0, 1.0))
-            body = random.choice((b"short", RECORD.pack(seconds, 1, 2, 3)))
+            entry = ENTRY.pack(1, self.begun, self.number, 0)
+            count = random.choice((0, 1, 2, 1 << 31))
+            body = random.choice((b"short", RECORD.pack(seconds) + entry, RECORDS.pack(seconds, count) + 2 * entry))
             number = random.choice((0, 1, self.begun, self.begun, 1 << 63))
             real = frame(random.choice(sorted(Kind.OF_WORKER)), number, body)[0]
             self.result_pipe += random.choice((random.randbytes(random.randint(1, 40)), real))
 
-    def _write(self, parts, seq=0, body=b""):
-        self.rest = b"".join(map(bytes, parts))
+    def _write_kept(self, dies=None):
+        """Write what is kept; if it `dies`, with this status, somewhere amid the last frame or before."""
+        frames = self.outbox.take()
+        if frames:
+            self.words[2] = WRITE
+            yield 0
+            yield from self._write(frames, dies)
+
+    def _write(self, frames, dies=None):
+        data = b""
+        for parts, numbers in frames:
+            data += b"".join(map(bytes, parts))
+            self.marks.append((len(data), numbers))
+        self.pushed = 0
+        self.rest = data
+        if dies is not None:
+            self.rest = data[: self.sim.random.randrange(len(data))]
         yield from self._write_rest()
-        if seq:
-            insist(seq in self.ends, self, "has not noted the end of", seq)
+        if dies is not None:
+            raise Died(dies)
+        insist(not self.marks, self, "has not noted the end of", self.marks)
 
     def _write_rest(self):
         random = self.sim.random
@@ -337,26 +548,18 @@ class SimWorker:
             return
         self.result_pipe += self.rest[:count]
         self.rest = self.rest[count:]
-        if not self.rest and self.running and self.words[2] == WRITE and self.task_of(self.running).dies != WRITE:
-            # From here on its outcome must not be lost, whatever happens.
-            self.ends[self.running] = True
-            self.running = 0
-
-    def task_of(self, seq):
-        call, place = self.place_of(seq)
-        return call.tasks[place]
+        self.pushed += count
+        while self.marks and self.marks[0][0] <= self.pushed:
+            for seq in self.marks.popleft()[1]:  # from here on their outcomes must not be lost, whatever happens
+                self.ends[seq] = True
+                if seq == self.running:
+                    self.running = 0
 
     def place_of(self, seq):
         for first, call in self.calls.items():
             if first <= seq < first + call.size:
                 return call, seq - first
         raise Wrong(f"{self} has no task {seq}")
-
-
-class Task:
-    """What a task is going to do."""
-
-    __slots__ = ("buffers", "decode", "dies", "encode", "padding", "scribbles", "seconds", "status")
 
 
 class Draw:
@@ -372,7 +575,20 @@ class Draw:
         self.jitter = 10 ** random.uniform(-7, -4)  # seconds that pass in a step
         self.limits = some(0.6, 1.0)
         self.limit_near = random.random() < 0.3  # limits near the time that the task takes
-        self.resends = random.choice((1.0, 1.0, 0.5, 0.0))
+        self.batches = random.choice((0.0, 0.5, 1.0))  # calls of one task that are batches, and do not go again by themselves
+        self.packs = random.choice((1.0, 1.0, 0.5, 0.0))
+        self.functions = random.choice((0, 1, 1, 2))
+        self.each = random.choice((0.0, 0.0, 0.3, 1.0))
+        self.plain = random.choice((0.0, 0.5, 1.0))
+        self.stride = random.choice((1, 3, 100))
+        self.long = random.choice((0.0, 1e-4, 1e-4, self.scale, INF))  # the rule by which outcomes are kept back
+        self.most_work = random.choice((0.0, 2e-4, 2e-4, 3 * self.scale, INF))
+        self.most_kept = random.choice((1, 3, INF, INF, INF))
+        self.errors = some(0.4, 0.5)
+        self.pickles = some(0.5, 1.0)
+        self.large = some(0.3, 0.3)
+        self.halts = some(0.2, 0.3)
+        self.together = random.choice((0.0, 0.5, 1.0))  # submitted by submit_all
         self.boxes = some(0.3, 1.0)
         self.buffers = some(0.2, 1.0)
         self.capacity = random.choice((32, 200, 5000, 1 << 18))
@@ -402,6 +618,22 @@ class Draw:
         self.stop_unseen = some(0.2, 1.0)  # a stop that does not come to stand in time
         self.steps = random.choice((30, 300, 1000, 1500))
         self.end = random.choice(("close", "close", "close", "close", "close", "close early", "kill"))
+        if random.random() < 0.3:  # tiny calls, many of which wait: they are packed, and outcomes are kept back
+            self.max_workers = random.choice((1, 1, 2))
+            self.max_tasks_per_child = random.choice((None, None, None, 20))
+            self.calls, self.sizes = 120, random.choice((1, 1, 1, 10))
+            self.scale = 10 ** random.uniform(-7, -4)
+            self.jitter = 10 ** random.uniform(-7, -5.5)
+            self.batches, self.packs, self.functions = 0.0, 1.0, random.choice((0, 1, 1, 2))
+            self.capacity = random.choice((200, 5000, 1 << 18))
+            self.read = max(self.capacity, self.read)
+            self.long, self.most_work = random.choice(((1e-4, 2e-4), (INF, INF), (1e-4, INF), (INF, 1e-4)))
+            self.each = random.choice((0.0, 0.0, 0.0, 0.3, 1.0))
+            self.buffers = self.poison = self.closing = 0.0
+            self.errors, self.dying, self.kills = self.errors / 10, self.dying / 10, some(0.7, 0.1)
+            self.boots_slow = self.boots_dying = 0.0
+            self.loads /= 20
+            self.most_kept = random.choice((3, 10, INF, INF))
         limits = {}
         if random.random() < 0.3:
             for name in ("second_look", "dump", "stop", "dead", "retire"):
@@ -413,6 +645,8 @@ class Draw:
             limits["tiny"] = random.choice((0.0, 0.0005, 10.0))
             limits["ahead"] = random.choice((0.0, 0.002, 100.0))
             limits["most_ahead"] = random.choice((1, 2, 64))
+            limits["most_packed"] = random.choice((1, 2, 5, 500))
+            limits["heaviest"] = random.choice((0, 100, 1 << 16))
         self.core_limits = core.Limits(**limits)
 
 
@@ -437,6 +671,9 @@ class Sim:
         if draw.memory:
             self.core.max_memory = 1000
         self.calls = {}
+        self.tasks = []
+        self.to_dispatch = 0  # reads that have not ended, after which what waits is sent
+        self.deliveries = 0  # what has been handed back, and is about to be sent again
         self.workers = {}  # by number, all that there ever were
         self.present = []  # SimWorkers that the supervisor has not reaped
         self.inbox = deque()
@@ -451,6 +688,7 @@ class Sim:
         self.do_effect = {
             core.Spawn: self._spawn,
             core.Send: self._send,
+            core.Halt: self._halt,
             core.Retire: self._retire,
             core.Look: self._look,
             core.DumpStack: self._dump_stack,
@@ -538,11 +776,18 @@ class Sim:
                 call.wanted = False
                 self.inbox.append(("cancel", call))
             return
-        for _ in range(random.choice((1, 1, 3, 12))):
-            if len(self.calls) < draw.calls:
-                self._submit()
+        if random.random() < draw.halts and self.calls:
+            call = random.choice(list(self.calls.values()))
+            if call.claimed and call.out is None:
+                self.inbox.append(("halt", call))
+            return
+        calls = [self._new_call() for _ in range(random.choice((1, 1, 3, 12, 40))) if len(self.calls) < draw.calls]
+        if random.random() < draw.together:
+            self.inbox.append(("submit_all", calls))
+        else:
+            self.inbox += [("submit", call) for call in calls]
 
-    def _submit(self):
+    def _new_call(self):
         draw, random = self.draw, self.random
         tasks = [self._task() for _ in range(random.randint(1, draw.sizes))]
         limit = None
@@ -555,24 +800,51 @@ class Sim:
         buffers = (
             [bytearray(random.randbytes(random.choice((0, 5, 300)))) for _ in range(2)] if random.random() < draw.buffers else []
         )
-        box = draw.scale * random.random() if random.random() < draw.boxes else 0.0
         padding = random.randbytes(random.choice((0, 0, 10, 400)))
-        resends = random.random() < draw.resends if len(tasks) > 1 else random.random() < max(0.3, draw.resends)
-        call = SimCall(len(self.calls) + 1, tasks, limit, resends, box, padding, buffers)
+        manner = Manner()
+        manner.limit = limit
+        manner.box = draw.scale * random.random() if random.random() < draw.boxes else 0.0
+        manner.each = random.random() < draw.each
+        manner.plain = random.random() < draw.plain
+        manner.function = random.randint(1, draw.functions) if draw.functions else None
+        manner.resends = len(tasks) == 1 and random.random() >= draw.batches
+        manner.packs = manner.resends and random.random() < draw.packs
+        call = SimCall(len(self.calls) + 1, tasks, manner, padding, buffers)
         call.poison = random.random() < draw.poison
         self.calls[call.number] = call
-        self.inbox.append(("submit", call))
+        return call
+
+    def _again(self, call, tasks):
+        """The user sends the rest of a batch again, as one batch or two, as engine/run.py does."""
+        cut = self.random.randint(1, len(tasks)) if self.random.random() < 0.3 else len(tasks)
+        for some in filter(None, (tasks[:cut], tasks[cut:])):
+            again = SimCall(len(self.calls) + 1, some, call.manner, b"", [])
+            again.poison = call.poison and some[0] is call.tasks[0]
+            self.calls[again.number] = again
+            self.inbox.append(("submit", again))
 
     def _task(self):
         draw, random = self.draw, self.random
         task = Task()
+        task.number = len(self.tasks)
+        self.tasks.append(task)
+        task.deaths = 0
+        task.runs = []  # (worker, number, whether its outcome was to be sent before the next task)
+        task.workers = []  # that it was sent to, as the first of its call
+        task.outcome = None
         task.seconds = draw.scale * random.expovariate(1)
         task.decode = draw.scale * random.random() if random.random() < 0.1 else 0
         task.encode = draw.scale * random.random() if random.random() < 0.1 else 0
         task.dies = random.choice((DECODE, RUN, ENCODE, WRITE)) if random.random() < draw.dying else None
         task.status = random.choice((-11, -6, 3, 0))
         task.padding = random.randbytes(random.choice((0, 0, 20, 300)))
-        task.buffers = [bytearray(random.randbytes(random.choice((0, 9, 500))))] if random.random() < draw.buffers * 0.3 else ()
+        task.buffers = ()
+        task.shape = "pickle" if random.random() < draw.pickles else "plain"
+        if random.random() < draw.errors:
+            task.shape = "error"
+        elif random.random() < draw.large:
+            task.shape = "large"
+            task.buffers = [bytearray(random.randbytes(random.choice((0, 9, 500))))] if random.random() < 0.5 else ()
         task.scribbles = None
         if random.random() < draw.scribbling:
             task.scribbles = random.choice(("page", "frames"))
@@ -656,15 +928,20 @@ class Sim:
         insist(not self.inbox or self.core.is_over())
         while self.inbox:  # what comes after the end is refused, as `Supervisor.refuse_late` does
             what, call = self.inbox.popleft()
-            if what == "submit":
-                call.out = "refused" if call.wanted else "cancelled"
+            if what in ("submit", "submit_all"):
+                for late in call if what == "submit_all" else [call]:
+                    self._end_call(late, "refused" if late.wanted else "cancelled")
             elif what == "cancel" and call.out is None:
-                call.out = "cancelled"
+                self._end_call(call, "cancelled")
         insist(self.core.next_tick() == INF, "something is due after the end")
         for call in self.calls.values():
             insist(call.out is not None, call, "is lost")
             if call.out == "done":
-                insist(len(call.outcomes) == call.size, call, "has", call.outcomes)
+                insist(call.done == call.size, call, "has", call.done)
+            elif call.out == "cancelled":
+                self._end_call(call, "cancelled")
+        for task in self.tasks:
+            insist(task.outcome is not None, task, "has no outcome")
         for one in self.present:
             given_up = one.killed_at is not None and self.now >= one.killed_at + self.draw.core_limits.dead - EPS
             insist(given_up, one, "is left behind", one.alive)
@@ -702,6 +979,17 @@ class Sim:
         self.note("message:", what, of)
         if what == "submit":
             self.do(core.submit(of, self.now))
+        elif what == "submit_all":
+            self.do(core.submit_all(of, self.now))
+        elif what == "delivered":
+            self.deliveries -= 1
+            core.more_may_come = self.deliveries > 0
+            if core.closed and not core.more_may_come:
+                self.do(core.close(self.now))
+        elif what == "halt":
+            with_worker = [sent for worker in core.workers.values() for sent in worker.calls if calls_in(sent.call) == [of]]
+            of.halted = bool(with_worker)
+            self.do(core.halt(of))
         elif what == "cancel":
             pending = any(call is of for call in core.pending)
             insist(core.cancel(of) == pending, "cancel of", of)
@@ -733,6 +1021,8 @@ class Sim:
         if one.eof:
             return False
         parser, left, random = one.parser, self.draw.read, self.random
+        dispatch = random.random() < 0.5  # at once, or when all has been read
+        self.to_dispatch += not dispatch
         try:
             while left > 0:
                 if not one.result_pipe:
@@ -755,28 +1045,35 @@ class Sim:
                 else:
                     frames = parser.feed(data)
                 for arrived in frames:
-                    self._take(one, arrived)
+                    self._take(one, arrived, dispatch)
         except (BadFrame, self.module.ProtocolError) as error:
             insist(one.scribbles, one, "is not believed:", error)
             self._distrust(one, str(error))
             return False
+        finally:
+            if not dispatch:
+                self.to_dispatch -= 1
+                self.do(self.core.dispatch(self.now))
         return True
 
-    def _take(self, one, arrived):
+    def _take(self, one, arrived, dispatch):
         core, worker, kind = self.core, one.worker, arrived.kind
         self.note(one, "has sent", kind, arrived.number)
-        if kind == Kind.RECORD:
-            if len(arrived.body) < RECORD.size:
-                raise BadFrame("an outcome without its opening")
-            seconds, number, place, writer = RECORD.unpack_from(arrived.body)
+        if kind in (Kind.RECORD, Kind.RECORDS):
+            seconds, entries = self._entries_of(arrived)
+            seq, count = arrived.number, len(entries)
             if not one.scribbles:
-                call, at = one.place_of(arrived.number)
-                insist((number, place, writer) == (call.number, at, one.number), one, "record of", number, place, writer)
-                task = call.tasks[at]
-                insist(arrived.body[RECORD.size :] == task.padding and list(arrived.buffers) == list(task.buffers), "changed")
-            self.do(core.record(worker, arrived.number, ("record", one, arrived.number), seconds, self.now))
+                for at, (number, told, writer, padding) in enumerate(entries, seq):
+                    call, place = one.place_of(at)
+                    task = call.tasks[place]
+                    insist((number, told, writer) == (task.number, at, one.number), one, "says", number, told, writer)
+                    shared = kind == Kind.RECORDS or (not arrived.flags and not arrived.buffers)
+                    insist(padding == task.padding and (shared or list(arrived.buffers) == list(task.buffers)), task, "is changed")
+                    insist(bool(arrived.flags) == (task.shape == "error"), task, "has another status")
+            self.counts["records"] += kind == Kind.RECORDS
+            self.do(core.record(worker, seq, ("outcomes", one, entries), seconds, self.now, count=count, dispatch=dispatch))
             if not one.scribbles:
-                one.ends[arrived.number] = "told"
+                one.ends.update(dict.fromkeys(range(seq, seq + count), "told"))
         elif kind == Kind.OVER:
             self.do(core.over(worker, arrived.number, self.now))
         elif kind == Kind.READY:
@@ -789,6 +1086,25 @@ class Sim:
             self.do(core.boot_failed(worker, "the initializer raised", self.now, final=True))
         elif kind == Kind.LEAVE:
             self.do(core.retire(worker, self.now))
+
+    def _entries_of(self, arrived):
+        """Return the seconds and the outcomes that a frame tells."""
+        body, count = arrived.body, 1
+        try:
+            if arrived.kind == Kind.RECORD:
+                (seconds,), place = RECORD.unpack_from(body), RECORD.size
+            else:
+                (seconds, count), place = RECORDS.unpack_from(body), RECORDS.size
+            entries = []
+            for _ in range(count):
+                number, seq, writer, size = ENTRY.unpack_from(body, place)
+                place += ENTRY.size + size
+                entries.append((number, seq, writer, body[place - size : place]))
+        except struct.error as error:
+            raise BadFrame(f"outcomes that cannot be read: {error}") from error
+        if place != len(body):
+            raise BadFrame("outcomes of another length")
+        return seconds, entries
 
     def _distrust(self, one, why):
         self.note(one, "is not trusted:", why)
@@ -850,9 +1166,21 @@ class Sim:
 
     def _send(self, effect):
         one = self._one(effect.worker)
-        call = getattr(effect.call, "call", effect.call)
-        insist(call.claimed and call.out is None, call, "is sent, but", call.out)
-        insist(not call.begun or self.scribbled, call, "is sent again, and had begun:", call.begun)
+        call = effect.call if effect.call.parts else getattr(effect.call, "call", effect.call)
+        for place, part in enumerate(calls_in(call)):
+            insist(part.claimed and part.out is None, part, "is sent, but", part.out)
+            insist(not part.done and part.lost is None, part, "is sent, and has outcomes")
+            part.sends.append((one, effect.first + place))
+            part.tasks[0].workers.append(one)
+            for task in part.tasks:
+                self.insist_may_run(task)
+        if call.parts:
+            self.counts["packs"] += 1
+            limits = self.draw.core_limits
+            weight = sum(part.weight for part in call.parts)
+            insist(call.size <= limits.most_packed and weight <= limits.heaviest, call, "is too large")
+            insist(all(part.packs for part in call.parts), call, "has a call that is not to be packed")
+            insist(all(a.number < b.number for a, b in itertools.pairwise(call.parts)), call, "is in another order")
         insist(one.was_ready and one.retired_at is None and one.killed_at is None, call, "is sent to", one)
         insist(not effect.worker.ending, call, "is sent to one that may have to die")
         insist(effect.first == one.next_seq, call, "is number", effect.first, "and not", one.next_seq)
@@ -865,8 +1193,24 @@ class Sim:
         if effect.most:
             one.most[effect.first] = effect.most
             insist(effect.first + effect.most - 1 == self.draw.max_tasks_per_child, call, "is cut at", effect.most)
-        call.sends.append((one, effect.first))
         self._push(one, frame(Kind.CALL, effect.first, call.body, call.buffers))
+
+    def insist_may_run(self, task):
+        """A task that has begun before may begin again only if what it did there has been lost unseen."""
+        if self.scribbled:
+            return
+        insist(task.outcome is None, task, "has an outcome:", task.outcome)
+        for one, seq, each in task.runs:
+            insist(not one.alive or one.killed, task, "runs again, and", one, "lives")
+            insist(seq not in one.ends, task, "runs again, and its outcome had been written")
+            insist(one.words[3] != seq, task, "runs again, and was the one that ran when its worker died")
+            insist(not each and not one.distrusted, task, "runs again, and its outcome may have been seen")
+
+    def _halt(self, effect):
+        one = self._one(effect.worker)
+        sent = effect.worker.calls[0]
+        insist(sent.first == effect.first and calls_in(sent.call)[0].halted, one, "is to end", sent.call)
+        one.words[HALT] = effect.first
 
     def _retire(self, effect):
         one = self._one(effect.worker)
@@ -875,18 +1219,21 @@ class Sim:
         one.retired_at = self.now
         self._push(one, frame(Kind.RETIRE))
 
+    def _is_useless(self):
+        return self.core.closed and not self.core.pending and not self.core.more_may_come
+
     def _look(self, effect):
         one = self._one(effect.worker)
         self._read(one)
         if one in self.present:
             seq, start, phase = one.page.read()
-            one.looks.append((self.now, seq, phase))
+            one.looks.append((self.now, seq, phase, start))
             self.do(self.core.page(effect.worker, seq, start, phase, self.now))
 
     def _dump_stack(self, effect):
         one = self._one(effect.worker)
         insist(effect.worker.state == self.module.Worker.READY, one, "is asked for its stack")
-        (first, seq, _), (second, again, phase) = [(0, 0, 0), *one.looks][-2:]
+        (first, seq, _, _), (second, again, phase, _) = [(0, 0, 0, 0), *one.looks][-2:]
         twice = seq == again == effect.worker.over_limit and second - first >= self.draw.core_limits.second_look - EPS
         insist(twice and phase in AT_WORK, one, "is asked for its stack, and was not seen twice:", one.looks[-2:])
 
@@ -902,6 +1249,7 @@ class Sim:
         self._read(one)
         if one in self.present:
             seq, start, phase = one.page.read()
+            one.looks.append((self.now, seq, phase, start))
             self.do(self.core.stopped(effect.worker, seq, start, phase, self.now))
 
     def _continue(self, effect):
@@ -933,25 +1281,44 @@ class Sim:
         elif one.retired_at is not None:
             insist(self.now >= one.retired_at + limits.retire - EPS, one, "had been told to end only now")
         else:
-            useless = self.core.closed and not self.core.pending
-            insist(not one.was_ready and (slow or useless), one, "is killed for nothing")
+            insist(not one.was_ready and (slow or (self.core.closed and not self.core.pending)), one, "is killed for nothing")
         one.killed_at = self.now
         one.cut()
         one.kill()
 
     def _resolve(self, effect):
-        call, place, what = effect.call, effect.place, effect.what
-        call = getattr(call, "call", call)
-        insist(call.out is None, call, "is over, and place", place, "becomes", what)
-        insist(place == len(call.outcomes) < call.size, call, "place", place, "after", len(call.outcomes))
-        module = self.module
-        if isinstance(what, (module.Crashed, module.TimedOut, module.OverMemory)):
-            self._judge_loss(call, place, what)
-            self.counts[type(what).__name__] += 1
-        else:
-            _, one, seq = what
-            insist(one.calls[call.sends[-1][1]] is call or one.scribbles, call, "is not of", one)
-        call.outcomes.append(what)
+        what, module = effect.what, self.module
+        lost = isinstance(what, (module.Crashed, module.TimedOut, module.OverMemory))
+        insist(effect.count > 0 and (not lost or (effect.count, effect.offset) == (1, 0)), effect.call, "gets", effect.count)
+        for at in range(effect.count):
+            if effect.call.parts:
+                call, place = effect.call.parts[effect.place + at], 0
+                before = effect.call.parts[: effect.place + at]
+                insist(lost or all(part.out for part in before), call, "has its outcome before those it was packed behind")
+            else:
+                call, place = getattr(effect.call, "call", effect.call), effect.place + at
+            insist(call.out is None and call.lost is None, call, "is over, and place", place, "becomes", what)
+            task = call.tasks[place]
+            if lost:
+                self._judge_loss(call, place, what)
+                self.counts[type(what).__name__] += 1
+                insist(call.done <= place < call.size, call, "place", place, "is lost after", call.done)
+                if place > call.done:
+                    self.counts["lost behind others"] += 1
+                    call.lost = place
+                else:
+                    call.done += 1
+            else:
+                _, one, entries = what
+                insist(place == call.done < call.size, call, "place", place, "after", call.done)
+                number = entries[effect.offset + at][0]
+                insist(number == task.number or one.scribbles, task, "of", call, "gets the outcome of", number)
+                insist(call.sends[-1][0] is one, call, "is not of", one)
+                call.done += 1
+            insist(task.outcome is None, task, "has two outcomes:", task.outcome, what)
+            task.outcome = what
+            if effect.call.parts:
+                call.out = "done"
 
     def _judge_loss(self, call, place, what):
         """A task is said to have died with its worker: had it begun, was it not told, is the reason right?"""
@@ -961,9 +1328,11 @@ class Sim:
         if one.scribbles:
             return
         seq = first + place
-        times = sum(not (sent.alive and not sent.killed) for sent, _ in call.sends)
-        often = getattr(module, "BEGIN_TIMES", INF)
-        insist(seq <= one.begun or (place == 0 and times >= often), call, "place", place, "is lost, and had not begun")
+        if seq > one.begun:
+            times = sum(not (sent.alive and not sent.killed) for sent in call.tasks[0].workers)
+            insist(place == 0 and times >= module.BEGIN_TIMES, call, "place", place, "is lost, and had not begun")
+        elif seq != one.words[3]:
+            insist(call.each or one.distrusted, call, "place", place, "is lost, and could run again")
         insist(one.ends.get(seq) is None or one.distrusted, call, "place", place, "is lost, and was written")
         insist(one.reaped or one.killed, call, "is lost with", one, "which lives")
         if not one.reaped:
@@ -978,19 +1347,54 @@ class Sim:
 
     def _over(self, effect):
         call, place, why = effect.call, effect.place, effect.why
-        call = getattr(call, "call", call)
-        insist(call.out is None, call, "is over twice")
-        insist(place == len(call.outcomes), call, "ends at", place, "after", len(call.outcomes))
         if why is not None:
             insist(why == self.core.broken, "why", why)
-            call.out = "broken"
+        if call.parts:
+            insist(all(part.out for part in call.parts[:place]), call, "is over at", place)
+            insist(place == call.size or why is not None, call, "is handed back, and not its parts")
+            for part in call.parts[place:]:
+                insist(part.out is None, part, "is over twice")
+                self._end_call(part, "broken")
+            return
+        call = getattr(call, "call", call)
+        insist(call.out is None, call, "is over twice")
+        insist(place == call.done, call, "ends at", place, "after", call.done)
+        if why is not None:
+            self._end_call(call, "broken")
         elif place == call.size:
             call.out = "done"
         else:
+            self._judge_rest(call, place, effect.ran)
+            insist(call.halted or not call.resends, call, "is handed back, and not sent again")
             call.out = "handed back"
-            begun = [begun for begun in call.begun if begun >= place]
-            insist(not begun or self.scribbled, call, "is handed back from", place, "on, and had begun", begun)
-            insist(place or not call.resends, call, "is handed back, and not sent again")
+            if call.halted:
+                self._end_call(call, "handed back")
+                return
+            self.core.more_may_come = True
+            self.deliveries += 1
+            lost = call.size if call.lost is None else call.lost
+            for tasks in (call.tasks[place:lost], call.tasks[lost + 1 :]):
+                if tasks:
+                    self._again(call, tasks)
+            self.inbox.append(("delivered", None))
+
+    def _judge_rest(self, call, place, ran):
+        """Are those that are said to have run those that have, and no others?"""
+        one, first = call.sends[-1]
+        lost = call.lost
+        insist(lost is None or lost == place + ran, call, "has lost", lost, "and runs again from", place, "for", ran)
+        if one.scribbles:
+            return
+        ran_there = lambda at: any((run[0], run[1]) == (one, first + at) for run in call.tasks[at].runs)  # noqa: E731
+        begun = [at for at in range(place, call.size) if at != lost and ran_there(at)]
+        insist(begun == [*range(place, place + ran)], call, "ran", begun, "and it is said", ran, "from", place)
+
+    def _end_call(self, call, why):
+        """No more comes of its tasks."""
+        call.out = why
+        for task in call.tasks:
+            if task.outcome is None:
+                task.outcome = why
 
     def _broken(self, effect):
         self.counts["broken"] += 1
@@ -1003,28 +1407,33 @@ class Sim:
 
     def check(self):
         core, Worker = self.core, self.module.Worker
-        places = Counter(id(getattr(call, "call", call)) for call in core.pending)
+        places = Counter(id(part) for call in core.pending for part in calls_in(call))
         live = starting = idle = 0
         full = sum(bool(worker.calls) for worker in core.workers.values()) >= core.max_workers
         for number, worker in core.workers.items():
             state, calls = worker.state, worker.calls
             insist(number == worker.number and state != Worker.GONE, worker, "is gone and present")
             for sent in calls:
-                call = getattr(sent.call, "call", sent.call)
-                places[id(call)] += 1
-                insist(sent.done == len(call.outcomes) < call.size, call, "has", sent.done, "of", len(call.outcomes))
-                insist(call.sends[-1] == (worker.handle, sent.first), call, "is elsewhere")
+                insist(sent.done < sent.call.size, sent.call, "is with a worker, and over")
+                for place, call in enumerate(calls_in(sent.call)):
+                    insist(call.sends[-1] == (worker.handle, sent.first + place), call, "is elsewhere")
+                    if sent.call.parts:
+                        insist(bool(call.out) == (place < sent.done), call, "is", call.out, "and", sent.done, "of its pack are")
+                    else:
+                        insist(sent.done == call.done, call, "has", sent.done, "of", call.done)
+                    places[id(call)] += not (sent.call.parts and place < sent.done)
             if state == Worker.READY:
                 live += worker.left != 0
                 idle += not calls and worker.left != 0
                 insist(len(calls) <= max(2, core.limits.most_ahead), worker)
-                if calls and calls[0].call.limit is not None:
-                    insist(worker.due < INF, worker, "has a limit and no timer")
-                if not calls and worker.ending not in (Worker.DUMPED, Worker.STOPPED):
+                self._check_timer(worker)
+                if calls and calls[0].halted:
+                    insist(worker.handle.words[HALT] == calls[0].first or self.scribbled, worker, "is not told to end its call")
+                if not calls and not self.to_dispatch and worker.ending not in (Worker.DUMPED, Worker.STOPPED):
                     insist(core.broken or not core.pending or worker.left == 0 or full, worker, "is idle, and calls wait")
                 if not calls and not worker.ending:
                     insist(worker.left != 0, worker, "is to leave, and is not told")
-                    insist(not core.closed or (core.pending and full), worker, "is not told to end")
+                    insist(not self._is_useless() or full, worker, "is not told to end")
                 insist(core.broken is None, worker, "lives in a broken pool")
                 one = worker.handle
                 if one.stopped and worker.ending == 0 and one.worker.over_limit:
@@ -1055,7 +1464,7 @@ class Sim:
         sent = [call.call.sends[-1] for call in core.pending if hasattr(call, "call")]
         for (one, first), (other, second) in itertools.pairwise(sent):
             insist(one is not other or first < second or one.scribbles, "calls of", one, "wait in another order than they had")
-        if core.pending and core.broken is None:
+        if core.pending and core.broken is None and not self.to_dispatch:
             waiting = len(core.pending)
             enough = (
                 starting + idle >= waiting
@@ -1073,6 +1482,25 @@ class Sim:
                 insist(there == 0, call, "is out and present")
             elif call.asked or there:
                 insist(there == 1, call, "is in", there, "places")
+
+
+    def _check_timer(self, worker):
+        """Is the worker looked at when the task that it runs is over its limit?"""
+        limits = [sent.call.limit for sent in worker.calls if sent.call.limit is not None]
+        insist(not limits or worker.due < INF, worker, "has a limit and no timer")
+        one = worker.handle
+        if worker.ending or one.scribbles or not one.running or one.words[2] not in (DECODE, RUN, ENCODE):
+            return
+        call, _ = one.place_of(one.running)
+        if call.limit is None or worker.at(one.running) is None:
+            return
+        start = one.words[4] / 1e9
+        latest = start + call.limit
+        for when, seq, phase, then in one.looks[-1:]:  # it may have come between the reading of the clock and the page's stores
+            latest = max(latest, when + max(self.draw.core_limits.second_look, 0.0 if seq == one.running else call.limit))
+            if phase == LOAD:  # which may take long, and is not looked at all the time
+                latest = max(latest, when + (when - then) / 20)
+        insist(worker.due <= latest + EPS, worker, "is looked at at", worker.due, "and its task is over its limit at", latest)
 
 
 def play(seed, core=real_core, *, told=False):

@@ -298,12 +298,25 @@ def test_the_simulator_finds_a_mistake(old, new, monkeypatch):
 
 
 class Call:
-    def __init__(self, name, size=1, limit=None, resends=True):
-        self.name, self.size, self.limit, self.resends, self.wanted = name, size, limit, resends, True
+    """A call of one task goes again by itself, a batch is handed back."""
+
+    def __init__(self, name, size=1, limit=None, resends=None, *, each=False, packs=False, function=None, weight=1):
+        self.name, self.size, self.limit, self.wanted = name, size, limit, True
+        self.resends = size == 1 if resends is None else resends
+        self.each, self.packs, self.function, self.weight = each, packs, function, weight
+        self.parts = ()
         self.deaths = 0
 
     def claim(self):
         return self.wanted
+
+    def goes_with(self, other):
+        return self.function == other.function and self.limit == other.limit
+
+    def pack(self, parts):
+        made = Call("".join(part.name for part in parts), len(parts), self.limit, True, each=self.each, function=self.function)
+        made.parts = parts
+        return made
 
 
 class Pool:
@@ -333,8 +346,8 @@ class Pool:
         self.now += seconds
         return self.tick()
 
-    def done(self, worker, seq, what="x", seconds=1.0):
-        return self.tell(self.core.record(self.w[worker], seq, what, seconds, self.now))
+    def done(self, worker, seq, what="x", seconds=1.0, count=1):
+        return self.tell(self.core.record(self.w[worker], seq, what, seconds, self.now, count=count))
 
     def dies(self, worker, seq=0, phase=Phase.RUN, status=-9, start=None):
         return self.exited(worker, Died(status, phase, seq, self.now if start is None else start))
@@ -352,9 +365,11 @@ class Pool:
         if kind == "resolve":
             what = effect.what if isinstance(effect.what, str) else type(effect.what).__name__
             self.what = effect.what
-            return f"{name}[{effect.place}] {what}"
+            last = f":{effect.place + effect.count}" if effect.count > 1 else ""
+            return f"{name}[{effect.place}{last}] {what}" + (f" from {effect.offset}" if effect.offset else "")
         if kind == "over":
-            return f"{name} over at {effect.place}" + (f": {effect.why}" if effect.why else "")
+            ran = f", {effect.ran} ran" if effect.ran else ""
+            return f"{name} over at {effect.place}{ran}" + (f": {effect.why}" if effect.why else "")
         if kind == "send":
             return f"send {effect.worker.number} {name} as {effect.first}" + (f", {effect.most} of it" if effect.most else "")
         if kind in ("broken", "warn"):
@@ -510,11 +525,11 @@ class TestSending:
 
     @pytest.mark.parametrize("seq", [0, 2, 1 << 63])
     def test_an_outcome_that_is_not_due_is_not_believed(self, seq):
-        with pytest.raises(ProtocolError, match="which is not due"):
+        with pytest.raises(ProtocolError, match="which are not due"):
             started().done(1, seq)
 
     def test_an_outcome_or_an_end_without_a_call_is_not_believed(self):
-        with pytest.raises(ProtocolError, match="which is not due"):
+        with pytest.raises(ProtocolError, match="which are not due"):
             idle().done(1, 2)
         with pytest.raises(ProtocolError, match="does not have"):
             idle().over(1, 2)
@@ -607,11 +622,12 @@ class TestDeath:
         assert pool.dies(1, 1, Phase.DECODE) == ["a over at 1"]  # the phase is the next task's, the number the last one's
 
     def test_outcomes_that_were_lost_are_not_run_again(self):
-        # The pipe was closed, or not to be believed: the page says how far the worker went on.
+        # The pipe was closed, or not to be believed: the page says how far the worker went on, and others may have seen what it did.
         pool = started()
         for name in "bcdefghijkl":
             pool.submit(Call(name))
         pool.done(1, 1, seconds=1e-5)
+        assert pool.lost(1) == ["kill 1"]
         told = pool.dies(1, 4, Phase.IDLE)
         assert told == ["b[0] Crashed", "c[0] Crashed", "d[0] Crashed", "d over at 1", "c over at 1", "b over at 1", "spawn 2"]
         assert pool.ready(2)[0] == "send 2 e as 1"
@@ -627,7 +643,7 @@ class TestDeath:
 
     def test_a_call_that_kills_workers_before_they_begin_it_is_given_up(self):
         pool = Pool()
-        pool.submit(Call("a", 2))
+        pool.submit(Call("a"))
         pool.submit(Call("b"))
         for number in range(1, BEGIN_TIMES):
             pool.ready(number)
@@ -832,7 +848,7 @@ class TestLimits:
         assert pool.done(1, 1) == ["a[0] x", "a over at 1"]  # reading comes before timers
         assert pool.tick() == []
 
-    def test_the_limit_of_a_call_that_was_sent_ahead_counts_from_when_it_is_its_turn(self):
+    def test_a_worker_is_looked_at_when_its_first_limit_is_over_and_not_for_each_task(self):
         pool = started()
         pool.done(1, 1, seconds=1e-5)
         for name in "bcd":
@@ -841,7 +857,244 @@ class TestLimits:
         assert pool.core.next_tick() == 110.0
         pool.now += 5
         pool.done(1, 2, seconds=1e-5)
+        assert pool.core.next_tick() == 110.0
+        assert pool.later(5) == ["look 1"]
+        assert pool.page(1, 3, 105.0, Phase.RUN) == []
         assert pool.core.next_tick() == 115.0
+
+    def test_a_task_whose_predecessors_are_kept_back_is_killed_for_its_own_limit(self):
+        # The worker is at the second call, and nothing of the first has come.
+        pool = Pool(second_look=0.0)
+        pool.core.means = {7: 1e-5}
+        pool.submit(Call("a"))
+        pool.ready(1)
+        for name, limit in (("b", 50.0), ("c", 10.0), ("d", 1000.0)):
+            pool.submit(Call(name, 3, limit, function=7))
+        pool.core.limits = Limits()
+        pool.done(1, 1, seconds=1e-5)
+        assert [sent.call.name for sent in pool.w[1].calls] == ["b", "c"]
+        pool.now = 110.0
+        assert pool.tick() == ["look 1"]
+        assert pool.page(1, 6, 100.0, Phase.RUN) == []
+        assert pool.later(0.001) == ["look 1"]
+        assert pool.page(1, 6, 100.0, Phase.RUN) == ["dumpstack 1"]
+        assert pool.later(0.02) == ["stop 1"]
+        assert pool.stopped(1, 6, 100.0, Phase.RUN) == ["kill 1"]
+        assert pool.dies(1, 6, start=100.0)[:3] == ["c[1] TimedOut", "c over at 0, 1 ran", "b over at 0, 3 ran"]
+        assert pool.what.limit == 10.0
+
+    def test_a_task_of_another_limit_is_looked_at_from_where_it_began(self):
+        pool = stopped(size=2, limit=10.0)  # its first task
+        pool.done(1, 1)
+        assert pool.stopped(1, 2, 105.0, Phase.RUN) == ["continue 1"]
+        assert pool.core.next_tick() == 115.0
+
+    def test_looks_become_rare_while_a_function_is_unpickled(self):
+        pool = Pool()
+        pool.submit(Call("a", 1, 0.01))
+        pool.ready(1)
+        looks = 0
+        while pool.now < 130.0:
+            pool.now = pool.core.next_tick()
+            assert pool.tick() == ["look 1"]
+            pool.page(1, 1, 100.0, Phase.LOAD)
+            looks += 1
+        assert looks < 200
+
+    def test_a_worker_that_ends_because_of_what_a_look_showed_is_killed_if_it_does_not(self):
+        pool = over_limit()
+        pool.done(1, 1)
+        pool.close()
+        pool.later(0.02)  # a stop
+        assert pool.later(0.02) == ["look 1"]
+        assert pool.page(1, 1, 100.0, Phase.IDLE) == ["continue 1", "retire 1"]
+        assert pool.later(5.0) == ["kill 1"]
+
+
+class TestKeptBack:
+    """Outcomes come several at a time; at a death some of what ran has not been told."""
+
+    def batch(self, size=5, before=0, **more):
+        """A worker with the batch b of its tasks 2 to `size` + 1, of which the first `before` have their outcome."""
+        pool = Pool()
+        pool.submit(Call("a"))
+        pool.ready(1)
+        pool.submit(Call("b", size, **more))
+        pool.done(1, 1)
+        if before:
+            pool.done(1, 2, count=before)
+        return pool
+
+    def test_several_outcomes_in_one_frame(self):
+        pool = self.batch()
+        assert pool.done(1, 2, count=2) == ["b[0:2] x"]
+        assert pool.done(1, 4, count=3) == ["b[2:5] x", "b over at 5"]
+        assert pool.w[1].last == 6
+        assert pool.w[1].tasks == 6
+
+    def test_a_frame_over_several_calls(self):
+        pool = self.two_batches()
+        assert pool.done(1, 2, count=1, seconds=1e-5) == ["b[0] x"]
+        assert pool.done(1, 3, count=3, seconds=3e-5) == ["b[1] x", "b over at 2", "c[0:2] x from 1"]
+        assert pool.done(1, 6, seconds=1e-5) == ["c[2] x", "c over at 3"]
+
+    def two_batches(self):
+        """A worker with b, of tasks 2 and 3, and c, of tasks 4 to 6."""
+        pool = idle()
+        pool.core.mean = 1e-5
+        assert pool.submit(Call("b", 2)) == ["send 1 b as 2"]
+        assert pool.submit(Call("c", 3)) == ["send 1 c as 4"]
+        return pool
+
+    @pytest.mark.parametrize(("seq", "count"), [(2, 0), (2, 6), (2, -1), (3, 1), (1, 1), (2, 1 << 40)])
+    def test_more_outcomes_than_are_due_are_not_believed(self, seq, count):
+        with pytest.raises(ProtocolError, match="which are not due"):
+            self.batch().done(1, seq, count=count)
+
+    def test_a_frame_does_not_reach_over_a_call_that_was_ended_early(self):
+        pool = self.two_batches()
+        assert pool.over(1, 2) == ["b over at 0"]
+        for seq in (2, 3):
+            with pytest.raises(ProtocolError, match="which are not due"):
+                pool.done(1, seq, count=2)
+        assert pool.done(1, 4, count=2) == ["c[0:2] x"]
+
+    def test_a_suspected_task_whose_outcome_comes_among_others_is_not_the_page_s(self):
+        pool = over_limit(size=5)
+        assert pool.done(1, 1, count=3) == ["a[0:3] x"]
+        assert pool.w[1].over_limit == 0
+
+    @pytest.mark.parametrize("place", [0, 1, 4])
+    def test_those_that_ran_unseen_are_handed_back_and_the_one_that_ran_is_lost(self, place):
+        over = f"b over at 0, {place} ran" if place else "b over at 1"
+        assert self.batch().dies(1, place + 2) == [f"b[{place}] Crashed", over]
+
+    def test_those_whose_outcome_has_come_are_not_handed_back(self):
+        assert self.batch(before=2).dies(1, 5) == ["b[3] Crashed", "b over at 2, 1 ran"]
+
+    def test_a_call_whose_outcomes_are_sent_each_does_not_run_again(self):
+        told = self.batch(each=True).dies(1, 4)
+        assert told == ["b[0] Crashed", "b[1] Crashed", "b[2] Crashed", "b over at 3"]
+
+    def test_what_a_worker_did_that_is_not_believed_does_not_run_again(self):
+        pool = self.batch()
+        pool.lost(1)
+        assert pool.dies(1, 4) == ["b[0] Crashed", "b[1] Crashed", "b[2] Crashed", "b over at 3"]
+
+    def test_the_last_one_of_those_is_the_last_of_its_call(self):
+        pool = self.batch(each=True)
+        assert pool.dies(1, 6)[-2:] == ["b[4] Crashed", "b over at 5"]
+
+    def test_calls_that_ran_unseen_go_again_first_and_in_order(self):
+        pool = started()
+        for name in "bcdefghijkl":
+            pool.submit(Call(name))
+        pool.done(1, 1, seconds=1e-5)
+        assert [sent.call.name for sent in pool.w[1].calls] == list("bcde")
+        assert pool.dies(1, 4) == ["d[0] Crashed", "d over at 1", "spawn 2"]
+        assert pool.ready(2)[:3] == ["send 2 b as 1", "send 2 c as 2", "send 2 e as 3"]
+
+    def test_the_time_of_one_that_ran_before_is_not_told(self):
+        pool = self.batch(each=True)
+        pool.now += 5
+        pool.dies(1, 3, start=101.0)
+        assert pool.what.after == 4.0
+
+    def test_a_batch_that_ran_and_one_that_did_not(self):
+        assert self.two_batches().dies(1, 5) == ["c[1] Crashed", "c over at 0, 1 ran", "b over at 0, 2 ran"]
+        assert self.two_batches().dies(1, 2) == ["b[0] Crashed", "c over at 0", "b over at 1"]
+
+
+class TestPacks:
+    def waiting(self, count=12, **more):
+        """A worker that is at the call a, and tiny calls of one task, 0, 1, …, that wait; their function is known to be tiny."""
+        pool = Pool(**more)
+        pool.core.means = {7: 1e-5}
+        pool.submit(Call("a"))
+        pool.ready(1)
+        self.calls = [Call(f"{i:x}", packs=True, function=7) for i in range(count)]
+        pool.tell(pool.core.submit_all(self.calls, pool.now))
+        return pool
+
+    def test_calls_that_wait_travel_together_a_fair_share_at_a_time(self):
+        pool = self.waiting()
+        assert pool.done(1, 1) == ["a[0] x", "a over at 1", "send 1 012345 as 2", "send 1 678 as 8"]
+        assert pool.done(1, 2, count=6, seconds=6e-5)[:2] == ["012345[0:6] x", "012345 over at 6"]
+
+    def test_those_that_cannot_be_packed_or_are_of_another_kind_travel_alone(self):
+        pool = self.waiting()
+        self.calls[2].function = 8
+        pool.core.means[8] = 1e-5
+        self.calls[4].packs = False
+        assert pool.done(1, 1)[2:] == ["send 1 01 as 2", "send 1 2 as 4"]
+
+    def test_not_more_than_they_may_weigh(self):
+        pool = self.waiting(heaviest=10)
+        for call in self.calls:
+            call.weight = 4
+        assert pool.done(1, 1)[2:] == ["send 1 01 as 2", "send 1 23 as 4"]
+
+    def test_not_more_than_are_allowed(self):
+        assert self.waiting(most_packed=3).done(1, 1)[2:] == ["send 1 012 as 2", "send 1 345 as 5"]
+
+    def test_none_is_packed_if_their_time_is_not_known_or_not_tiny(self):
+        for mean in (math.inf, 0.001):
+            pool = self.waiting()
+            pool.core.means[7] = mean
+            assert pool.done(1, 1)[2] == "send 1 0 as 2"
+
+    def test_none_is_packed_for_a_worker_whose_share_is_counted(self):
+        assert self.waiting(max_tasks_per_child=100).done(1, 1)[2] == "send 1 0 as 2"
+
+    def test_a_cancelled_call_is_not_packed(self):
+        pool = self.waiting()
+        self.calls[1].wanted = self.calls[5].wanted = False
+        assert pool.done(1, 1)[2] == "send 1 023467 as 2"
+
+    def test_one_of_a_pack_is_lost_and_the_others_go_again_alone_and_in_order(self):
+        pool = self.waiting()
+        pool.done(1, 1)
+        assert pool.done(1, 2) == ["012345[0] x"]
+        assert pool.dies(1, 5) == ["012345[3] Crashed", "spawn 2"]
+        names = [getattr(call, "call", call).name for call in pool.core.pending]
+        assert names == list("12456789ab")
+        assert pool.ready(2) == ["send 2 1 as 1"]
+        assert pool.done(2, 1) == ["1[0] x", "1 over at 1", "send 2 2 as 2"]
+        assert not any(call.deaths for call in self.calls)
+
+    def test_one_of_a_pack_that_is_sent_each_is_not_run_again(self):
+        pool = self.waiting()
+        for call in self.calls:
+            call.each = True
+        pool.done(1, 1)
+        assert pool.dies(1, 4)[:3] == ["012345[0] Crashed", "012345[1] Crashed", "012345[2] Crashed"]
+        assert [getattr(call, "call", call).name for call in pool.core.pending] == list("3456789ab")
+
+    def test_the_last_of_a_pack_is_lost(self):
+        pool = self.waiting()
+        pool.done(1, 1)
+        pool.done(1, 2, count=5)
+        assert pool.dies(1, 7) == ["012345[5] Crashed", "012345 over at 6", "spawn 2"]
+
+    def test_a_pack_that_kills_who_reads_it_is_taken_apart_and_the_culprit_found(self):
+        pool = self.waiting(2)
+        pool.core.limits = Limits(ahead=100.0)
+        self.calls += (more := [Call(name, packs=True, function=7) for name in "xyz"])
+        pool.tell(pool.core.submit_all(more, pool.now))
+        pool.done(1, 1)
+        assert len(pool.w[1].calls[0].call.parts) == 2
+        assert pool.dies(1, 1, Phase.IDLE) == ["spawn 2"]
+        for number in range(2, 2 + BEGIN_TIMES):
+            pool.ready(number)
+            told = pool.dies(number, 0, Phase.IDLE)
+            pool.later(1)
+        assert told[:2] == ["0[0] Crashed", "0 over at 1"]
+
+    def test_a_broken_pool_ends_each(self):
+        pool = self.waiting()
+        pool.done(1, 1)
+        assert "012345 over at 0: enough" in pool.kill("enough")
+        assert pool.tell(pool.core.submit_all([Call("x"), Call("y")], pool.now)) == ["x over at 0: enough", "y over at 0: enough"]
 
 
 class TestUnkillable:
@@ -867,7 +1120,7 @@ class TestUnkillable:
     def test_what_its_page_shows_counts(self):
         pool = self.killed()  # and it had gone on, against all rules
         pool.later(0.25)
-        assert pool.page(1, 2, 110.0, Phase.RUN) == ["a[0] TimedOut", "a[1] Crashed", "a over at 2"]
+        assert pool.page(1, 2, 110.0, Phase.RUN) == ["a[1] Crashed", "a over at 0, 1 ran"]
 
     def test_its_late_end_changes_nothing(self):
         pool = self.killed()
@@ -889,6 +1142,16 @@ class TestUnkillable:
         assert pool.lost(1) == ["kill 1"]
         assert pool.later(0.25) == ["look 1"]
         assert pool.page(1, 1, 100.0, Phase.RUN) == ["a[0] Crashed", "a over at 1"]
+
+
+class TestWhoScribbles:
+    @pytest.mark.parametrize("seq", [0, 1, 9, 1 << 63])
+    def test_a_page_that_shows_no_task_that_is_due_blames_the_one_that_is(self, seq):
+        pool = Pool()
+        pool.submit(Call("a", 3))
+        pool.ready(1)
+        pool.done(1, 1, count=2)
+        assert pool.dies(1, seq) == ["a[2] Crashed", "a over at 3"]
 
 
 class TestMemory:
@@ -920,6 +1183,20 @@ class TestMemory:
         pool.memory(1, 1, Phase.RUN, 201)
         assert pool.later(0.02) == ["look 1"]
         assert pool.page(1, 1, 100.0, Phase.RUN) == ["kill 1"]
+
+    def test_one_that_is_at_the_next_task_is_not_ended_for_that(self):
+        # It is not known to stand still, and its next task is over its limit: that is another matter.
+        pool = Pool(max_memory=100)
+        pool.submit(Call("a", 3, 10.0))
+        pool.ready(1)
+        pool.memory(1, 1, Phase.RUN, 201)
+        pool.done(1, 1)
+        pool.now += 20
+        assert pool.tick() == ["look 1"]
+        assert pool.page(1, 2, 100.0, Phase.RUN) == ["continue 1"]
+        assert pool.later(0.001) == ["look 1"]
+        assert pool.page(1, 2, 100.0, Phase.RUN) == ["dumpstack 1"]
+        assert pool.dies(1, 2)[0] == "a[1] Crashed"
 
     @pytest.mark.parametrize(("seq", "phase"), [(0, Phase.RUN), (2, Phase.RUN), (1, Phase.IDLE), (1, Phase.WRITE)])
     def test_only_the_task_at_work_is_ended(self, seq, phase):

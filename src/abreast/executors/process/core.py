@@ -613,15 +613,7 @@ class PoolCore:
     def stopped(self, worker: Worker, seq: int, start: float, phase: int, now: float) -> list[Effect]:
         """The worker stands still (or cannot); its page shows this."""
         if worker.state == Worker.READY and worker.ending == Worker.STOPPED:
-            if (
-                seq == worker.over_limit
-                and phase in Phase.AT_WORK
-                and (sent := worker.at(seq)) is not None
-                and (worker.memory or worker.abandoned or now >= self._due(sent, start, phase))
-            ):
-                self._kill(worker, now)
-            else:
-                self._let_go_on(worker, now)
+            self._judge(worker, seq, start, phase, now)
         return self._take_effects()
 
     def exited(self, worker: Worker, died: Died, now: float) -> list[Effect]:
@@ -905,14 +897,18 @@ class PoolCore:
         due = _NEVER if sent is None else self._due(sent, start, phase)
         if now < due:
             self._let_go_on(worker, now)
+            if worker.state != Worker.READY:  # it has just been told to end, and is looked at when that takes too long
+                return
             again = worker.look_again(now)
             if sent is not None and phase == Phase.LOAD:  # its function may be there any moment, and its own time begins then
-                due = min(due, max(again, now + (now - start) / 20))
-            worker.due = max(min(due, again) if due < _NEVER else again, now + self.limits.second_look)
+                again = max(again, now + (now - start) / 20)
+            worker.due = max(min(due, again), now + self.limits.second_look)
         elif worker.over_limit != seq:
             if worker.ending == Worker.STOPPED:  # because of another task
                 self._effects.append(Continue(worker))
             worker.over_limit = seq
+            worker.memory = 0
+            worker.abandoned = False
             worker.ending = Worker.SUSPECTED
             worker.due = now + self.limits.second_look
         elif worker.ending == Worker.STOPPED:
@@ -972,7 +968,7 @@ class PoolCore:
         it without an outcome have run: if they are tiny, it was about to be sent, and they run again; if each outcome is sent at once, or the
         pipe was closed, or not to be believed, what came of them is lost.
         """
-        begun, due = died.seq, worker.due_next()
+        begun, due = died.seq, calls[0].first + calls[0].done
         if begun != worker.last and not due <= begun <= worker.sent:
             begun = due  # something has written to the page: most likely the task that was due
         if begun < calls[0].first:
