@@ -1289,8 +1289,8 @@ class Sim:
     def _resolve(self, effect):
         what, module = effect.what, self.module
         lost = isinstance(what, (module.Crashed, module.TimedOut, module.OverMemory))
-        insist(effect.count > 0 and (not lost or (effect.count, effect.offset) == (1, 0)), effect.call, "gets", effect.count)
-        for at in range(effect.count):
+        insist(effect.number > 0 and (not lost or (effect.number, effect.offset) == (1, 0)), effect.call, "gets", effect.number)
+        for at in range(effect.number):
             if effect.call.parts:
                 call, place = effect.call.parts[effect.place + at], 0
                 before = effect.call.parts[: effect.place + at]
