@@ -1,4 +1,4 @@
-"""Map whose results are objects of a class: each has to be rebuilt here, one by one, which no pool can do for all at once."""
+"""Map whose results are objects of a class: each is pickled with its attributes, and made anew here."""
 
 from __future__ import annotations
 
