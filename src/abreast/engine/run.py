@@ -127,14 +127,14 @@ def _weakly_settle(run: Run) -> Callable[[Batch, BaseException | None], bool]:
     return settle
 
 
-def _decode_outcome(outcome: Outcome[Any], encoded: Any) -> None:
+def _decode_outcome(outcome: Outcome[Any], encoded: frozenset[type[Any]]) -> None:
     """Unpickle what is still bytes; what is raised by that is the task's error."""
     value: Any = outcome.value
     error: Any = outcome.error
     try:
-        if type(value) is encoded:
+        if type(value) in encoded:
             outcome.value = value.decode()
-        if type(error) is encoded:
+        if type(error) in encoded:
             outcome.error = error.decode()
     except KeyboardInterrupt:
         raise
@@ -164,6 +164,18 @@ class _Stretch:
         self.place += len(items)
         self.start += len(items)
         return items
+
+
+class _Piece(list[Any]):
+    """Results of a batch, from place `first` on: consecutive ones."""
+
+    __slots__ = ("batch", "first", "size")
+
+    def __init__(self, results: list[Any], batch: Batch, first: int) -> None:
+        super().__init__(results)
+        self.batch = batch
+        self.first = first
+        self.size = len(results)
 
 
 class _Failure:
@@ -242,6 +254,7 @@ class Run:
         self._turned_away = False  # another one wanted to meanwhile
 
         self._undecodable: BaseException | None = None  # of a result that is due next
+        self._origins: list[_Piece] = []  # where results come from that are being taken; if they are still bytes
         self._look_again: float | None = None  # when a batch will be overdue
         self._news = False
         self._patient = False  # waits for more than one result
@@ -330,7 +343,7 @@ class Run:
         if self._progress is not None:
             self._draw()
         if results:
-            return results if self._workers.encodes is None else self._decoded(results)
+            return self._decoded(results) if self._workers.encodes else results
         if self._cancelled:
             self.give_up()
             raise CancelledError(
@@ -344,7 +357,7 @@ class Run:
             return []
         if self._deadline is not None and monotonic() >= self._deadline:
             results = self._expire()
-            return results if self._workers.encodes is None else self._decoded(results)
+            return self._decoded(results) if self._workers.encodes else results
         return None
 
     def taken(self, count: int) -> None:
@@ -495,7 +508,7 @@ class Run:
             return False
         finally:
             batch.submitting = None
-        if self._workers.encodes is None:  # else it is the pickling of the inputs above all, which grows with the batch
+        if not self._workers.encodes:  # else it is the pickling of the inputs above all, which grows with the batch
             batch.sent = perf_counter() - begun
         if batch.handle.cancelled():  # within submit(), when _deliver could not know whether it would be refused
             self._deliver(batch, CancelledError())
@@ -585,7 +598,8 @@ class Run:
         elif lost is not None:
             done = self._lose(batch, done, lost)
         if done and lost is None:
-            self._pace = learn(learn_dispatch(self._pace, batch.sent), done, batch.seconds, self._workers.count)
+            pace = learn_dispatch(self._pace, batch.sent)
+            self._pace = learn(pace, done, batch.seconds, self._workers.count, typical=bool(self._workers.encodes))
         last = min(batch.errors, default=done) if self._work.fails_fast else done
         if last < done:
             # Those dropped with it may be before it.
@@ -667,7 +681,8 @@ class Run:
         first, batch.taken = batch.taken, max(batch.taken, last)
         if self._outcomes:
             return [self._outcome(batch, place) for place in range(first, last)]
-        return batch.results[first:last] if first or last < len(batch.results) else batch.results
+        results = batch.results[first:last] if first or last < len(batch.results) else batch.results
+        return _Piece(results, batch, first) if self._workers.encodes else results
 
     def _outcome(self, batch: Batch, place: int) -> Outcome[Any]:
         error = batch.errors.get(place)
@@ -723,16 +738,21 @@ class Run:
         while self._finished:
             start, piece = self._finished.popleft()
             if not self._ordered:
-                results += piece
+                self._add(results, piece)
             else:
                 self._order.put(start, piece)
         if self._ordered:
             while (piece_in_turn := self._order.take()) is not None:
-                results += piece_in_turn
+                self._add(results, piece_in_turn)
         if not results and self._live:
             for batch in self._awaited():
-                results += self._take_from_running(batch)
+                self._add(results, self._take_from_running(batch))
         return results
+
+    def _add(self, results: list[Any], piece: list[Any]) -> None:
+        results += piece
+        if type(piece) is _Piece:
+            self._origins.append(piece)
 
     def _awaited(self) -> list[Batch]:
         """Return the batches that may have the next result."""
@@ -756,6 +776,8 @@ class Run:
             results: list[Any] = [self._outcome(batch, place) for place in range(first, last)]
         else:
             results = batch.results[first:last]
+            if self._workers.encodes:
+                results = _Piece(results, batch, first)
         batch.results[first:last] = [None] * (last - first)  # the consumer may drop them: so do we
         if self._ordered:
             self._order.next += len(results)
@@ -784,25 +806,25 @@ class Run:
 
     def _decoded(self, results: list[Any]) -> list[Any]:
         """Return results as the user wants them; what stands behind one that cannot be unpickled is dropped, unless errors are outcomes."""
-        encoded: Any = self._workers.encodes
+        encoded = self._workers.encodes
+        origins, self._origins = self._origins, []
         done = 0
         if not self._outcomes:
             kinds = set(map(type, results))
-            if encoded not in kinds:
+            if encoded.isdisjoint(kinds):
                 return results  # plain values, which have been unpickled long ago
             if len(kinds) == 1:
-                done = self._decode_quickly(encoded, results)
+                done = self._decode_quickly(kinds.pop(), results)
         for place, result in enumerate(results[done:] if done else results, done):
             try:
                 if self._outcomes:
                     _decode_outcome(result, encoded)
-                elif type(result) is encoded:
+                elif type(result) in encoded:
                     results[place] = result.decode()
             except KeyboardInterrupt:
                 raise
             except BaseException as error:
-                if type(result) is encoded and result.origin is not None:
-                    self._note(error, *result.origin)
+                self._note_undecodable(error, origins, place)
                 self._undecodable = error
                 del results[place:]
                 if not results:
@@ -810,13 +832,23 @@ class Run:
                 break
         return results
 
-    def _decode_quickly(self, encoded: Any, results: list[Any]) -> int:
-        """Unpickle results as far as that goes; return how many. What raises is tried once more, by who tells whose it is."""
-        if any(result.payload.buffers for result in results):
+    def _note_undecodable(self, error: BaseException, origins: list[_Piece], place: int) -> None:
+        for piece in origins:
+            if place < piece.size:
+                self._note(error, piece.batch, piece.first + place)
+                return
+            place -= piece.size
+
+    def _decode_quickly(self, kind: Any, results: list[Any]) -> int:
+        """Unpickle results that are all of one kind, as far as that goes; return how many.
+
+        What raises is tried once more, by who tells whose it is.
+        """
+        if not hasattr(kind, "decode_into"):
             return 0
         values: list[Any] = []
         try:
-            encoded.decode_into(values, results)
+            kind.decode_into(values, results)
         except KeyboardInterrupt:
             raise
         except BaseException:  # noqa: S110  # SystemExit too; raised again by the second try
@@ -917,7 +949,7 @@ class Run:
             self._park(limit)
 
     def _park(self, limit: float | None) -> None:
-        item, tiny = self._pace.item, _TINY if self._workers.encodes is None else _TINY_FOR_PROCESSES
+        item, tiny = self._pace.item, _TINY_FOR_PROCESSES if self._workers.encodes else _TINY
         if self._live and item is not None and item < tiny and self._park_once(min(_PATIENCE, limit or _PATIENCE), ask=False):
             return
         self._park_once(limit, ask=True)
@@ -1000,7 +1032,7 @@ class Run:
             if broken is not None and (failure is None or failure.index > first):
                 raise broken
             assert failure is not None
-            if type(failure.error) is self._workers.encodes:
+            if type(failure.error) in self._workers.encodes:
                 failure.error = failure.error.decode()  # type: ignore[attr-defined]  # it is that class
             if not isinstance(failure.error, CancelledError):
                 self._note(failure.error, failure.batch, failure.place, further=self._failures - 1)

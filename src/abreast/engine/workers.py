@@ -30,7 +30,7 @@ class Workers:
         closed: whether it has been said that nothing more will be sent.
         dispatch: a first guess of the seconds that sending one batch costs.
         chunksize: a batch size that this executor demands, or None.
-        encodes: the class of results that are still bytes, which the thread that asks for results unpickles; None if they never are.
+        encodes: the classes of results that are still bytes, which the thread that asks for results unpickles; empty if they never are.
     """
 
     __slots__ = ("chunksize", "closed", "count", "dispatch", "encodes", "executor", "own", "per_worker")
@@ -44,9 +44,9 @@ class Workers:
         self.per_worker = 1 if serial else 2
         self.own = own
         self.closed = False
-        self.encodes: type[Any] | None = getattr(executor, "encodes", None) if is_ours(executor) else None
+        self.encodes: frozenset[type[Any]] = getattr(executor, "encodes", frozenset()) if is_ours(executor) else frozenset()
         # Of processes it is what waking four threads on two cores costs, measured as CPU time; most of it not where the batch is sent.
-        self.dispatch = 10e-6 if threads or serial else 150e-6 if self.encodes is not None else 60e-6
+        self.dispatch = 10e-6 if threads or serial else 150e-6 if self.encodes else 60e-6
         # A limit counts from the start of a call: with several tasks in one it would end the wrong one.
         # Who has replaced `submit` counts its calls (tqdm), and expects one for each task.
         self.chunksize = 1 if serial or limited or has_replaced_submit(executor) else None
@@ -57,7 +57,7 @@ class Workers:
         Processes may die, and what they have not begun is sent again then; so they stay until the run ends.
         """
         self.closed = True
-        if self.encodes is None:
+        if not self.encodes:
             self.executor.shutdown(wait=False)
 
     def end(self, *, abandon: bool, handles: Sequence[Future[Any]] = ()) -> None:
@@ -70,13 +70,13 @@ class Workers:
             handles: of the batches that were with the workers then.
         """
         if not self.own:
-            if abandon and self.encodes is not None:
+            if abandon and self.encodes:
                 for handle in handles:
                     handle.abandon()  # type: ignore[attr-defined]  # those of processes have it
             return
         if abandon and isinstance(self.executor, ThreadPool):
             self.executor._crew.abandon()
-        elif abandon and self.encodes is not None:
+        elif abandon and self.encodes:
             self.executor._kill("the run was given up")
         else:
             self.executor.shutdown(wait=True)

@@ -105,7 +105,7 @@ class Batch:
     """Some consecutive inputs of a run on their way through a worker."""
 
     __slots__ = (
-        "began", "box", "context", "cut", "encoded", "ends", "errors", "handle", "items", "lost", "remote", "results", "seconds", "sent", "signal", "start",
+        "began", "box", "context", "cut", "ends", "errors", "handle", "items", "lost", "remote", "results", "seconds", "sent", "signal", "start",
         "stopped", "stride", "submitting", "taken", "work", "worker",
     )  # fmt: skip
 
@@ -125,8 +125,6 @@ class Batch:
         self.errors: dict[int, BaseException] = {}
         self.lost: tuple[int, BaseException, float] | None = None
         """Place, error and seconds of a task that was lost with its process, behind others that are handed back."""
-        self.encoded = False
-        """Whether some results, or errors, are still bytes."""
         self.ends: list[float] = []
         self.worker = ""
         self.began = self.seconds = 0.0

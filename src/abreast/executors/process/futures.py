@@ -25,7 +25,7 @@ from abreast.core.current import name_of
 from abreast.core.future import Future
 from abreast.executors.process.core import Crashed, OverMemory, TimedOut, ended_by
 from abreast.executors.process.frames import Phase
-from abreast.executors.process.sending import OK, Encoded, Payload, encode_small
+from abreast.executors.process.sending import OK, Encoded, Payload, Pickled, encode_small
 from abreast.executors.process.supervisor import Record, Records
 from abreast.executors.process.worker import CALL, EACH, FAILS_FAST, ITEM, PAIR, PLAIN, SINGLE, STAR, TIMED
 
@@ -474,7 +474,7 @@ class BatchCall(_Travels):
         batch = self.batch
         batch.worker = self.worker
         if type(what) is Records:
-            self._take(batch, place, what, offset, count)
+            self._take(batch, what, offset, count)
         elif place > len(batch.results):  # lost, behind others that ran and are to run again
             batch.lost = place, self.error_of(place, batch.start + place, what), what.after
             return
@@ -483,7 +483,7 @@ class BatchCall(_Travels):
         if batch.signal:
             batch.work.heed(batch)
 
-    def _take(self, batch: Batch, place: int, what: Records, offset: int, count: int) -> None:
+    def _take(self, batch: Batch, what: Records, offset: int, count: int) -> None:
         if what.durations is None:
             batch.seconds += what.seconds * count / what.count
         else:
@@ -493,8 +493,7 @@ class BatchCall(_Travels):
         if what.values is not None:
             batch.results += what.values[offset : offset + count]
             return
-        batch.encoded = True
-        batch.results += Encoded.results_of(what.pickles[offset : offset + count], batch, place)
+        batch.results += what.pickles[offset : offset + count]
 
     def _take_one(self, batch: Batch, place: int, what: Any) -> None:
         value: Any = None
@@ -504,9 +503,9 @@ class BatchCall(_Travels):
         else:
             batch.seconds += what.seconds
             encoded: Any = what.encoded
-            batch.encoded = True
             if encoded.status == OK:
-                value = Encoded(OK, encoded.payload, (batch, place))
+                data, buffers = encoded.payload
+                value = encoded if buffers else Pickled(data)
             else:
                 batch.errors[place] = encoded
         if batch.work.timed:

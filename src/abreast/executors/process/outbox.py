@@ -26,7 +26,16 @@ from typing import TYPE_CHECKING, Any
 
 from abreast.executors.process.frames import BadFrame, Kind, Phase, frame
 from abreast.executors.process.page import Page
-from abreast.executors.process.sending import ERROR, OK, Payload, encode_error, encode_result
+from abreast.executors.process.sending import (
+    ERROR,
+    OK,
+    SMALL_RESULT,
+    Payload,
+    encode_error,
+    encode_result,
+    goes_by_value,
+    needs_second_look,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -64,7 +73,7 @@ class Outbox:
     """
 
     __slots__ = (
-        "_bytes", "_clock", "_durations", "_frames", "_pickles", "_timed", "_words", "_write", "begin", "first", "gathered", "urgent", "values", "work",
+        "_bytes", "_clock", "_durations", "_frames", "_is_quick", "_pickles", "_timed", "_words", "_write", "begin", "first", "gathered", "urgent", "values", "work",
     )  # fmt: skip
 
     def __init__(self, words: memoryview, write: Callable[[list[Any]], None], clock: Callable[[], int]) -> None:
@@ -73,6 +82,8 @@ class Outbox:
         """The open run, if it is one of plain values. The same list always: the worker's loop holds its `append`."""
         self._pickles: list[bytes] = []
         """The open run, if it is one of pickles."""
+        self._is_quick = False
+        """Whether a plain pickle will do, lately: a large result would be pickled twice."""
         self._bytes = 0
         self._durations: list[float] = []
         self._timed = False
@@ -114,16 +125,25 @@ class Outbox:
             self.values.append(value)
             return FIXED
         self._words[Page.PHASE] = Phase.ENCODE
-        payload = encode_result(value)
-        data, buffers = payload
+        data = None
+        if self._is_quick:
+            try:  # noqa: SIM105  # suppress() costs as much as the pickle
+                data = dumps(value, 5)
+            except Exception:  # noqa: S110  # told by the slower way
+                pass
+        if data is None or needs_second_look(data):
+            payload = encode_result(value)
+            data, buffers = payload
+            self._is_quick = not buffers and len(data) <= SMALL_RESULT and not goes_by_value()
+            if buffers or len(data) > LARGE:
+                self._record(OK, payload)
+                return NONE
         if self.values:
             self._close()
-        if buffers or len(data) > LARGE:
-            self._record(OK, payload)
-        else:
-            self._pickles.append(data)
-            self._bytes += len(data)
-            self.urgent |= self._bytes > LARGE
+        self._pickles.append(data)
+        self._bytes += len(data)
+        if self._bytes > LARGE:
+            self.urgent = True
         return NONE
 
     def fail(self, error: BaseException) -> None:

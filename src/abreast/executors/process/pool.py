@@ -42,6 +42,7 @@ from abreast.executors.process.sending import (
     Encoded,
     Functions,
     Payload,
+    Pickled,
     are_small,
     encode_args,
     encode_context,
@@ -97,8 +98,8 @@ def _container_limit() -> int | None:
 class ProcessPool(concurrent.futures.ProcessPoolExecutor):
     """`submit`, and the life of the workers; the public class adds what runs over many inputs."""
 
-    encodes = Encoded
-    """What outcomes of a run's batches are until they are asked for."""
+    encodes = frozenset((Encoded, Pickled))
+    """What outcomes of a run's batches are until they are asked for, but for plain values."""
 
     def __init__(
         self,

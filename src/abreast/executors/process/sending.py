@@ -25,8 +25,7 @@ import sys
 import weakref
 from functools import partial
 from io import BytesIO
-from itertools import chain, count, repeat
-from operator import itemgetter
+from itertools import chain, count
 from pickle import PicklingError, Unpickler, UnpicklingError, dumps, loads
 from types import BuiltinFunctionType, FunctionType
 from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
@@ -47,6 +46,7 @@ __all__ = [
     "Functions",
     "NotSent",
     "Payload",
+    "Pickled",
     "are_small",
     "decode_args",
     "decode_context",
@@ -61,7 +61,9 @@ __all__ = [
     "encode_plain",
     "encode_result",
     "encode_small",
+    "goes_by_value",
     "is_in_main",
+    "needs_second_look",
     "unpicklable",
 ]
 
@@ -72,6 +74,8 @@ OUT_OF_BAND = 128 * 1024
 """Bytes from which a buffer is not copied into the pickle."""
 MOST_TOGETHER = 1 << 24
 """Bytes up to which the items of a batch share a pickle, or are copied together."""
+SMALL_RESULT = 4096
+"""Bytes of a result up to which nothing in it may be worth to be kept out of its pickle."""
 MOST_BUFFERS = 1000
 """Buffers that are kept out of one pickle; more are copied into it."""
 LARGE_FUNCTION = 1 << 20
@@ -103,7 +107,6 @@ class Payload(NamedTuple):
         return len(self.data) + sum(map(len, self.buffers))
 
 
-_first, _second = itemgetter(0), itemgetter(1)
 _payload: Callable[[tuple[bytes, tuple[Any, ...]]], Payload] = partial(tuple.__new__, Payload)  # half of what Payload(…) takes
 
 
@@ -160,7 +163,7 @@ def _encode(value: object, back: bool, in_band: bool = False, shared: Common | N
     """Return `value` as it travels to a worker, or `back` from one; raise what pickling it raises."""
     buffers: list[Any] = []
     keep = None if in_band else partial(_keep, buffers)
-    if not _goes_by_value():
+    if not goes_by_value():
         try:
             data = dumps(value, 5, buffer_callback=keep)
             if (b"_main__" not in data or not _IN_MAIN(data)) and _CONNECTIONS not in data:
@@ -257,13 +260,13 @@ def encode_items(items: list[Any]) -> list[bytes] | None:
         or (len(together) > OUT_OF_BAND and max(map(len, pickles)) > OUT_OF_BAND)
         or b"_main__" in together
         or _CONNECTIONS in together
-        or _goes_by_value()
+        or goes_by_value()
     ):
         return None
     return pickles
 
 
-def _goes_by_value() -> bool:
+def goes_by_value() -> bool:
     """Whether the user has told cloudpickle to send some modules by value, with `cloudpickle.register_pickle_by_value`."""
     cloudpickle = _modules.get("cloudpickle.cloudpickle")
     return cloudpickle is not None and bool(getattr(cloudpickle, "_PICKLE_BY_VALUE_MODULES", None))
@@ -549,6 +552,11 @@ def decode_context(payload: Payload) -> Context:
 # ---- results
 
 
+def needs_second_look(data: bytes) -> bool:
+    """Whether a pickle is one that `encode_result` may give otherwise: large, of the main script, or one that plain pickle gets wrong."""
+    return len(data) > SMALL_RESULT or b"_main__" in data or _CONNECTIONS in data
+
+
 def encode_result(value: object) -> Payload:
     """Return a result as it travels back.
 
@@ -630,29 +638,35 @@ def _chain(told: Any) -> Iterator[Any]:
             todo += (part.__cause__, part.__context__, *(getattr(part, "exceptions", None) or ()))
 
 
+class Pickled(bytes):
+    """A result of a run's task that is still bytes, without buffers.
+
+    No tuple, and no place where it came from: of many tiny results each object more costs as much as the result, the collector's time
+    included. A subclass of bytes without attributes is none of the collector's business.
+    """
+
+    __slots__ = ()
+
+    def decode(self) -> Any:  # type: ignore[override]  # not the text that bytes may be
+        """As `Encoded.decode`."""
+        return Encoded(OK, Payload(self)).decode()
+
+    @staticmethod
+    def decode_into(values: list[Any], results: list[Pickled]) -> None:
+        """Unpickle results, one after another; raise what the first raises that cannot be."""
+        values.extend(map(loads, results))
+
+
 class Encoded(NamedTuple):
     """An outcome that is still bytes.
 
     Attributes:
         status: `OK`, a result, or `ERROR`, an exception.
         payload: its bytes.
-        origin: the batch and the place in it of a run's task; None otherwise.
     """
 
     status: int
     payload: Payload
-    origin: tuple[Any, int] | None = None
-
-    @classmethod
-    def results_of(cls, pickles: list[bytes], batch: Any, place: int) -> list[Encoded]:
-        """Return results of a batch, from `place` on. Loops in C: 0.3 us each, where one by one they took 0.9."""
-        payloads = map(_payload, zip(pickles, repeat(())))
-        return list(map(_encoded, zip(repeat(OK), payloads, zip(repeat(batch), count(place)))))
-
-    @staticmethod
-    def decode_into(values: list[Any], results: list[Encoded]) -> None:
-        """Unpickle results without buffers, one after another; raise what the first raises that cannot be."""
-        values.extend(map(loads, map(_first, map(_second, results))))
 
     def decode(self) -> Any:
         """Return the result, or the exception object, its cause the traceback in the worker. To be called until it has succeeded once.
@@ -671,9 +685,6 @@ class Encoded(NamedTuple):
 
             raise ResultDecodeError(_in_words(error)) from error
         return value if self.status == OK else _error_arrives(value, buffers)
-
-
-_encoded: Callable[[tuple[Any, ...]], Encoded] = partial(tuple.__new__, Encoded)
 
 
 def _error_arrives(told: tuple[Any, ...], buffers: tuple[Any, ...]) -> BaseException:

@@ -35,7 +35,7 @@ import signal
 import struct
 import threading
 from collections import OrderedDict
-from itertools import accumulate, pairwise
+from itertools import accumulate
 from queue import Empty, SimpleQueue
 from time import monotonic, perf_counter, sleep
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -51,7 +51,7 @@ from abreast.executors.process.memory import oom_kills, resident_bytes
 from abreast.executors.process.outbox import PLAIN, RECORD, RECORDS, TIMED
 from abreast.executors.process.output import Output, Printer
 from abreast.executors.process.page import Page
-from abreast.executors.process.sending import Encoded, Payload, decode_plain
+from abreast.executors.process.sending import Encoded, Payload, Pickled, decode_plain
 from abreast.executors.process.worker import FUNCTIONS, MOST
 
 if TYPE_CHECKING:
@@ -122,7 +122,7 @@ class Records:
                 place += 8 * count
             view = memoryview(body)
             self.values: list[Any] | None = None
-            self.pickles: list[bytes] = []
+            self.pickles: list[Pickled] = []
             if flags & PLAIN:
                 self.values = decode_plain(view[place:])
                 told = len(self.values)
@@ -130,7 +130,7 @@ class Records:
                 sizes = struct.unpack_from(f"<{count}I", body, place)
                 place += 4 * count
                 ends = list(accumulate(sizes, initial=place))
-                self.pickles = [body[begin:end] for begin, end in pairwise(ends)]
+                self.pickles = list(map(Pickled, map(body.__getitem__, map(slice, ends, ends[1:]))))
                 told = count if ends[-1] == len(body) else -1
         except BadFrame:
             raise
