@@ -143,9 +143,10 @@ def take(
     has_streams = [False, False]
     for which, fd in enumerate(streams):
         with contextlib.suppress(OSError):  # closed
-            os.fstat(fd)
-            fds.append(fd)
-            has_streams[which] = True
+            # After stdout was closed its number may be anything's, a pipe of ours even; that is not inherited, and a child would not have it.
+            if fd not in (1, 2) or os.get_inheritable(fd):
+                fds.append(fd)
+                has_streams[which] = True
     cores: list[int] = []
     nice = None
     with contextlib.suppress(OSError):
