@@ -57,6 +57,13 @@ class ForkerDied(CannotStart):
     """It does not answer any more."""
 
 
+class _NotSent(Exception):
+    """The request could not be sent."""
+
+    def __init__(self, error: OSError) -> None:
+        self.error = error
+
+
 class Forker:
     """A process that forks workers, as the parent has it.
 
@@ -121,8 +128,12 @@ class Forker:
                 size = _write(file, body)
                 fds, body = [*fds, file], b""
             with self._lock:
+                if self._socket.fileno() < 0:
+                    raise ForkerDied(self.obituary())
                 try:
                     data, told = self._exchange(REQUEST.pack(kind, pid, size, len(fds)) + body, fds, patience or PATIENCE)
+                except _NotSent as not_sent:
+                    raise not_sent.error from None
                 except OSError as error:
                     self._socket.close()  # an answer that came later would be taken for that to the next question
                     self.has_died = True
@@ -150,10 +161,17 @@ class Forker:
     def _exchange(self, message: bytes, fds: Sequence[int], patience: float) -> tuple[bytes, list[int]]:
         self._socket.settimeout(patience)
         fds = list(fds)
-        while len(fds) > FDS:
-            part, fds = fds[:FDS], fds[FDS:]
-            socket.send_fds(self._socket, [REQUEST.pack(b"F", 0, 0, 0)], part)
-        socket.send_fds(self._socket, [message], fds)
+        try:
+            while len(fds) > FDS:
+                part, fds = fds[:FDS], fds[FDS:]
+                socket.send_fds(self._socket, [REQUEST.pack(b"F", 0, 0, 0)], part)
+            socket.send_fds(self._socket, [message], fds)
+        except (ConnectionError, TimeoutError):
+            raise
+        except (
+            OSError
+        ) as error:  # one of the descriptors is closed, or too many are on their way: nothing is wrong with the other end
+            raise _NotSent(error) from error
         return receive(self._socket, TEXT_ROOM, 1)
 
     def obituary(self) -> str:

@@ -16,6 +16,7 @@ calling thread's: the main thread may have some blocked for a moment.
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import io
 import os
@@ -137,9 +138,13 @@ def take(
     status = _status()
     fds: list[int] = []
     cwd = -1
-    with contextlib.suppress(OSError):  # of a directory that may not be entered any more: then it is /
+    try:
         cwd = os.open(".", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
         fds.append(cwd)
+    except OSError as error:
+        if error.errno in (errno.EMFILE, errno.ENFILE, errno.ENOMEM):
+            raise
+        # else it may not be entered any more: then it is /
     has_streams = [False, False]
     for which, fd in enumerate(streams):
         with contextlib.suppress(OSError):  # closed
