@@ -6,6 +6,7 @@ minute prints all stacks and ends the run.
 
 from __future__ import annotations
 
+import contextlib
 import faulthandler
 import gc
 import os
@@ -57,17 +58,19 @@ def _left_over() -> dict[str, set[object]]:
             if not one.preload:
                 found["children"] = found["children"] - {str(one.pid)} | _children(one.pid)
                 found["descriptors"] = {pair for pair in found["descriptors"] if int(pair[0]) not in one.descriptors()}  # type: ignore[index]
-        # loky's names say whose they are: not those of another run of these tests
-        foreign = re.compile(rf"sem\.loky-(?!{os.getpid()}-)")
+        # loky's and joblib's names say whose they are: not those of another run of these tests
+        foreign = re.compile(rf"(sem\.loky-|joblib_memmapping_folder_)(?!{os.getpid()}[-_])")
         found["shared memory"] = {name for name in os.listdir("/dev/shm") if not foreign.match(name)}
     return found
 
 
 def _children(pid: int) -> set[object]:
-    try:
-        return set(Path(f"/proc/{pid}/task/{pid}/children").read_text().split())
-    except OSError:  # a guardian that a test has just killed
-        return set()
+    """Of all its threads: a child belongs to the one that has started it, as long as that lives."""
+    found: set[object] = set()
+    for path in Path(f"/proc/{pid}/task").glob("*/children"):
+        with contextlib.suppress(OSError):  # of a thread that has just ended, or a guardian that a test has just killed
+            found |= set(path.read_text().split())
+    return found
 
 
 def _link(fd: str) -> str | None:

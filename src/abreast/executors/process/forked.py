@@ -57,6 +57,13 @@ class ForkerDied(CannotStart):
     """It does not answer any more."""
 
 
+class _NotSent(Exception):
+    """The request could not be sent."""
+
+    def __init__(self, error: OSError) -> None:
+        self.error = error
+
+
 class Forker:
     """A process that forks workers, as the parent has it.
 
@@ -121,12 +128,18 @@ class Forker:
                 size = _write(file, body)
                 fds, body = [*fds, file], b""
             with self._lock:
+                if self._socket.fileno() < 0:
+                    raise ForkerDied(self.obituary())
                 try:
                     data, told = self._exchange(REQUEST.pack(kind, pid, size, len(fds)) + body, fds, patience or PATIENCE)
+                except _NotSent as not_sent:
+                    raise not_sent.error from None
                 except OSError as error:
                     self._socket.close()  # an answer that came later would be taken for that to the next question
                     self.has_died = True
                     self._kill()
+                    if isinstance(error, ConnectionError):
+                        raise ForkerDied(self.obituary()) from error
                     raise ForkerDied(f"{self.what} does not answer any more ({error.strerror or error})") from error
                 if len(data) < ANSWER.size:
                     self._socket.close()
@@ -148,10 +161,17 @@ class Forker:
     def _exchange(self, message: bytes, fds: Sequence[int], patience: float) -> tuple[bytes, list[int]]:
         self._socket.settimeout(patience)
         fds = list(fds)
-        while len(fds) > FDS:
-            part, fds = fds[:FDS], fds[FDS:]
-            socket.send_fds(self._socket, [REQUEST.pack(b"F", 0, 0, 0)], part)
-        socket.send_fds(self._socket, [message], fds)
+        try:
+            while len(fds) > FDS:
+                part, fds = fds[:FDS], fds[FDS:]
+                socket.send_fds(self._socket, [REQUEST.pack(b"F", 0, 0, 0)], part)
+            socket.send_fds(self._socket, [message], fds)
+        except (ConnectionError, TimeoutError):
+            raise
+        except (
+            OSError
+        ) as error:  # one of the descriptors is closed, or too many are on their way: nothing is wrong with the other end
+            raise _NotSent(error) from error
         return receive(self._socket, TEXT_ROOM, 1)
 
     def obituary(self) -> str:
@@ -191,10 +211,10 @@ class Forker:
             poll.register(self._socket, 0)
             if not poll.poll(1000 * LAST_PATIENCE):  # the end of its end
                 self._kill()
-        self._lock.acquire(
-            timeout=LAST_PATIENCE
-        )  # somebody may just find out that it is dead; never released: nobody asks any more
+        is_held = self._lock.acquire(timeout=LAST_PATIENCE)  # somebody may just be finding out that it is dead
         self._socket.close()
+        if is_held:
+            self._lock.release()
         self._bury()
         self.forget()
 
@@ -247,13 +267,23 @@ class Forked(Process):
     def kill_group(self) -> None:
         if not self.pid or self._has_ended:
             return
-        if self._forker.is_there() or not self.has_ended():  # there it is, or its zombie: the number is its own
+        if self._forker.is_there() or self._has_its_number():
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.killpg(self.pid, signal.SIGKILL)
         elif not _stat(self.pid):
-            # It is reaped. As long as somebody is left in its group no process gets this number, but when nobody is any one may have it, and make
+            # It is reaped, by init. As long as somebody is left in its group no process gets this number, but when nobody is any one may have it, and make
             # a group of the same number. So: nobody has the number as his own, and who is in the group is in our session, as all that we start.
             self._kill_members()
+
+    def _has_its_number(self) -> bool:
+        """Whether the process, or its zombie, is there: then its number is its own."""
+        if self.pidfd < 0:
+            return self._born != "" and _born(self.pid) == self._born
+        try:
+            with open(f"/proc/self/fdinfo/{self.pidfd}") as file:
+                return f"Pid:\t{self.pid}\n" in file.read()  # -1 once it is reaped
+        except OSError:
+            return False
 
     def _kill_members(self) -> None:
         session = str(os.getsid(0))

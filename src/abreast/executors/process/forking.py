@@ -155,6 +155,8 @@ class ForkServer:
                 os.close(fd)
             self._tell(ANSWER.pack(0, errno.EMFILE, 0))
             return Request(b"", 0, b"", [])
+        while len(fds) > count:  # of a request that the parent could not send to its end
+            os.close(fds.pop(0))
         if size:
             body = _read(fds.pop(), size)
         return Request(kind, pid, body, fds)

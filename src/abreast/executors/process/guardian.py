@@ -23,6 +23,7 @@ If the guardian dies its workers die (PR_SET_PDEATHSIG); pools go on with worker
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 import pickle
 import socket
@@ -71,7 +72,7 @@ class Guardian(Forker):
         self._said = ""
         self._has_loaded = not preload
         self._loading = threading.Lock()  # held by the first who needs the modules
-        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        ours, theirs = map(_above_the_streams, socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET))
         super().__init__(ours, NAME)
         self._errors = -1
         try:
@@ -214,6 +215,14 @@ class Launcher:
         if len(self._deaths) >= DEATHS:
             self._deaths = []
             raise CannotStart(f"{last.obituary()}; that was {DEATHS} times within {WINDOW:.0f} s", final=True)
+
+
+def _above_the_streams(end: socket.socket) -> socket.socket:
+    """Where stdin or stdout is closed the next descriptor has its number: move ours away, or what is printed goes there."""
+    if end.fileno() > 2:
+        return end
+    with end:
+        return socket.socket(fileno=fcntl.fcntl(end.fileno(), fcntl.F_DUPFD_CLOEXEC, 3))
 
 
 def _take(preload: tuple[str, ...]) -> Guardian:

@@ -949,7 +949,8 @@ class Supervisor:
             output.end()
         page = process.page.read() if process.page is not None else (0, 0.0, Phase.IDLE)
         status, peak = process.reap()
-        hint = self._hints.pop(worker.number, "") or process.hint
+        hint = self._hints.pop(worker.number, "")
+        hint = process.hint or hint
         if not hint and status == -signal.SIGKILL and worker.state != Worker.DYING:
             hint = self._why_killed()
             if peak:

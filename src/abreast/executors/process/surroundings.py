@@ -16,6 +16,7 @@ calling thread's: the main thread may have some blocked for a moment.
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import io
 import os
@@ -137,15 +138,20 @@ def take(
     status = _status()
     fds: list[int] = []
     cwd = -1
-    with contextlib.suppress(OSError):  # of a directory that may not be entered any more: then it is /
+    try:
         cwd = os.open(".", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
         fds.append(cwd)
+    except OSError as error:
+        if error.errno in (errno.EMFILE, errno.ENFILE, errno.ENOMEM):
+            raise
+        # else it may not be entered any more: then it is /
     has_streams = [False, False]
     for which, fd in enumerate(streams):
         with contextlib.suppress(OSError):  # closed
-            os.fstat(fd)
-            fds.append(fd)
-            has_streams[which] = True
+            # After stdout was closed its number may be anything's, a pipe of ours even; that is not inherited, and a child would not have it.
+            if fd not in (1, 2) or os.get_inheritable(fd):
+                fds.append(fd)
+                has_streams[which] = True
     cores: list[int] = []
     nice = None
     with contextlib.suppress(OSError):
