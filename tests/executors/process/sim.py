@@ -1208,8 +1208,8 @@ class Sim:
 
     def _halt(self, effect):
         one = self._one(effect.worker)
-        sent = effect.worker.calls[0]
-        insist(sent.first == effect.first and calls_in(sent.call)[0].halted, one, "is to end", sent.call)
+        call = one.calls[effect.first]  # which may have ended meanwhile, in the same frame
+        insist(call.halted, one, "is to end", call)
         one.words[HALT] = effect.first
 
     def _retire(self, effect):
@@ -1497,7 +1497,7 @@ class Sim:
         start = one.words[4] / 1e9
         latest = start + call.limit
         for when, seq, phase, then in one.looks[-1:]:  # it may have come between the reading of the clock and the page's stores
-            latest = max(latest, when + max(self.draw.core_limits.second_look, 0.0 if seq == one.running else call.limit))
+            latest = max(latest, when + max(self.draw.core_limits.second_look, 0.0 if seq == one.running and phase != LOAD else call.limit))
             if phase == LOAD:  # which may take long, and is not looked at all the time
                 latest = max(latest, when + (when - then) / 20)
         insist(worker.due <= latest + EPS, worker, "is looked at at", worker.due, "and its task is over its limit at", latest)
