@@ -28,7 +28,6 @@ import threading
 from collections import OrderedDict
 from contextvars import Context
 from functools import partial
-from itertools import islice
 from time import perf_counter_ns, sleep
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -360,15 +359,16 @@ class _Worker:
     def _run_plain(self, call: _Call) -> int:
         """Run tasks whose inputs are plain values: nothing can happen in unpickling those, so it is done before any has begun."""
         words, outbox, copies, flags, clock = self.words, self.outbox, self.copies, call.flags, perf_counter_ns
-        rest = iter(decode_plain(call.body[call.place :]))
-        append, kinds = outbox.values.append, FIXED
+        items = decode_plain(call.body[call.place :])
+        append = outbox.values.append
         most_stride = 1 if flags & (TIMED | LIMITED | EACH) else MOST_STRIDE
         stride = min(most_stride, self.strides.get(call.function, 1))
         seq = call.first
         begin = clock()
-        outbox.open(seq, begin, timed=flags & TIMED != 0)
+        kinds = outbox.open(seq, begin, timed=flags & TIMED != 0)
         fn: Any = None
         while seq < call.last and words[Page.HALT] != call.first:
+            place = seq - call.first
             count = min(stride, call.last - seq)
             words[Page.START] = begin
             try:
@@ -377,7 +377,7 @@ class _Worker:
                     begin = outbox.begin = words[Page.START]
                 words[Page.PHASE] = RUN
                 after_task = role.after_task
-                for item in islice(rest, count):
+                for item in items[place : place + count]:
                     words[Page.SEQ] = seq
                     value = fresh().run(fn, item)
                     if copies:  # in a fork that the task has made, and that came back: the other one goes on here
@@ -393,8 +393,6 @@ class _Worker:
                 del value
             except BaseException as error:  # whatever it is, SystemExit too: the task's outcome
                 self._fail(seq, error)
-                if fn is None:
-                    next(rest)  # its function could not be had; the next task tries again
                 seq += 1
                 if flags & FAILS_FAST:
                     break
@@ -506,7 +504,9 @@ class _Worker:
         """Task number `seq` has raised that."""
         if os.getpid() != self.pid:
             os._exit(1)
-        if self.outbox.next != seq:  # an exception thrown by a signal handler of a task's, after the task: it has its outcome
+        if self.outbox.next != seq or self.words[Page.SEQ] != seq:
+            # Thrown by a signal handler of a task's, after the task, which has its outcome: the next one has not begun, and is not to blame.
+            self._flush_outbox()
             raise error
         self.outbox.fail(error)
 

@@ -1,0 +1,160 @@
+"""What tasks of the tests of batches do; in a module of its own, so that workers import it by name."""
+
+from __future__ import annotations
+
+import contextvars
+import os
+import signal
+import time
+
+import abreast
+
+from tests.executors.process.tasks import die, note
+
+variable = contextvars.ContextVar("variable", default=None)
+
+
+class Number(int):
+    """A subclass: no plain value."""
+
+
+class Text(str):
+    """The same of a text."""
+
+    __slots__ = ()
+
+
+class Settings:
+    """What tasks do, by their number; in the initializer's place, so that items can be plain numbers."""
+
+    path = ""
+    how: dict[int, str] = {}  # noqa: RUF012  # of this module
+
+
+def settle(path, how):
+    """Have tasks note their start in this file, and the ones with these numbers end in these ways."""
+    Settings.path, Settings.how = path, how
+
+
+def noted(number):
+    """Note the start, then die if that is due. A number, or a list of one."""
+    if type(number) is list:
+        (number,) = number
+    note(Settings.path, number)
+    if number in Settings.how:
+        die(Settings.how[number])
+    return number
+
+
+def value_of(number):
+    """Return, or raise, something of any kind."""
+    if type(number) is list:
+        (number,) = number
+    kind = number % 13
+    if kind == 5:
+        raise KeyError(number)
+    return made(number, kind)
+
+
+def made(number, kind):
+    return (
+        number,
+        f"text {number}",
+        (number, "tuple"),
+        None,
+        b"x" * 5000 + str(number).encode(),
+        "an error",
+        [number] * 3,
+        number / 7,
+        Number(number),
+        "y" * 70_000 + str(number),
+        bytearray(str(number).encode() * 40_000),
+        number % 2 == 0,
+        Text(number),
+    )[kind]
+
+
+def sometimes_a_tuple(number):
+    return (number,) if number % 3 == 2 else number
+
+
+def always_a_tuple(number):
+    return (number,)
+
+
+def same(number):
+    return number
+
+
+def index_of(_):
+    return abreast.current_task().index
+
+
+def in_context(_):
+    return variable.get()
+
+
+def with_names(a, *, b, c=3):
+    return a, b, c
+
+
+def forks(number):
+    """Return in the child, too."""
+    if number % 50 == 25:
+        pid = os.fork()
+        if pid:
+            os.waitpid(pid, 0)
+    return number
+
+
+def forks_and_raises(number):
+    """Raise in the child."""
+    if number % 50 == 25:
+        pid = os.fork()
+        if not pid:
+            raise ValueError("in the child")
+        os.waitpid(pid, 0)
+    return number
+
+
+def sleeps_at_17(number):
+    if number == 17:
+        time.sleep(600)
+    return number
+
+
+def naps(number):
+    if number % 10 == 5:
+        time.sleep(0.003)
+    return number
+
+
+class Late(Exception):
+    """Raised by a signal handler."""
+
+
+def _late(_number, _frame):
+    raise Late
+
+
+def sets_a_timer(number):
+    """Now and then have a signal handler raise, most likely after this task."""
+    if number % 400 == 200:
+        signal.signal(signal.SIGALRM, _late)
+        signal.setitimer(signal.ITIMER_REAL, 1e-6 * (1 + number % 1000 // 100))
+    return number
+
+
+def raises_behind_itself(number):
+    """As a signal that comes between this task and the next one."""
+    if number == 30:
+        signal.signal(signal.SIGALRM, _late)
+        return Interrupts()
+    return number
+
+
+class Interrupts:
+    """A result whose pickling sends this process a signal, whose handler raises when the pickling is over."""
+
+    def __reduce__(self):
+        return str, ("interrupted",)
