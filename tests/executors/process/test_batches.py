@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import collections
 import contextvars
-import os
+import functools
 import random
 import signal
 import sys
@@ -17,10 +17,11 @@ import time
 import pytest
 from abreast import ProcessPoolExecutor, TaskTimeout, WorkerCrashed
 from abreast.core.process_errors import ResultDecodeError, TaskDecodeError, TaskPickleError
+from abreast.executors.process.core import Worker
 
 from tests.executors.process import tiny
 from tests.executors.process.tasks import DiesPickled, DiesUnpickled, square
-from tests.executors.process.test_crashes import PATIENCE, Log, until
+from tests.executors.process.test_crashes import PATIENCE, Log
 
 pytestmark = [
     pytest.mark.whole,
@@ -78,12 +79,9 @@ class TestDeaths:
 
         def kill():
             while not stop.wait(rounds.uniform(0.01, 0.05)):
-                for number in list(pool._processes or ()):
-                    try:
-                        os.kill(number, signal.SIGKILL)
-                    except ProcessLookupError:
-                        pass
-                    break
+                ready = [worker for worker in list(pool._supervisor.core.workers.values()) if worker.state == Worker.READY]
+                if ready:
+                    rounds.choice(ready).handle.process.signal(signal.SIGKILL)
 
         with ProcessPoolExecutor(2, initializer=tiny.settle, initargs=(log.path, {}), flush=flush) as pool:
             killer = threading.Thread(target=kill)
@@ -329,6 +327,22 @@ class TestOddTasks:
                     else:
                         assert type(outcome.error) in (tiny.Late, WorkerCrashed)
                         assert outcome.index % 400 >= 200
+
+    @every_flush
+    @every_kind_of_item
+    @pytest.mark.parametrize("lines", range(20))
+    def test_a_signal_handler_that_raises_at_any_line_of_the_worker_s_loop(self, lines, items, flush, log):
+        fn = functools.partial(tiny.interrupts_at, lines=lines) if items is list else tiny.interrupts
+        given = range(64) if items is list else [(i, lines if i == 30 else None) for i in range(64)]
+        with ProcessPoolExecutor(1, flush=flush) as pool:
+            pool.submit(tiny.same, 1).result(PATIENCE)
+            outcomes = list(pool.outcomes(fn, given, ordered=True, chunksize=64))
+        for outcome in outcomes:
+            if outcome.error is None:
+                assert outcome.value == outcome.index
+            else:
+                assert type(outcome.error) in (tiny.Late, WorkerCrashed)
+                assert outcome.index in (30, 31)
 
 
 def _forks(item):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextvars
 import os
 import signal
+import sys
 import time
 
 import abreast
@@ -145,16 +146,30 @@ def sets_a_timer(number):
     return number
 
 
-def raises_behind_itself(number):
-    """As a signal that comes between this task and the next one."""
-    if number == 30:
-        signal.signal(signal.SIGALRM, _late)
-        return Interrupts()
+def interrupts(item):
+    """Raise where the worker goes on behind this task, as a signal's handler may: so many lines later. An item: its number, and lines."""
+    number, lines = item
+    if lines is None:
+        return number
+    left = lines
+
+    def trace(_frame, event, _arg):
+        nonlocal left
+        if event == "line":
+            left -= 1
+            if left < 0:
+                sys.settrace(None)
+                raise Late
+        return trace
+
+    frame = sys._getframe()
+    while frame.f_code.co_name not in ("_run_plain", "_run_each"):
+        frame = frame.f_back
+    frame.f_trace = trace
+    sys.settrace(lambda *_: None)
     return number
 
 
-class Interrupts:
-    """A result whose pickling sends this process a signal, whose handler raises when the pickling is over."""
-
-    def __reduce__(self):
-        return str, ("interrupted",)
+def interrupts_at(number, *, lines):
+    """The same of a plain number."""
+    return interrupts((number, lines if number == 30 else None))
