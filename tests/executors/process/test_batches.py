@@ -102,6 +102,25 @@ class TestDeaths:
         if flush == "each":
             assert max(runs.values()) == 1
 
+    def test_long_tasks_behind_tiny_ones_do_not_run_twice(self, log):
+        # 40 of 2 ms, behind many that were so short that the clock need hardly be looked at.
+        with ProcessPoolExecutor(1, initializer=tiny.settle, initargs=(log.path, {})) as pool:
+            for _ in range(3):
+                with pytest.raises(WorkerCrashed):
+                    list(pool.map(tiny.long_from_3000_on, range(3100), chunksize=3100))
+        runs = collections.Counter(log.lines())
+        assert runs == dict.fromkeys(range(3000, 3041), 3)
+
+    def test_a_run_that_is_stopped_starts_no_other_long_task(self, log):
+        with ProcessPoolExecutor(1, initializer=tiny.settle, initargs=(log.path, {})) as pool:
+            results = pool.imap(tiny.long_from_3000_on, range(3030), chunksize=3030)
+            results_thread = threading.Thread(target=lambda: collections.deque(results, 0), daemon=True)
+            results_thread.start()
+            log.wait_for(2)
+            results.close()
+            results_thread.join(PATIENCE)
+        assert len(log.lines()) < 20
+
     @every_flush
     def test_a_limit_inside_a_batch(self, flush):
         with ProcessPoolExecutor(1, task_timeout=0.3, flush=flush) as pool:

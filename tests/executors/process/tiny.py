@@ -124,6 +124,15 @@ def sleeps_at_17(number):
     return number
 
 
+def long_from_3000_on(number):
+    if number >= 3000:
+        note(Settings.path, number)
+        time.sleep(0.002)
+        if number == 3040:
+            die("os._exit(3)")
+    return number
+
+
 def naps(number):
     if number % 10 == 5:
         time.sleep(0.003)

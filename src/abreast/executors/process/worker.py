@@ -9,8 +9,8 @@
 `writing` guards the result pipe. What has ended is written by the rule of outbox.py: so whatever kills the worker, it is known which tasks had ended, but for tiny
 ones of the last 200 us, and the page tells which one was running. The page's phase is stored before the step it stands for; `start` before `seq` (page.py).
 
-Tasks whose inputs are plain values come as one list, and the clock is read every 20 us of them; all others are unpickled one by one,
-each within its own task.
+Tasks whose inputs are plain values come as one list, and are accounted for every 20 us, or after a longer one; all others are unpickled
+one by one, each within its own task.
 
 This file is imported in every worker at its start: what is not needed to run a task is imported where it is used.
 """
@@ -74,7 +74,7 @@ LOOK_AT_PAGE = 0.05  # seconds
 IDLE, DECODE, RUN = Phase.IDLE, Phase.DECODE, Phase.RUN
 
 STRIDE = 20_000
-"""Nanoseconds of work between two looks at the clock, which costs 50 to 100, where no task has a limit."""
+"""Nanoseconds of work after which tasks are accounted for, and the rules applied, where no task has a limit; a long one ends it at once."""
 MOST_STRIDE = 4096
 
 
@@ -377,6 +377,7 @@ class _Worker:
                     begin = outbox.begin = words[Page.START]
                 words[Page.PHASE] = RUN
                 after_task = role.after_task
+                latest = begin + LONG
                 for item in items[place : place + count]:
                     words[Page.SEQ] = seq
                     value = fresh().run(fn, item)
@@ -390,6 +391,8 @@ class _Worker:
                         kinds = outbox.add(value)
                         words[Page.PHASE] = RUN
                     seq += 1
+                    if clock() > latest:  # not as short as those before: what came of it is not to wait for the next one
+                        break
                 del value
             except BaseException as error:  # whatever it is, SystemExit too: the task's outcome
                 self._fail(seq, error)
@@ -407,7 +410,8 @@ class _Worker:
             if elapsed > LONG:
                 stride = most_stride = 1
             elif most_stride > 1:
-                stride = max(1, min(STRIDE * count // (elapsed + 1), 4 * stride, most_stride))
+                done = seq - call.first - place
+                stride = max(1, min(STRIDE * done // (elapsed + 1), 4 * stride, most_stride))
             begin = now
         self.strides[call.function] = stride
         return seq
