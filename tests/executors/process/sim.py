@@ -1068,7 +1068,9 @@ class Sim:
                     task = call.tasks[place]
                     insist((number, told, writer) == (task.number, at, one.number), one, "says", number, told, writer)
                     shared = kind == Kind.RECORDS or (not arrived.flags and not arrived.buffers)
-                    insist(padding == task.padding and (shared or list(arrived.buffers) == list(task.buffers)), task, "is changed")
+                    insist(
+                        padding == task.padding and (shared or list(arrived.buffers) == list(task.buffers)), task, "is changed"
+                    )
                     insist(bool(arrived.flags) == (task.shape == "error"), task, "has another status")
             self.counts["records"] += kind == Kind.RECORDS
             self.do(core.record(worker, seq, ("outcomes", one, entries), seconds, self.now, count=count, dispatch=dispatch))
@@ -1483,7 +1485,6 @@ class Sim:
             elif call.asked or there:
                 insist(there == 1, call, "is in", there, "places")
 
-
     def _check_timer(self, worker):
         """Is the worker looked at when the task that it runs is over its limit?"""
         limits = [sent.call.limit for sent in worker.calls if sent.call.limit is not None]
@@ -1497,7 +1498,9 @@ class Sim:
         start = one.words[4] / 1e9
         latest = start + call.limit
         for when, seq, phase, then in one.looks[-1:]:  # it may have come between the reading of the clock and the page's stores
-            latest = max(latest, when + max(self.draw.core_limits.second_look, 0.0 if seq == one.running and phase != LOAD else call.limit))
+            latest = max(
+                latest, when + max(self.draw.core_limits.second_look, 0.0 if seq == one.running and phase != LOAD else call.limit)
+            )
             if phase == LOAD:  # which may take long, and is not looked at all the time
                 latest = max(latest, when + (when - then) / 20)
         insist(worker.due <= latest + EPS, worker, "is looked at at", worker.due, "and its task is over its limit at", latest)

@@ -157,7 +157,9 @@ class TestDeaths:
                 list(pool.map(undecodable_at_31, range(64), chunksize=64))
 
     def test_max_tasks_per_child(self, log):
-        with ProcessPoolExecutor(2, max_tasks_per_child=10, initializer=tiny.settle, initargs=(log.path, {55: "SIGKILL"})) as pool:
+        with ProcessPoolExecutor(
+            2, max_tasks_per_child=10, initializer=tiny.settle, initargs=(log.path, {55: "SIGKILL"})
+        ) as pool:
             outcomes = list(pool.outcomes(tiny.noted, range(100), ordered=True, chunksize=25))
         assert [told(outcome) for outcome in outcomes if outcome.index != 55] == [i for i in range(100) if i != 55]
         assert collections.Counter(log.lines()) == {outcome.index: outcome.attempts for outcome in outcomes}
@@ -219,7 +221,9 @@ class TestResults:
     @pytest.mark.parametrize("chunksize", [1, 10, 1000])
     def test_several_iterables(self, chunksize):
         with ProcessPoolExecutor(2) as pool:
-            assert list(pool.map(divmod, range(1000), range(1, 1001), chunksize=chunksize)) == [divmod(i, i + 1) for i in range(1000)]
+            assert list(pool.map(divmod, range(1000), range(1, 1001), chunksize=chunksize)) == [
+                divmod(i, i + 1) for i in range(1000)
+            ]
             lists = [[i] for i in range(300)]
             assert list(pool.map(list.__add__, lists, lists, chunksize=chunksize)) == [[i, i] for i in range(300)]
 
@@ -266,7 +270,9 @@ class TestSubmit:
             futures = [pool.submit(tiny.noted, i) for i in range(5000)]
             error = futures[2500].exception(PATIENCE)
             assert type(error) is {"ValueError": ValueError, "SystemExit": SystemExit}.get(how, WorkerCrashed)
-            assert [future.result(PATIENCE) for i, future in enumerate(futures) if i != 2500] == [i for i in range(5000) if i != 2500]
+            assert [future.result(PATIENCE) for i, future in enumerate(futures) if i != 2500] == [
+                i for i in range(5000) if i != 2500
+            ]
         runs = collections.Counter(log.lines())
         assert set(runs) == set(range(5000))
         assert runs[2500] == 1
@@ -323,7 +329,9 @@ class TestSubmit:
             list(map(lambda future: future.result(PATIENCE), [pool.submit(tiny.same, i) for i in range(200)]))
             futures = [pool.submit(tiny.same, DiesUnpickled("SIGKILL") if i == 150 else i) for i in range(300)]
             assert type(futures[150].exception(PATIENCE)) is WorkerCrashed
-            assert [future.result(PATIENCE) for i, future in enumerate(futures) if i != 150] == [i for i in range(300) if i != 150]
+            assert [future.result(PATIENCE) for i, future in enumerate(futures) if i != 150] == [
+                i for i in range(300) if i != 150
+            ]
 
 
 class TestOddTasks:

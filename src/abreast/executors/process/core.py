@@ -814,7 +814,7 @@ class PoolCore:
             self._effects.append(Halt(worker, worker.calls[0].first))
         if worker.ending == Worker.SUSPECTED:
             worker.ending = 0
-        if not worker.ending and not worker.calls:  # else it is looked at when the limit is over that began first, and not for each task
+        if not worker.ending and not worker.calls:  # else it is looked at when its first limit is over, and not for each task
             worker.due = _NEVER
         self._retire_if_idle(worker, now)
 

@@ -41,14 +41,36 @@ from abreast.executors.process.memory import resident_bytes
 from abreast.executors.process.outbox import FIXED, LONG, RECORD, Outbox
 from abreast.executors.process.outbox import MOST as MOST_WORK
 from abreast.executors.process.page import Page
-from abreast.executors.process.sending import NotSent, Payload, decode_args, decode_context, decode_function, decode_item, decode_plain
+from abreast.executors.process.sending import (
+    NotSent,
+    Payload,
+    decode_args,
+    decode_context,
+    decode_function,
+    decode_item,
+    decode_plain,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from abreast.executors.process.frames import Frame
 
-__all__ = ["CALL", "EACH", "FAILS_FAST", "FUNCTIONS", "ITEM", "LIMITED", "MOST", "PLAIN", "RECORD", "SINGLE", "STAR", "TIMED", "main"]
+__all__ = [
+    "CALL",
+    "EACH",
+    "FAILS_FAST",
+    "FUNCTIONS",
+    "ITEM",
+    "LIMITED",
+    "MOST",
+    "PLAIN",
+    "RECORD",
+    "SINGLE",
+    "STAR",
+    "TIMED",
+    "main",
+]
 
 CALL = struct.Struct("<QIqdIII")
 """The opening of a CALL's body: function, tasks, index of the first (-1: none), time box in seconds (0: none), bytes of name, of context,
