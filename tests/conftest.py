@@ -24,6 +24,13 @@ import pytest
 # before the first test, which would else be said to have left it.
 resource_tracker.ensure_running()
 
+# So does the guardian, which forks the workers of all pools. A test may kill it, or change what this process is: then there is another one.
+# `_left_over` takes away what belongs to the guardian without preloads that is there at the moment, and looks at its children in its place.
+if sys.platform == "linux":
+    from abreast.executors.process import guardian
+
+    guardian.start()
+
 # Started by nohup, or in the background of a script, it would be ignored here, and in every process that a test sends it to.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
@@ -45,11 +52,22 @@ def _left_over() -> dict[str, set[object]]:
     if sys.platform == "linux":
         found["descriptors"] = {(fd, _link(fd)) for fd in os.listdir("/proc/self/fd")}
         found["descriptors"] = {pair for pair in found["descriptors"] if pair[1] is not None}  # type: ignore[index]
-        found["children"] = set(Path(f"/proc/self/task/{os.getpid()}/children").read_text().split())
+        found["children"] = _children(os.getpid())
+        for one in guardian.kept():
+            if not one.preload:
+                found["children"] = found["children"] - {str(one.pid)} | _children(one.pid)
+                found["descriptors"] = {pair for pair in found["descriptors"] if int(pair[0]) not in one.descriptors()}  # type: ignore[index]
         # loky's names say whose they are: not those of another run of these tests
         foreign = re.compile(rf"sem\.loky-(?!{os.getpid()}-)")
         found["shared memory"] = {name for name in os.listdir("/dev/shm") if not foreign.match(name)}
     return found
+
+
+def _children(pid: int) -> set[object]:
+    try:
+        return set(Path(f"/proc/{pid}/task/{pid}/children").read_text().split())
+    except OSError:  # a guardian that a test has just killed
+        return set()
 
 
 def _link(fd: str) -> str | None:

@@ -23,7 +23,7 @@ import abreast
 import pytest
 from abreast import CancelledError, ResultDecodeError, TaskGroup, TaskPickleError, WorkerCrashed, current_task, sleep
 from abreast import group_processes as watch_module
-from abreast.executors.process import pool as pool_module
+from abreast.executors.process import guardian
 
 from tests.helpers import run_python
 
@@ -405,23 +405,23 @@ class TestErrors:
         assert future.result(0) == "done"
 
     def test_a_process_that_cannot_be_started(self, monkeypatch):
-        def refuse(_number, **_):
+        def refuse(*_, **_options):
             raise OSError(errno.EAGAIN, os.strerror(errno.EAGAIN))
 
-        monkeypatch.setattr(pool_module, "Process", refuse)
+        monkeypatch.setattr(guardian, "Guarded", refuse)
         with raises_group(BrokenProcessPool) as errors, TaskGroup(kind="process") as group:
             future = group.submit(int)
         assert "cannot be started: Resource temporarily unavailable" in str(errors[0])
         assert future.exception(0) is errors[0]
 
     def test_a_process_that_cannot_be_started_costs_its_function_alone(self, monkeypatch, tmp_path):
-        def refuse(_number, **_):
+        def refuse(*_, **_options):
             raise OSError(errno.EAGAIN, os.strerror(errno.EAGAIN))
 
         with contextlib.suppress(BaseExceptionGroup), TaskGroup(kind="process") as group:
             first = group.submit(tasks.wait_for, tmp_path / "go")
             started(tmp_path / "go")
-            monkeypatch.setattr(pool_module, "Process", refuse)
+            monkeypatch.setattr(guardian, "Guarded", refuse)
             second = group.submit(int)
             wait([first, second], timeout=2)
             (tmp_path / "go").touch()

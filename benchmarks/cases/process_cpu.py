@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 import multiprocessing
-import os
 from functools import cache, partial
 from itertools import cycle
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
 from benchmarks.case import ABREAST, STANDARD, Case, Contender, peer
-from benchmarks.cases.process_submit import WORKERS, by_abreast, by_loky, by_standard, joblib_workers, pebble_submit, warm
+from benchmarks.cases.process_submit import (
+    WORKERS,
+    by_abreast,
+    by_loky,
+    by_standard,
+    joblib_workers,
+    pebble_submit,
+    unavailable,
+    warm,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -18,16 +26,16 @@ if TYPE_CHECKING:
 BARE = "bare processes"
 TASK = 0.005  # seconds, about
 LIMIT = 1.05
+WARM_UP = 200_000  # turns of the loop
 
 
 def cases(*, quick: bool) -> list[Case]:
     tasks = 40 if quick else 400
-    able = hasattr(os, "fork") and hasattr(os, "sched_getaffinity") and len(os.sched_getaffinity(0)) >= WORKERS
 
     def contender(
         run: Callable[[int, int], float], package: str | None = None, module: str | None = None, *, note: str = ""
     ) -> Contender:
-        return Contender(partial(paired, run, tasks, cycle([True, False])), package, module, note=note)
+        return Contender(partial(measured, run, tasks, TASK, cycle([True, False])), package, module, note=note)
 
     return [
         Case(
@@ -52,7 +60,7 @@ def cases(*, quick: bool) -> list[Case]:
             goal=f"at most {LIMIT} times the bare processes, by submit and by executor.map",
             reached=reached,
             rounds=2 if quick else 15,
-            unavailable="" if able else f"this takes {WORKERS} usable cores, and os.fork",
+            unavailable=unavailable(WORKERS),
         )
     ]
 
@@ -62,22 +70,30 @@ def reached(medians: Mapping[str, float]) -> bool:
     return medians[ABREAST] <= LIMIT and medians["abreast (map)"] <= LIMIT
 
 
-def paired(run: Callable[[int, int], float], tasks: int, bare_first: Iterator[bool]) -> float:
+# What the other files that measure against bare processes use too ---------------------------------
+
+
+def paired(run: Callable[[], float], bare: Callable[[], float], bare_first: Iterator[bool]) -> float:
     """Return the pool's time in times of the bare processes', one directly after the other, in turns which comes first."""
-    loops = calibrated()
     if next(bare_first):
-        reference = bare(tasks, loops)
-        return run(tasks, loops) / reference
-    seconds = run(tasks, loops)
-    return seconds / bare(tasks, loops)
+        reference = bare()
+        return run() / reference
+    seconds = run()
+    return seconds / bare()
+
+
+def measured(run: Callable[[int, int], float], tasks: int, task: float, bare_first: Iterator[bool]) -> float:
+    """Return what `tasks` tasks of `task` seconds take in the pool, in times of the bare processes."""
+    loops = calibrated(task)
+    return paired(partial(run, tasks, loops), partial(bare, tasks, loops), bare_first)
 
 
 @cache
-def calibrated() -> int:
-    """Return how many turns of the loop take about `TASK`: once for all contenders and rounds, so that all do the same work."""
-    loops = 10_000
-    best = min(seconds_of(loops) for _ in range(20))  # the least: what others do meanwhile only adds
-    return round(loops * TASK / best)
+def calibrated(task: float) -> int:
+    """Return how many turns of the loop take about that long: once for all contenders and rounds, so that all do the same work."""
+    loops = 1_000
+    best = min(seconds_of(loops) for _ in range(200))  # the least: what others do meanwhile only adds
+    return round(loops * task / best)
 
 
 def seconds_of(loops: int) -> float:
@@ -108,8 +124,7 @@ def bare(tasks: int, loops: int) -> float:
 
 
 def bare_share(barrier: Any, spans: Any, tasks: int, loops: int) -> None:
-    for _ in range(2):  # what a new process pays once is not counted, as for the pools that are warm
-        work(loops)
+    work(WARM_UP)  # what a new process pays once is not counted, as for the pools that are warm
     barrier.wait()
     start = perf_counter()
     for _ in range(tasks):
@@ -160,7 +175,7 @@ def joblib(tasks: int, loops: int) -> float:
 
 
 def mapped(run: Callable[[Callable[[int], int], list[int]], list[int]], tasks: int, loops: int) -> float:
-    run(work, [loops] * 4)
+    run(work, [loops] * max(4, tasks // 20))
     start = perf_counter()
     results = run(work, [loops] * tasks)
     return checked(perf_counter() - start, results, tasks, loops)

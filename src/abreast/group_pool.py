@@ -13,13 +13,12 @@ from __future__ import annotations
 
 from concurrent.futures import CancelledError
 from contextvars import copy_context
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from abreast.executors.process.futures import FutureCall, ProcessFuture, body_of
-from abreast.executors.process.pool import ProcessPool, _told
+from abreast.executors.process.futures import FutureCall, ProcessFuture
+from abreast.executors.process.pool import ProcessPool
 from abreast.executors.process.sending import OK, encode_args, encode_context
-from abreast.executors.process.supervisor import Record
+from abreast.executors.process.supervisor import Record, Records
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -72,7 +71,7 @@ class GroupPool(ProcessPool):
         self._check_open()
         supervisor = self._supervisor
         try:
-            number, definition = self._functions.encode(fn)
+            sent = self._functions.encode(fn)
             payload = encode_args(args, kwargs or None, name)
             context = encode_context(copy_context())
         except KeyboardInterrupt:
@@ -83,13 +82,12 @@ class GroupPool(ProcessPool):
                 future._settle(None, error)
             settled(future, error)
             return
-        call = _Call(future, number, definition, None, partial(_told, fn, args, kwargs))
-        call.body, call.buffers = body_of(number, [payload], name=name, context=context)
+        call = _Call(future, sent, payload, context, None, 0, name, (fn, args, kwargs))
         call.pool, call.begin, call.settled = self, begin, settled
         future._call = call
         future._courier = supervisor.callbacks
         future._owner = supervisor
-        supervisor.post(supervisor.submit, call)
+        supervisor.submit(call)
         if supervisor.ended.is_set():  # it has ended meanwhile, and calls nothing back any more
             supervisor.refuse_late()
             if future.done():
@@ -127,6 +125,7 @@ class _Call(FutureCall):
 
     __slots__ = ("begin", "pool", "settled")
 
+    packs = False  # each has a process of its own
     pool: GroupPool
     begin: Begin
     settled: Settled | None
@@ -144,18 +143,18 @@ class _Call(FutureCall):
             super().cancelled()
             self._tell()
 
-    def resolve(self, place: int, what: Any) -> None:
-        super().resolve(place, what)
-        if not isinstance(what, Record) or what.encoded.status != OK:
+    def resolve(self, place: int, what: Any, offset: int = 0, count: int = 1) -> None:
+        super().resolve(place, what, offset, count)
+        if not isinstance(what, Records) and (not isinstance(what, Record) or what.encoded.status != OK):
             self.pool.fail()
         self._tell()
 
-    def over(self, place: int, why: str | None) -> None:
+    def over(self, place: int, why: str | None, ran: int = 0) -> None:
         if place:
-            super().over(place, why)
+            super().over(place, why, ran)
             return
         if why is None or (self.pool._supervisor.core.killed and not self.future.cancelled()):
-            self.body, self.buffers = b"", ()
+            self._let_go()
             self.future._settle(None, CancelledError(why or "its TaskGroup was cancelled before it began"))
         else:
             super().over(place, why)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import operator
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from reprlib import repr as short
 from typing import Any
 
@@ -14,6 +14,7 @@ __all__ = [
     "count_or_none",
     "function",
     "initargs_tuple",
+    "module_names",
     "no_coroutine_function",
     "seconds_or_none",
     "text_or_none",
@@ -84,4 +85,16 @@ def initargs_tuple(name: str, value: Iterable[object]) -> tuple[object, ...]:
     """Return `value` as a tuple of arguments; a string, the classic slip for ``("text",)``, is a TypeError."""
     if isinstance(value, (str, bytes)) or not isinstance(value, Iterable):
         raise TypeError(f"{name} must be a tuple of arguments, not {short(value)} ({type(value).__name__})")
+    return tuple(value)
+
+
+def module_names(name: str, value: object) -> tuple[str, ...]:
+    """Return names of modules as a tuple, or raise TypeError or ValueError."""
+    if isinstance(value, (str, bytes)) or not isinstance(value, Sequence):
+        raise TypeError(f"{name} must be a list of names of modules, not {short(value)} ({type(value).__name__})")
+    for one in value:
+        if not isinstance(one, str):
+            raise TypeError(f"{name} must be a list of names of modules; {short(one)} is of type {type(one).__name__}")
+        if not all(part.isidentifier() for part in one.split(".")):
+            raise ValueError(f"{name} must be a list of names of modules, as 'package.module'; {one!r} is none")
     return tuple(value)

@@ -78,6 +78,8 @@ _PATIENCE = 0.001
 """Seconds to wait for a whole batch of tiny tasks before asking for what there is of it: without the GIL, a consumer that is quicker
 than the workers would else be woken for each task, at 20 us."""
 _TINY = 20e-6
+_TINY_FOR_PROCESSES = 500e-6
+"""The same where each wake-up of the consumer takes a core from the processes that compute: 40 us of CPU time, on two cores."""
 _SLOW_READ = 0.001
 _SHARES = getattr(sys, "_is_gil_enabled", lambda: True)()
 
@@ -112,6 +114,17 @@ def _weakly(run: Run, method: Callable[[Run, Batch], bool]) -> Callable[[Batch],
         return run is None or method(run, batch)
 
     return ask
+
+
+def _weakly_settle(run: Run) -> Callable[[Batch, BaseException | None], bool]:
+    """The same for what is called when a batch is over."""
+    run_of = weakref.ref(run)
+
+    def settle(batch: Batch, lost: BaseException | None) -> bool:
+        run = run_of()
+        return run is not None and run._settle_only(batch, lost)
+
+    return settle
 
 
 def _decode_outcome(outcome: Outcome[Any], encoded: Any) -> None:
@@ -252,6 +265,8 @@ class Run:
             scope=self.scope,
             heed=_weakly(self, Run._heed),
             is_over_time=_weakly(self, Run._is_over_time),
+            settle=_weakly_settle(self),
+            send_more=_weakly(self, Run._send_more),
         )
 
     # ---- start
@@ -518,6 +533,22 @@ class Run:
                 self._cancel(self._settle(following, None))
         except BaseException as error:  # raised where results are asked for
             self._break(error)
+
+    def _settle_only(self, batch: Batch, lost: BaseException | None) -> bool:
+        """The same in a thread that must run no code of the user's: whether something is pending, which another thread is to send."""
+        try:
+            self._cancel(self._settle(batch, lost))
+        except BaseException as error:  # as above
+            self._break(error)
+            return False
+        return bool(self._pending)
+
+    def _send_more(self, _batch: Batch) -> bool:
+        try:
+            self._submit_pending()
+        except BaseException as error:  # raised where results are asked for
+            self._break(error)
+        return True
 
     def _cancel(self, handles: list[Future[Any]]) -> None:
         """Cancel what need not be run; not in an executor that breaks: the standard library's does not survive it half-way.
@@ -886,8 +917,8 @@ class Run:
             self._park(limit)
 
     def _park(self, limit: float | None) -> None:
-        item = self._pace.item
-        if self._live and item is not None and item < _TINY and self._park_once(min(_PATIENCE, limit or _PATIENCE), ask=False):
+        item, tiny = self._pace.item, _TINY if self._workers.encodes is None else _TINY_FOR_PROCESSES
+        if self._live and item is not None and item < tiny and self._park_once(min(_PATIENCE, limit or _PATIENCE), ask=False):
             return
         self._park_once(limit, ask=True)
 

@@ -44,11 +44,12 @@ class Workers:
         self.per_worker = 1 if serial else 2
         self.own = own
         self.closed = False
-        self.dispatch = 10e-6 if threads or serial else 60e-6
+        self.encodes: type[Any] | None = getattr(executor, "encodes", None) if is_ours(executor) else None
+        # Of processes it is what waking four threads on two cores costs, measured as CPU time; most of it not where the batch is sent.
+        self.dispatch = 10e-6 if threads or serial else 150e-6 if self.encodes is not None else 60e-6
         # A limit counts from the start of a call: with several tasks in one it would end the wrong one.
         # Who has replaced `submit` counts its calls (tqdm), and expects one for each task.
         self.chunksize = 1 if serial or limited or has_replaced_submit(executor) else None
-        self.encodes: type[Any] | None = getattr(executor, "encodes", None) if is_ours(executor) else None
 
     def close(self) -> None:
         """Say that nothing more will be sent: workers end when they find nothing to do. Does not wait.

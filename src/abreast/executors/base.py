@@ -23,7 +23,7 @@ if TYPE_CHECKING:
         def __call__(self, batch: Batch, lost: BaseException | None, /) -> object: ...
 
     class SubmitCall(Protocol):
-        """Has a worker run a batch; `deliver` is called once it is over, in whatever thread completes it.
+        """Has a worker run a batch; `deliver` is called once it is over, in whatever thread completes it (or `Work.settle` instead).
 
         Outcomes can be taken from the batch before, if it runs in this process. Returns a handle, to cancel what has not started.
 

@@ -48,12 +48,27 @@ class Work:
         timed: whether each task's end is noted.
         scope: cancelled with the run.
         heed: called by a worker that found its batch's signal set; returns whether to stop. It takes no more than a moment.
+        settle, send_more: what `Deliver` does, in two steps, for executors whose own thread must run no code of the user's:
+            ``settle(batch, lost)`` returns whether ``send_more(batch)`` is to be called, in another thread.
         is_over_time: called by a worker whose batch has reached its box; returns whether to hand back the rest.
         deaths: by index of a batch's first task: how many worker processes died with it at hand before they began it.
         again: by index of a task: how often it ran in a process that died before what came of it was sent.
     """
 
-    __slots__ = ("again", "deaths", "fails_fast", "fn", "heed", "is_over_time", "name", "scope", "star", "timed")
+    __slots__ = (
+        "again",
+        "deaths",
+        "fails_fast",
+        "fn",
+        "heed",
+        "is_over_time",
+        "name",
+        "scope",
+        "send_more",
+        "settle",
+        "star",
+        "timed",
+    )
 
     def __init__(
         self,
@@ -66,6 +81,8 @@ class Work:
         scope: Scope,
         heed: Callable[[Batch], bool],
         is_over_time: Callable[[Batch], bool],
+        settle: Callable[[Batch, BaseException | None], bool],
+        send_more: Callable[[Batch], bool],
     ) -> None:
         self.fn = fn
         self.star = star
@@ -75,6 +92,8 @@ class Work:
         self.scope = scope
         self.heed = heed
         self.is_over_time = is_over_time
+        self.settle = settle
+        self.send_more = send_more
         self.deaths: dict[int, int] = {}
         self.again: dict[int, int] = {}
 
@@ -198,10 +217,25 @@ def _failure_arrives(error: BaseException, text: str) -> _Failure:
 
 
 def _work_arrives(fn: Callable[..., Any], star: bool, name: str, fails_fast: bool, timed: bool) -> Work:
-    return Work(fn, star=star, name=name, fails_fast=fails_fast, timed=timed, scope=Scope(), heed=_no, is_over_time=_yes)
+    return Work(
+        fn,
+        star=star,
+        name=name,
+        fails_fast=fails_fast,
+        timed=timed,
+        scope=Scope(),
+        heed=_no,
+        is_over_time=_yes,
+        settle=_nothing,
+        send_more=_no,
+    )
 
 
 def _no(_batch: Batch) -> bool:
+    return False
+
+
+def _nothing(_batch: Batch, _lost: BaseException | None) -> bool:
     return False
 
 

@@ -1291,8 +1291,8 @@ class Sim:
     def _resolve(self, effect):
         what, module = effect.what, self.module
         lost = isinstance(what, (module.Crashed, module.TimedOut, module.OverMemory))
-        insist(effect.count > 0 and (not lost or (effect.count, effect.offset) == (1, 0)), effect.call, "gets", effect.count)
-        for at in range(effect.count):
+        insist(effect.number > 0 and (not lost or (effect.number, effect.offset) == (1, 0)), effect.call, "gets", effect.number)
+        for at in range(effect.number):
             if effect.call.parts:
                 call, place = effect.call.parts[effect.place + at], 0
                 before = effect.call.parts[: effect.place + at]
@@ -1503,7 +1503,14 @@ class Sim:
             )
             if phase == LOAD:  # which may take long, and is not looked at all the time
                 latest = max(latest, when + (when - then) / 20)
-        insist(worker.due <= latest + EPS, worker, "is looked at at", worker.due, "and its task is over its limit at", latest)
+        insist(
+            worker.due <= latest + EPS + self.draw.jitter,
+            worker,
+            "is looked at at",
+            worker.due,
+            "and its task is over its limit at",
+            latest,
+        )
 
 
 def play(seed, core=real_core, *, told=False):

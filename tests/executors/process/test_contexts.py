@@ -588,9 +588,9 @@ class TestEndOfTheParent:
                         pool.submit(square, 3).result(PATIENCE)
 
     def test_a_template_that_does_not_end_is_killed(self, monkeypatch):
-        from abreast.executors.process import template
+        from abreast.executors.process import forked
 
-        monkeypatch.setattr(template, "LAST_PATIENCE", 0.1)
+        monkeypatch.setattr(forked, "LAST_PATIENCE", 0.1)
         with ProcessPool(1, "fork") as pool:
             assert pool.submit(square, 3).result(PATIENCE) == 9
             real = pool._start._template.close

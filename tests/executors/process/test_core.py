@@ -479,7 +479,7 @@ class Pool:
         if kind == "resolve":
             what = effect.what if isinstance(effect.what, str) else type(effect.what).__name__
             self.what = effect.what
-            last = f":{effect.place + effect.count}" if effect.count > 1 else ""
+            last = f":{effect.place + effect.number}" if effect.number > 1 else ""
             return f"{name}[{effect.place}{last}] {what}" + (f" from {effect.offset}" if effect.offset else "")
         if kind == "over":
             ran = f", {effect.ran} ran" if effect.ran else ""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import random
@@ -179,7 +180,8 @@ class TestDisturbed:
             def kill():
                 while not over.wait(random.random() * 0.02):
                     for pid in random.sample(sorted(executor._processes), min(1, len(executor._processes))):
-                        os.kill(pid, signal.SIGKILL)
+                        with contextlib.suppress(ProcessLookupError):  # it may have been killed, and reaped, a moment ago
+                            os.kill(pid, signal.SIGKILL)
 
             killer = threading.Thread(target=kill)
             executor.submit(square, 1).result(PATIENCE)

@@ -1,7 +1,7 @@
 """What a pool has to do with multiprocessing: start methods, its objects as `initargs`, and what workers are told of themselves.
 
-A *start method* says what a worker is: with ``"spawn"`` and ``"forkserver"`` a fresh interpreter (launch.py), with ``"fork"`` a copy of
-this process (template.py).
+A *start method* says what a worker is: with ``"forkserver"``, and where none is asked for, a copy of a fresh interpreter that has what workers need
+(guardian.py); with ``"spawn"`` a fresh interpreter (launch.py); with ``"fork"`` a copy of this process (template.py).
 
 Locks, queues, pipes and shared values of multiprocessing go to a worker as it starts, or not at all. While `initargs` are pickled,
 multiprocessing is told that a process is being spawned (`set_spawning_popen`): it then pickles the numbers of descriptors, which the worker
@@ -11,6 +11,7 @@ inherits under the same numbers, and the names of semaphores. Those of a fork co
 from __future__ import annotations
 
 import io
+import itertools
 import os
 import sys
 from typing import TYPE_CHECKING, Any
@@ -18,9 +19,20 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["Inherited", "encode_initializer", "limit_threads", "start_method", "tell_multiprocessing", "tracker_fd"]
+__all__ = [
+    "COMPUTES",
+    "Inherited",
+    "encode_initializer",
+    "forget_multiprocessing",
+    "limit_threads",
+    "start_method",
+    "tell_multiprocessing",
+    "tracker_fd",
+]
 
 THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "BLIS_NUM_THREADS", "NUMEXPR_NUM_THREADS")
+COMPUTES = ("numpy", "scipy", "sklearn", "torch", "faiss")
+"""Modules whose libraries compute with threads of their own."""
 
 
 def start_method(context: Any) -> str | None:
@@ -204,6 +216,21 @@ def _tell_tracker(fd: int) -> None:
     sys.modules["multiprocessing.resource_tracker"]._resource_tracker._fd = fd  # private; as multiprocessing.spawn does
 
 
+def forget_multiprocessing() -> None:
+    """As multiprocessing does in its forked children: finalizers and children are the parent's, which would otherwise be ended here."""
+    process: Any = sys.modules.get("multiprocessing.process")
+    if process is not None:
+        process._children = set()
+        process._process_counter = itertools.count(1)
+        current = process._current_process
+        current._identity = ()
+        current._config = {name: value for name, value in current._config.items() if name != "daemon"}
+    util: Any = sys.modules.get("multiprocessing.util")
+    if util is not None:
+        util._finalizer_registry.clear()
+        util._run_after_forkers()
+
+
 def limit_threads(count: int) -> None:
     """Have the libraries that compute with threads of their own use no more than this worker's share of the cores.
 
@@ -211,9 +238,7 @@ def limit_threads(count: int) -> None:
     """
     for name in THREADS:
         os.environ.setdefault(name, str(count))
-    if any(name in sys.modules for name in ("numpy", "scipy", "sklearn", "torch", "faiss")) and not any(
-        os.environ[name] != str(count) for name in THREADS
-    ):
+    if any(name in sys.modules for name in COMPUTES) and not any(os.environ[name] != str(count) for name in THREADS):
         import threadpoolctl  # type: ignore[import-untyped]  # it has no types
 
         threadpoolctl.threadpool_limits(count)

@@ -45,8 +45,8 @@ if TYPE_CHECKING:
             resends: whether a task that has not begun goes to another worker, if the call is of one task; else all that have not are
                 handed back by `Over`.
             each: whether each outcome is sent before the next task begins.
-            packs: whether it may travel together with others of its function: a call of one task.
-            weight: its bytes; asked of calls that may be packed.
+            packs: whether it may travel together with others of its function: a call of one task. See `PoolCore._pack`.
+            urgency: 2 if somebody may wait for this very outcome; of a run 1 if somebody waits for its next one, else 0.
             parts: the calls that are packed in this one, each of one task; empty if it is none of that kind.
             function: which function it is of; calls that have none are of one kind.
             deaths: how many workers have died with it at hand before they began it. Counted here; kept by the call, since what is
@@ -58,11 +58,11 @@ if TYPE_CHECKING:
         resends: bool
         deaths: int
 
-        def goes_with(self, other: Call) -> bool:
-            """Whether this call and another one that may be packed can travel together."""
+        packs: bool
+        parts: Any
 
-        def pack(self, parts: list[Call]) -> Call:
-            """Return these calls, of which it is the first, as one."""
+        @property
+        def urgency(self) -> int: ...
 
         def claim(self) -> bool:
             """Whether it is still wanted, now that it is to be sent; asked once."""
@@ -244,7 +244,7 @@ class Kill(NamedTuple):
 
 
 class Resolve(NamedTuple):
-    """What came of `count` tasks of a call from `place` on.
+    """What came of `number` tasks of a call from `place` on.
 
     `what` is what came from the worker, of which these are those from `offset` on; or Crashed, TimedOut, OverMemory, of one task. That one may
     be behind others whose outcomes were not sent; they are handed back by the `Over` that follows.
@@ -254,7 +254,7 @@ class Resolve(NamedTuple):
     place: int
     what: Any
     offset: int = 0
-    count: int = 1
+    number: int = 1
 
 
 class Over(NamedTuple):
@@ -677,6 +677,20 @@ class PoolCore:
         """Whether a worker has something to do."""
         return any(worker.calls for worker in self.workers.values())
 
+    def has_enough(self, worker: Worker, seconds: float) -> bool:
+        """Whether the worker will have something to do for so long, as far as is known, and nobody waits for what comes of it.
+
+        Who waits for the next of many tiny tasks of a run would be woken for each: there it can wait a moment.
+        """
+        work = 0.0
+        for sent in worker.calls:
+            mean = self._mean_of(sent.call)
+            urgency = sent.call.urgency
+            if urgency > 1 or (urgency and mean > self.limits.tiny):
+                return False
+            work += (sent.call.size - sent.done) * mean
+        return seconds <= work < _NEVER
+
     def is_over(self) -> bool:
         """Whether nothing is left to do, nor to come."""
         return self.closed and not self.pending and not self.workers and not self.more_may_come
@@ -726,7 +740,10 @@ class PoolCore:
         return best
 
     def _pack(self, call: Any) -> Any:
-        """Return the call, or one of several that wait and can travel with it, if they are known to be tiny: no more than a fair share."""
+        """Return the call, or one of several that wait and can travel with it, if they are known to be tiny: no more than a fair share.
+
+        Calls that may be packed have a `weight` in bytes, ``goes_with(other)``, and ``pack(parts)``, which makes one call of several.
+        """
         mean = self._mean_of(call)
         if mean > self.limits.tiny:
             return call
@@ -1059,6 +1076,7 @@ class _Again:
 
     packs = False
     parts = ()
+    urgency = 2
 
     def __init__(self, call: Any) -> None:
         self.call = call

@@ -48,8 +48,10 @@ if TYPE_CHECKING:
 __all__ = ["AT_ONCE", "LOOK", "READABLE", "TIRED", "Lane", "Lanes"]
 
 READABLE = select.EPOLLIN | select.EPOLLHUP | select.EPOLLERR
-LARGEST = 2500
-"""Bytes of a call, without its name and what opens it, that may go the short way: a pipe takes up to 4096 bytes at once, or none (PIPE_BUF)."""
+MOST_AT_ONCE = 4096
+"""Bytes that a pipe takes at once, or none (PIPE_BUF)."""
+LARGEST = 3500
+"""Bytes of arguments and function from which it is not even tried."""
 LOOK = 0.005
 """Seconds between two looks at a caller that should be gone in a moment."""
 TIRED = 400
@@ -142,7 +144,7 @@ class Lanes:
     def send(self, call: FutureCall) -> bool:
         """Write the call to an idle worker; False if it has to go the usual way."""
         offers = self.offers
-        if not offers or call.payload[1] or call.weight + len(call.definition) + (call.context is not None and len(call.context[0])) > LARGEST:
+        if not offers or (call.payload is not None and call.payload[1]) or call.weight + len(call.definition) > LARGEST:
             return False
         taken: list[Lane] = []
         try:
@@ -150,6 +152,8 @@ class Lanes:
             lane = taken[0]
             call.claim()  # its future is new: nobody can have cancelled it
             data = lane.bytes_of(call)
+            if len(data) > MOST_AT_ONCE:
+                raise OSError
             lane.call = call
             call.lane = lane
             lane.sent.extend(map(os.write, (lane.task_fd,), (data,)))
@@ -158,7 +162,7 @@ class Lanes:
                 lane = taken[0]
                 call.lane = lane.call = None
                 self._give_back(lane)
-            if isinstance(error, (IndexError, OSError)):  # OSError: the worker is gone, or does not read
+            if isinstance(error, (IndexError, OSError)):  # OSError: too large, or the worker is gone, or does not read
                 return False
             raise
         return True

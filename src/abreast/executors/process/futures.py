@@ -13,27 +13,30 @@ may ask for the very same future.
 from __future__ import annotations
 
 import functools
+import struct
 import threading
 from concurrent.futures import CancelledError
-from concurrent.futures._base import FINISHED
+from concurrent.futures._base import FINISHED, RUNNING
+from pickle import dumps
+from reprlib import repr as short
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from abreast.core.current import name_of
 from abreast.core.future import Future
 from abreast.executors.process.core import Crashed, OverMemory, TimedOut, ended_by
 from abreast.executors.process.frames import Phase
-from abreast.executors.process.sending import OK, Encoded, Payload
+from abreast.executors.process.sending import OK, Encoded, Payload, encode_small
 from abreast.executors.process.supervisor import Record, Records
-from abreast.executors.process.worker import CALL, EACH, FAILS_FAST, ITEM, LIMITED, TIMED
+from abreast.executors.process.worker import CALL, EACH, FAILS_FAST, ITEM, PAIR, PLAIN, SINGLE, STAR, TIMED
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from abreast.executors.base import Deliver
     from abreast.executors.batch import Batch
     from abreast.executors.process.express import Lane
     from abreast.executors.process.supervisor import Courier, Supervisor
 
-__all__ = ["BatchCall", "FutureCall", "ProcessFuture", "body_of", "opening"]
+__all__ = ["BatchCall", "FutureCall", "ProcessFuture", "body_of", "opening", "single_body"]
 
 T = TypeVar("T")
 
@@ -143,6 +146,11 @@ def body_of(head: bytes, items: list[Payload]) -> tuple[bytes, tuple[Any, ...]]:
     return b"".join(parts), tuple(out)
 
 
+def single_body(head: bytes, pickles: list[bytes]) -> bytes:
+    """Return the body of a CALL frame whose items are SINGLE."""
+    return b"".join((head, struct.pack(f"<{len(pickles)}I", *map(len, pickles)), *pickles))
+
+
 class _Travels:
     """What all kinds of calls have.
 
@@ -154,23 +162,28 @@ class _Travels:
         worker: where it was sent.
     """
 
-    __slots__ = ("body", "buffers", "definition", "each", "flags", "function", "limit", "size", "what", "worker")
+    __slots__ = ()
 
     deaths: int
     resends = True
     packs = False
     parts: Any = ()
+    urgency = 2
     what: Callable[[int], str]
 
     body: bytes
     buffers: tuple[Any, ...]
     definition: bytes
-    each: bool
     flags: int
     function: int
     limit: float | None
     size: int
     worker: str
+
+    @property
+    def each(self) -> bool:
+        """Whether each outcome is sent before the next task begins."""
+        return bool(self.flags & EACH)
 
     def frames(self) -> tuple[bytes, tuple[Any, ...]]:
         """Return body and buffers."""
@@ -212,39 +225,62 @@ def broken(why: str) -> BaseException:
 
 
 class FutureCall(_Travels):
-    """One call of `submit`."""
+    """One call of `submit`.
 
-    __slots__ = ("context", "deaths", "future", "lane", "name", "payload")
+    Attributes:
+        sent: the number of its function, and the pickle.
+        payload: its arguments; None if they are small plain values, which are pickled when they are sent.
+        task: function, args, kwargs.
+    """
+
+    __slots__ = ("__dict__", "context", "flags", "future", "limit", "name", "payload", "sent", "task")
 
     packs = True
+    size = 1
+    # Set on few calls: they are not worth a slot.
+    deaths = 0
+    worker = ""
+    lane: Lane | None = None
 
     def __init__(
         self,
         future: ProcessFuture[Any],
-        function: tuple[int, bytes],
-        payload: Payload,
+        sent: tuple[int, bytes],
+        payload: Payload | None,
         context: Payload | None,
         limit: float | None,
-        each: bool,
+        flags: int,
         name: str,
-        what: Callable[[int], str],
+        task: tuple[Any, tuple[Any, ...], dict[str, Any]],
     ) -> None:
         self.future = future
-        self.function, self.definition = function
+        self.sent = sent
         self.payload = payload
         self.context = context
         self.limit = limit
-        self.each = each
+        self.flags = flags
         self.name = name
-        self.what = what
-        self.flags = (LIMITED if limit is not None else 0) | (EACH if each else 0)
-        self.size = 1
-        self.deaths = 0
-        self.worker = ""
-        self.lane: Lane | None = None
+        self.task = task
+
+    @property
+    def function(self) -> int:  # type: ignore[override]  # an attribute of others
+        return self.sent[0]
+
+    @property
+    def definition(self) -> bytes:  # type: ignore[override]  # an attribute of others
+        return self.sent[1]
+
+    def what(self, _place: int) -> str:
+        fn, args, kwargs = self.task
+        told = [*map(short, args), *(f"{name}={short(value)}" for name, value in kwargs.items())]
+        return f"{name_of(fn)}({', '.join(told)})"
+
+    def encoded(self) -> Payload:
+        """Return its arguments as they travel."""
+        return encode_small(self.task[1]) if self.payload is None else self.payload
 
     def frames(self) -> tuple[bytes, tuple[Any, ...]]:
-        return body_of(opening(self.function, 1, name=self.name, context=self.context), [self.payload])
+        return body_of(opening(self.sent[0], 1, name=self.name, context=self.context), [self.encoded()])
 
     def _let_go(self) -> None:
         """Nothing of it will be sent any more."""
@@ -253,22 +289,22 @@ class FutureCall(_Travels):
 
     @property
     def weight(self) -> int:
-        return len(self.payload[0])
+        return 64 if self.payload is None else len(self.payload[0])
 
     def goes_with(self, other: Any) -> bool:
+        theirs, ours = other.payload, self.payload
         return (
-            other.function == self.function
+            other.sent[0] == self.sent[0]
             and other.context is self.context
-            and other.limit == self.limit
-            and not other.payload[1]
-            and not self.payload[1]
+            and (theirs is ours if theirs is None or ours is None else not theirs[1] and not ours[1])
         )
 
     def pack(self, parts: list[FutureCall]) -> Pack:
         return Pack(parts)
 
     def claim(self) -> bool:
-        if self.future.running() or self.future.set_running_or_notify_cancel():
+        future = self.future
+        if future._state == RUNNING or future.set_running_or_notify_cancel():
             return True
         self._let_go()
         self.future._call = None
@@ -284,7 +320,7 @@ class FutureCall(_Travels):
         if self.future.cancelled():
             self.future.set_running_or_notify_cancel()  # tells those who wait()
 
-    def resolve(self, place: int, what: Any, offset: int = 0, _count: int = 1) -> None:
+    def resolve(self, place: int, what: Any, offset: int = 0, count: int = 1) -> None:  # noqa: ARG002  # always one
         if type(what) is Records:
             if what.values is not None:
                 self.future._settle(None, None, what.values[offset])
@@ -295,7 +331,7 @@ class FutureCall(_Travels):
         else:
             self.future._settle(None, self.error_of(place, None, what))
 
-    def over(self, place: int, why: str | None, _ran: int = 0) -> None:
+    def over(self, place: int, why: str | None, ran: int = 0) -> None:  # noqa: ARG002  # it goes again by itself
         self._let_go()
         if place:
             return
@@ -311,20 +347,24 @@ _NOTHING = Payload(b"")
 class Pack(_Travels):
     """Calls of `submit` that travel as one: of one function, in one context. Each keeps its own pickle, and its future."""
 
-    __slots__ = ("parts",)
+    __slots__ = ("definition", "flags", "function", "limit", "parts", "size", "worker")
 
     def __init__(self, parts: list[FutureCall]) -> None:
         first = parts[0]
         self.parts = parts
         self.size = len(parts)
-        self.function, self.definition = first.function, first.definition
-        self.limit, self.each, self.flags = first.limit, first.each, first.flags
+        self.function, self.definition = first.sent
+        self.limit = first.limit
+        self.flags = first.flags | (PLAIN | STAR if first.payload is None else SINGLE | PAIR)
         self.worker = ""
 
     def frames(self) -> tuple[bytes, tuple[Any, ...]]:
         first = self.parts[0]
         head = opening(self.function, self.size, name=first.name, context=first.context)
-        return body_of(head, [part.payload for part in self.parts])
+        if first.payload is None:
+            return head + dumps([part.task[1] for part in self.parts], 5), ()
+        pickles = [part.payload[0] for part in self.parts]
+        return single_body(head, pickles), ()
 
     def resolve(self, place: int, what: Any, offset: int = 0, count: int = 1) -> None:
         parts = self.parts
@@ -339,7 +379,7 @@ class Pack(_Travels):
             part._let_go()
             offset += 1
 
-    def over(self, place: int, why: str | None, _ran: int = 0) -> None:
+    def over(self, place: int, why: str | None, ran: int = 0) -> None:  # noqa: ARG002  # it goes again by itself
         for part in self.parts[place:]:
             part.over(0, why)
 
@@ -376,35 +416,32 @@ class _Handle(Future[Any]):
 class BatchCall(_Travels):
     """A batch of a run; its outcomes are put into the batch as they come, still as bytes."""
 
-    __slots__ = ("batch", "began", "deliver", "delivered", "handle", "supervisor")
+    __slots__ = (
+        "batch", "body", "buffers", "definition", "delivered", "flags", "function", "handle", "limit", "size", "supervisor", "what", "worker",
+    )  # fmt: skip
 
     resends = False
 
     def __init__(
         self,
         batch: Batch,
-        deliver: Deliver,
         supervisor: Supervisor,
         function: tuple[int, bytes],
         limit: float | None,
-        each: bool,
+        flags: int,
         what: Callable[[int], str],
     ) -> None:
         self.function, self.definition = function
         self.limit = limit
-        self.each = each
         self.size = len(batch.items)
         self.what = what
         self.worker = ""
         self.body, self.buffers = b"", ()
-        self.flags = (LIMITED if limit is not None else 0) | (EACH if each else 0)
-        self.flags |= (FAILS_FAST if batch.work.fails_fast else 0) | (TIMED if batch.work.timed else 0)
+        self.flags = flags | (FAILS_FAST if batch.work.fails_fast else 0) | (TIMED if batch.work.timed else 0)
         self.batch = batch
-        self.deliver = deliver
         self.supervisor = supervisor
         self.handle = _Handle(self)
         self.delivered = False
-        self.began = 0.0
 
     @property
     def deaths(self) -> int:
@@ -414,6 +451,10 @@ class BatchCall(_Travels):
     @deaths.setter
     def deaths(self, count: int) -> None:
         self.batch.work.deaths[self.batch.start] = count
+
+    @property
+    def urgency(self) -> int:  # type: ignore[override]  # an attribute of others
+        return len(self.batch.signal) and 1
 
     def claim(self) -> bool:
         if self.handle.set_running_or_notify_cancel():
@@ -481,12 +522,13 @@ class BatchCall(_Travels):
         self._tell(None if why is None else broken(why))
 
     def _tell(self, lost: BaseException | None) -> None:
-        if not self.delivered:
-            self.delivered = True
-            self.supervisor.deliver(self._deliver, lost)
-
-    def _deliver(self, lost: BaseException | None) -> None:
-        self.deliver(self.batch, lost)
+        """Tell the run, here in the supervisor's thread; what it sends next is pickled, by code of the user's, and so in another."""
+        if self.delivered:
+            return
+        self.delivered = True
+        is_more = self.batch.work.settle(self.batch, lost)
         if not self.handle.done():
             self.handle.set_result(None)
         self.handle.let_go()
+        if is_more:
+            self.supervisor.deliver(self.batch.work.send_more, self.batch)

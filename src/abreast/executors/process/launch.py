@@ -1,6 +1,6 @@
-"""Starting a worker's process, and signals to it. The only file that knows pids.
+"""Starting a worker's process, and signals to it. This file and forked.py, forking.py, guardian.py, template.py know pids, others do not.
 
-A worker is a fresh interpreter (spawn): nothing is shared with the parent but four descriptors, and the parent's script is not run
+A worker here is a fresh interpreter (spawn): nothing is shared with the parent but four descriptors, and the parent's script is not run
 again. It has a process group of its own, which keeps the terminal's Ctrl-C away, and which is killed as a whole: what a task has
 started goes with it. Signals go to the process by its pidfd, so never to another one with the same pid; the group is killed
 before the process is reaped, so its number cannot have been given to another one either.
@@ -24,7 +24,7 @@ from abreast.executors.process.page import Page, nameless_file
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-__all__ = ["Ended", "Process", "dump_signal"]
+__all__ = ["Ended", "Process", "dump_signal", "start_interpreter"]
 
 HOME = os.path.dirname(os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))))
 BEGIN = "import sys; sys.path.insert(0, sys.argv[1]); from abreast.executors.process.worker import main; main(*map(int, sys.argv[2:]))"
@@ -63,6 +63,8 @@ class Process:
         self.page: Page | None = None
         self.exitcode: int | None = None
         """As `multiprocessing.Process.exitcode`; None until it has been reaped."""
+        self.hint = ""
+        """Why it may have ended, if that is known here."""
         self._inherits = [*fds, *(() if tracker is None else (tracker,))]
         self._tracker = tracker
         self._popen: subprocess.Popen[bytes] | None = None
@@ -104,14 +106,7 @@ class Process:
     def _run(self, given: list[int]) -> None:
         """Start the process with these descriptors: task pipe, result pipe, page, stack, and perhaps its output's."""
         fds, output = given[:4], given[4:]
-        self._popen = subprocess.Popen(
-            [sys.executable, *_flags(), "-c", BEGIN, HOME, *map(str, fds), str(os.getpid())],
-            stdin=subprocess.DEVNULL,
-            stdout=output[0] if output else None,
-            stderr=output[1] if output else None,
-            pass_fds=(*fds, *self._inherits),
-            process_group=0,
-        )
+        self._popen = start_interpreter(BEGIN, fds, self._inherits, output)
         self.pid = self._popen.pid
 
     # ---- signals
@@ -220,6 +215,24 @@ class Process:
         if self.page is not None:
             self.page.close()
             self.page = None
+
+
+def start_interpreter(begin: str, fds: Sequence[int], inherits: Sequence[int], output: Sequence[int]) -> subprocess.Popen[bytes]:
+    """Start this very interpreter with the same options, in a group of its own; `begin` is told where we are, the descriptors, and our pid.
+
+    Args:
+        begin: the code that it runs.
+        fds, inherits: descriptors that it has, under their own numbers; the first are told.
+        output: its stdout and stderr; none are ours.
+    """
+    return subprocess.Popen(
+        [sys.executable, *_flags(), "-c", begin, HOME, *map(str, fds), str(os.getpid())],
+        stdin=subprocess.DEVNULL,
+        stdout=output[0] if output else None,
+        stderr=output[1] if output else None,
+        pass_fds=(*fds, *inherits),
+        process_group=0,
+    )
 
 
 def _flags() -> list[str]:

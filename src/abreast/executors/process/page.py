@@ -20,7 +20,6 @@ import fcntl
 import mmap
 import os
 import sys
-import tempfile
 
 from abreast.executors.process.frames import Phase
 
@@ -81,6 +80,8 @@ def nameless_file(name: str) -> int:
         except OSError as error:  # refused, as in some sandboxes
             if error.errno in (errno.EMFILE, errno.ENFILE, errno.ENOMEM):
                 raise
+    import tempfile  # 4 ms, which each worker would pay that imports this file
+
     with tempfile.TemporaryFile() as file:
         return os.dup(file.fileno())
 

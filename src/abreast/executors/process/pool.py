@@ -20,7 +20,6 @@ import contextlib
 import itertools
 import os
 import pickle
-import struct
 import sys
 import threading
 import weakref
@@ -29,12 +28,13 @@ from functools import partial
 from reprlib import repr as short
 from typing import TYPE_CHECKING, Any, NoReturn, ParamSpec, TypeVar
 
-from abreast.core.check import callable_or_none, count, count_or_none, function, initargs_tuple, seconds_or_none
+from abreast.core.check import callable_or_none, count, count_or_none, function, initargs_tuple, module_names, seconds_or_none
 from abreast.core.current import name_of
 from abreast.core.statistics import PoolStatistics
-from abreast.executors.process import contexts, logs
+from abreast.executors.process import contexts, guardian, logs
 from abreast.executors.process.core import PoolCore, Worker
-from abreast.executors.process.futures import BatchCall, FutureCall, ProcessFuture, body_of, broken, opening
+from abreast.executors.process.forked import HasThreads
+from abreast.executors.process.futures import BatchCall, FutureCall, ProcessFuture, body_of, broken, opening, single_body
 from abreast.executors.process.here import is_worker
 from abreast.executors.process.launch import Process, dump_signal
 from abreast.executors.process.sending import (
@@ -42,6 +42,7 @@ from abreast.executors.process.sending import (
     Encoded,
     Functions,
     Payload,
+    are_small,
     encode_args,
     encode_context,
     encode_items,
@@ -49,10 +50,10 @@ from abreast.executors.process.sending import (
     encode_plain,
 )
 from abreast.executors.process.supervisor import Supervisor
-from abreast.executors.process.worker import PLAIN, SINGLE, STAR
+from abreast.executors.process.worker import EACH, LIMITED, PLAIN, SINGLE, STAR
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Sequence
     from types import TracebackType
 
     from abreast.core.future import Future
@@ -111,6 +112,7 @@ class ProcessPool(concurrent.futures.ProcessPoolExecutor):
         max_memory_per_child: int | None = None,
         capture_output: bool = False,
         flush: str = "auto",
+        preload: Sequence[str] = (),
         name: str = "",
     ) -> None:
         # Inside a worker the cores are taken: by its siblings.
@@ -122,7 +124,11 @@ class ProcessPool(concurrent.futures.ProcessPoolExecutor):
             raise TypeError(f"capture_output must be True or False, not {short(capture_output)}")
         if flush not in ("auto", "each"):
             raise ValueError(f'flush must be "auto" or "each", not {short(flush)}')
-        self._each = flush == "each"
+        modules = module_names("preload", preload)
+        if modules and method in ("fork", "spawn"):
+            raise ValueError(
+                f"preload={list(modules)!r} cannot be had with mp_context={method!r}: leave mp_context out, or use 'forkserver'"
+            )
         self._max_workers = workers
         self._given_context = mp_context
         self._initializer: Any = initializer
@@ -130,9 +136,15 @@ class ProcessPool(concurrent.futures.ProcessPoolExecutor):
         self._max_tasks_per_child = count_or_none("max_tasks_per_child", max_tasks_per_child)
         self._max_memory = count_or_none("max_memory_per_child", max_memory_per_child)
         self._task_timeout = seconds_or_none("task_timeout", task_timeout)
+        self._flags = (LIMITED if task_timeout is not None else 0) | (EACH if flush == "each" else 0)
         self._name = name or f"ProcessPoolExecutor-{next(_numbers)}"
         start = _Start(
-            initializer, self._initargs, method, capture=capture_output, recycles=self._max_tasks_per_child is not None
+            initializer,
+            self._initargs,
+            method,
+            capture=capture_output,
+            recycles=self._max_tasks_per_child is not None,
+            preload=modules,
         )
         self._functions = Functions(start.common)
         self._closed = _program_ends
@@ -172,8 +184,10 @@ class ProcessPool(concurrent.futures.ProcessPoolExecutor):
         supervisor = self._supervisor
         name = name_of(fn)
         try:
-            function_sent = self._functions.encode(fn)
-            payload = encode_args(args, kwargs or None, name, common=self._start.common)
+            sent = self._functions.encode(fn)
+            payload = None
+            if kwargs or not are_small(args):
+                payload = encode_args(args, kwargs or None, name, common=self._start.common)
             context = encode_context(copy_context(), self._start.common)
         except KeyboardInterrupt:
             raise
@@ -181,8 +195,7 @@ class ProcessPool(concurrent.futures.ProcessPoolExecutor):
             future.set_running_or_notify_cancel()
             future.set_exception(error)
             return future
-        what = partial(_told, fn, args, kwargs)
-        call = FutureCall(future, function_sent, payload, context, self._task_timeout, self._each, name, what)
+        call = FutureCall(future, sent, payload, context, self._task_timeout, self._flags, name, (fn, args, kwargs))
         future._call = call
         future._courier = supervisor.callbacks
         future._owner = supervisor
@@ -193,18 +206,16 @@ class ProcessPool(concurrent.futures.ProcessPoolExecutor):
             supervisor.refuse_late()
         return future
 
-    def submit_call(self, batch: Batch, deliver: Deliver) -> Future[Any]:
-        """For runs: have a worker run `batch`, then call ``deliver(batch, …)``; see executors/base.py."""
+    def submit_call(self, batch: Batch, deliver: Deliver) -> Future[Any]:  # noqa: ARG002  # `Work.settle` is told
+        """For runs: have a worker run `batch`; see executors/base.py."""
         supervisor, work = self._supervisor, batch.work
         if not supervisor.is_delivering_here() or supervisor.core.broken is not None:
             self._check_open()
-        function_sent = self._functions.encode(work.fn)
+        sent = self._functions.encode(work.fn)
         common = self._start.common
         context = None if batch.context is None else encode_context(batch.context, common)
-        head = opening(
-            function_sent[0], len(batch.items), index=batch.start, box=batch.box or 0.0, name=work.name, context=context
-        )
-        call = BatchCall(batch, deliver, supervisor, function_sent, self._task_timeout, self._each, partial(_told_item, batch))
+        head = opening(sent[0], len(batch.items), index=batch.start, box=batch.box or 0.0, name=work.name, context=context)
+        call = BatchCall(batch, supervisor, sent, self._task_timeout, self._flags, partial(_told_item, batch))
         _load(call, head, batch.items, work.star, work.name, common)
         call.handle._owner = _CancelsCall(call)
         batch.remote = True
@@ -351,7 +362,7 @@ def _load(call: BatchCall, head: bytes, items: list[Any], star: bool, name: str,
         return
     pickles = encode_items(items)
     if pickles is not None:
-        call.body = b"".join((head, struct.pack(f"<{len(pickles)}I", *map(len, pickles)), *pickles))
+        call.body = single_body(head, pickles)
         call.flags |= SINGLE | (STAR if star else 0)
         return
     call.body, call.buffers = body_of(head, [_encode_item(item if star else (item,), name, common) for item in items])
@@ -364,11 +375,6 @@ def _encode_item(args: tuple[Any, ...], name: str, common: Common | None) -> Pay
         raise
     except BaseException as error:  # this task's, not its mates'
         return encode_not_sent(error)
-
-
-def _told(fn: Any, args: tuple[Any, ...], kwargs: dict[str, Any], _place: int) -> str:
-    told = [*map(short, args), *(f"{name}={short(value)}" for name, value in kwargs.items())]
-    return f"{name_of(fn)}({', '.join(told)})"
 
 
 def _told_item(batch: Batch, place: int) -> str:
@@ -393,6 +399,7 @@ class _Start:
         *,
         capture: bool,
         recycles: bool,
+        preload: tuple[str, ...] = (),
     ) -> None:
         self.capture = capture
         self._initializer = initializer
@@ -408,9 +415,10 @@ class _Start:
             except Exception:
                 # Only a copy of this process can have them; as a lock of multiprocessing's default context, which tqdm hands over. Where
                 # no start method is asked for, the standard library's default has always been to fork, on Linux before 3.14.
-                if method is not None or recycles:
+                if method is not None or recycles or preload:
                     raise
                 method = "fork"
+        self._guarded = guardian.Launcher(preload, _paths) if method in (None, "forkserver") else None
         self.method = method or "spawn"
         self.common = Common() if method == "fork" else None
 
@@ -426,7 +434,14 @@ class _Start:
         self._has_launched = True
         if self._template is not None:
             return self._template.launch(number, capture=self.capture)
-        return Process(number, capture=self.capture, fds=self.inherited.fds, tracker=contexts.tracker_fd())
+        more: dict[str, Any] = {"capture": self.capture, "fds": self.inherited.fds, "tracker": contexts.tracker_fd()}
+        if self._guarded is not None and (guardian.can_fork() or self._guarded.preload):
+            try:
+                return self._guarded.launch(number, **more)
+            except HasThreads:
+                if self._guarded.preload:
+                    raise
+        return Process(number, **more)
 
     def finish(self) -> None:
         """When all workers have ended: let go of what was kept for the next ones, which the user may wait to see collected."""
@@ -445,6 +460,17 @@ class _Start:
             template.forget()
 
 
+def _paths() -> list[str]:
+    """Return `sys.path` as it is to be in another process: the empty entry is the directory that this one is in, if that is there still."""
+    if "" not in sys.path:
+        return [*sys.path]
+    try:
+        here = os.getcwd()
+    except OSError:
+        return [entry for entry in sys.path if entry]
+    return [entry or here for entry in sys.path]
+
+
 def _boot(start: _Start, max_memory: int | None, threads: int, name: str, number: int) -> bytes:
     """Return what a worker is told at its start."""
     from multiprocessing.process import current_process
@@ -452,7 +478,7 @@ def _boot(start: _Start, max_memory: int | None, threads: int, name: str, number
     forked = start.method == "fork"
     return pickle.dumps(
         {
-            "path": [entry or os.getcwd() for entry in sys.path],
+            "path": _paths(),
             "argv": sys.argv,
             "max_memory": max_memory,
             "faulthandler": os.environ.get("PYTHONFAULTHANDLER", "1") != "0",
@@ -494,6 +520,7 @@ def _end_of_program() -> None:
             supervisor.post(supervisor.kill, "the program was ended by Ctrl-C")
         for supervisor in supervisors:
             supervisor.join_all()
+    guardian.end()
 
 
 def _after_fork_in_child() -> None:

@@ -47,6 +47,7 @@ __all__ = [
     "Functions",
     "NotSent",
     "Payload",
+    "are_small",
     "decode_args",
     "decode_context",
     "decode_function",
@@ -59,6 +60,7 @@ __all__ = [
     "encode_not_sent",
     "encode_plain",
     "encode_result",
+    "encode_small",
     "is_in_main",
     "unpicklable",
 ]
@@ -215,6 +217,20 @@ def encode_args(
         parts = [(f"args[{n}]", value) for n, value in enumerate(args)]
         parts += [(f"kwargs[{name!r}]", value) for name, value in (kwargs or {}).items()]
         raise _unpicklable(f"the arguments of {what}", parts, error, False) from error
+
+
+def are_small(args: tuple[Any, ...]) -> bool:
+    """Whether arguments are few plain values, and small: those need not be pickled before they are sent, since nothing can change them."""
+    for value in args:
+        kind = type(value)
+        if kind not in _FIXED and not ((kind is str or kind is bytes) and len(value) <= 200):
+            return False
+    return len(args) <= 8
+
+
+def encode_small(args: tuple[Any, ...]) -> Payload:
+    """Return such arguments as `encode_args` does."""
+    return _payload((dumps((args, None), 5), ()))
 
 
 def encode_plain(items: list[Any], star: bool) -> bytes | None:
@@ -462,6 +478,7 @@ _told_of: set[ContextVar[Any]] = set()
 _failed: dict[ContextVar[Any], weakref.ref[Any]] = {}
 """The last value of each variable that could not be pickled: not tried at every submit, which takes 50 us."""
 _UNCHANGING = frozenset((type(None), bool, int, float, complex, str, bytes))
+_FIXED = frozenset((type(None), bool, int, float))
 
 
 def encode_context(context: Context, common: Common | None = None) -> Payload | None:

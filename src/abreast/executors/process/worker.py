@@ -64,6 +64,7 @@ __all__ = [
     "ITEM",
     "LIMITED",
     "MOST",
+    "PAIR",
     "PLAIN",
     "RECORD",
     "SINGLE",
@@ -82,9 +83,9 @@ ITEM = struct.Struct("<IH")
 FAILS_FAST, TIMED, LIMITED, EACH = 1, 2, 4, 8
 """Flags of a CALL: a task's error ends it, the rest is handed back; the time of each task is told; each has a limit; each outcome is
 written before the next task begins."""
-PLAIN, SINGLE, STAR = 16, 32, 64
-"""How its items come. PLAIN: one pickle of a list of plain values. SINGLE: the length of each pickle (u32), then the pickles, each of one
-argument. Neither: each with an `ITEM` before it, a pickle of (args, kwargs). STAR, with PLAIN or SINGLE: an item is a tuple of arguments."""
+PLAIN, SINGLE, STAR, PAIR = 16, 32, 64, 128
+"""How its items come. PLAIN: one pickle of a list of plain values. SINGLE: the length of each pickle (u32), then the pickles. Neither: each
+with an `ITEM` before it. An item of PLAIN or SINGLE is an argument; with STAR a tuple of arguments; with PAIR, and of neither, (args, kwargs)."""
 FUNCTIONS = 64
 """Functions that a worker keeps, the last ones used; the parent counts along, so it knows what to send again."""
 
@@ -100,11 +101,16 @@ STRIDE = 20_000
 MOST_STRIDE = 4096
 
 
-def main(task_fd: int, result_fd: int, page_fd: int, stack_fd: int, parent: int, *, inherited: Any = None) -> NoReturn:
-    """Serve until the parent says so, or is gone; never returns. A copy of the parent has `inherited` the initializer and its arguments."""
+def main(
+    task_fd: int, result_fd: int, page_fd: int, stack_fd: int, parent: int, lifeline: int = -1, *, inherited: Any = None
+) -> NoReturn:
+    """Serve until the parent says so, or is gone; never returns. A copy of the parent has `inherited` the initializer and its arguments.
+
+    `parent` is the process that has started this one; `lifeline` a pipe that only it can write to, and never does.
+    """
     if failpoints.hit is not None:
         failpoints.hit("worker.before_pdeathsig")
-    _die_with_parent(parent)
+    _die_with_parent(parent, lifeline)
     _be_the_first_to_go()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, which ends us if need be
     role.become_worker()
@@ -117,17 +123,31 @@ def main(task_fd: int, result_fd: int, page_fd: int, stack_fd: int, parent: int,
     sys.exit(0)
 
 
-def _die_with_parent(parent: int) -> None:
-    """Have the kernel kill this process when the thread that started it ends: that is the supervisor, which ends last."""
-    if sys.platform == "linux":
-        try:
-            import ctypes
+def _die_with_parent(parent: int, lifeline: int) -> None:
+    """Have the kernel kill this process when the thread that started it ends: that is the supervisor, which ends last, or a guardian's only one."""
+    try:
+        import ctypes
 
-            ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
-        except (ImportError, OSError, AttributeError):  # then the end of the pipe has to do
-            pass
+        is_armed = ctypes.CDLL(None).prctl(1, signal.SIGKILL) == 0  # PR_SET_PDEATHSIG
+    except (ImportError, OSError, AttributeError):
+        is_armed = False
+    if lifeline >= 0:
+        if not is_armed:
+            _die_with(lifeline)
+        os.close(lifeline)
     if os.getppid() != parent:  # gone before that: it does not look back
         os._exit(1)
+
+
+def _die_with(lifeline: int) -> None:
+    """Where prctl is refused: have the kernel kill this process when nobody is left who could write to this pipe."""
+    with contextlib.suppress(OSError):  # no /proc: then the end of the task pipe has to do
+        fd = _out_of_the_way(
+            os.open(f"/proc/self/fd/{lifeline}", os.O_RDONLY)
+        )  # anew: who gets the signal belongs to the open file
+        fcntl.fcntl(fd, fcntl.F_SETOWN, os.getpid())
+        fcntl.fcntl(fd, getattr(fcntl, "F_SETSIG", 10), signal.SIGKILL)
+        fcntl.fcntl(fd, fcntl.F_SETFL, os.O_NONBLOCK | os.O_ASYNC)
 
 
 def _be_the_first_to_go() -> None:
@@ -351,10 +371,8 @@ class _Worker:
         self.functions.move_to_end(call.function)
         try:
             here.running = running
-            if call.flags & PLAIN and failpoints.hit is None:
-                seq = self._run_plain(call)
-            else:
-                seq = self._run_each(call)
+            run = self._run_plain if call.flags & PLAIN and failpoints.hit is None else self._run_each
+            seq = run(call)
         finally:
             here.running = None
             running.first = 0
@@ -503,13 +521,15 @@ class _Worker:
         """Run one task."""
         fn, fresh = loaded
         words, hit = self.words, failpoints.hit
+        args: Any
         kwargs: Any = None
         try:
-            args = decode_args(payload) if not flags & (SINGLE | PLAIN) else decode_item(payload)
-            if not flags & (SINGLE | PLAIN):
-                args, kwargs = args
-            elif not flags & STAR:
-                args = (args,)
+            if flags & PAIR or not flags & (SINGLE | PLAIN):
+                args, kwargs = decode_args(payload)
+            else:
+                args = decode_item(payload)
+                if not flags & STAR:
+                    args = (args,)
         except NotSent:
             raise
         except BaseException as error:
