@@ -247,11 +247,6 @@ MISTAKES = [
         "        self._gone(worker)\n        if worker.handle:\n            self._effects.append(Kill(worker))\n        if False:",
     ),
     (
-        "was: a page between two tasks names the old one",
-        "            # It has ended: the page may still name it while the next one is about to begin.\n            worker.over_limit = worker.memory = 0\n",
-        "            worker.memory = 0\n",
-    ),
-    (
         "was: outcomes after kill() are protocol errors",
         "        if worker.state == Worker.GONE or self.broken is not None:\n            return []  #",
         "        if worker.state == Worker.GONE:\n            return []  #",
@@ -265,11 +260,6 @@ MISTAKES = [
         "was: one that cannot be killed is judged without its page",
         "self._bury(worker, Died(phase=phase, seq=seq, start=start, hint=hint), now)",
         "self._bury(worker, Died(seq=worker.over_limit or worker.last + 1, hint=hint), now)",
-    ),
-    (
-        "was: one that is not believed and cannot be killed is waited for",
-        "        elif worker.state in (Worker.READY, Worker.RETIRING):\n            self._doom(worker, now)",
-        "",
     ),
     (
         "was: one that was stopped is killed for the next task",
@@ -287,7 +277,6 @@ MISTAKES = [
         "ran = max(0, min(begun, sent.first + sent.call.size) - first)",
         "ran = max(0, min(begun + 1, sent.first + sent.call.size) - first)",
     ),
-    ("runs again although each outcome is sent", "if ran and (worker.lost or sent.call.each):", "if ran and worker.lost:"),
     ("runs again although the pipe was lost", "if ran and (worker.lost or sent.call.each):", "if ran and sent.call.each:"),
     ("what ran unseen is lost", "if ran and (worker.lost or sent.call.each):", "if ran:"),
     (
@@ -325,11 +314,6 @@ MISTAKES = [
         "        worker.last = seq\n",
     ),
     (
-        "only the first of several outcomes ends a suspicion",
-        "if seq <= worker.over_limit < seq + count:",
-        "if seq == worker.over_limit:",
-    ),
-    (
         "only the first call is looked at",
         "return worker.at(seq) if phase in Phase.AT_WORK else None",
         "return worker.calls[0] if phase in Phase.AT_WORK and worker.at(seq) else None",
@@ -354,22 +338,15 @@ MISTAKES = [
     ("what is packed is forgotten", "return call.pack(parts) if len(parts) > 1 else call", "return call"),
     ("packs are too heavy", "            if weight > limits.heaviest:\n                break\n", ""),
     ("packs are too large", ", limits.most_packed)", ")"),
-    ("packs for a worker whose share is counted", "if call.packs and worker.left is None:", "if call.packs:"),
     (
         "several that are submitted are not sent",
         "            self.pending += calls\n            self._dispatch(now)\n",
         "            self.pending += calls\n",
     ),
-    ("a halted call is sent again", " and not sent.halted and self.broken is None:", " and self.broken is None:"),
     (
         "a call behind is not told that it is halted",
         "        if worker.calls and worker.calls[0].halted:\n            self._effects.append(Halt(worker, worker.calls[0].first))\n",
         "",
-    ),
-    (
-        "was: one that is told to end after a look is waited for",
-        "            if worker.state != Worker.READY:  # it has just",
-        "            if False:  # it has just",
     ),
     (
         "was: one that was stopped for another task is looked at too late",
@@ -1074,7 +1051,12 @@ class TestKeptBack:
         assert pool.done(1, 4, count=2) == ["c[0:2] x"]
 
     def test_a_suspected_task_whose_outcome_comes_among_others_is_not_the_page_s(self):
-        pool = over_limit(size=5)
+        pool = Pool()
+        pool.submit(Call("a", 5, 10.0))
+        pool.ready(1)
+        pool.later(10.0)
+        pool.page(1, 3, 100.0, Phase.RUN)
+        assert pool.w[1].over_limit == 3
         assert pool.done(1, 1, count=3) == ["a[0:3] x"]
         assert pool.w[1].over_limit == 0
 
@@ -1107,6 +1089,15 @@ class TestKeptBack:
         assert [sent.call.name for sent in pool.w[1].calls] == list("bcde")
         assert pool.dies(1, 4) == ["d[0] Crashed", "d over at 1", "spawn 2"]
         assert pool.ready(2)[:3] == ["send 2 b as 1", "send 2 c as 2", "send 2 e as 3"]
+
+    def test_a_call_that_is_halted_does_not_go_again(self):
+        pool = started()
+        for name in "bcdefghijkl":
+            pool.submit(Call(name))
+        pool.done(1, 1, seconds=1e-5)
+        c = pool.w[1].calls[1].call
+        assert pool.tell(pool.core.halt(c)) == []  # it is not its turn
+        assert pool.dies(1, 2)[:2] == ["b[0] Crashed", "c over at 0"]
 
     def test_the_time_of_one_that_ran_before_is_not_told(self):
         pool = self.batch(each=True)
@@ -1304,8 +1295,7 @@ class TestMemory:
         pool.submit(Call("a", 3, 10.0))
         pool.ready(1)
         pool.memory(1, 1, Phase.RUN, 201)
-        pool.done(1, 1)
-        pool.now += 20
+        pool.now += 20  # the first one's outcome is kept back
         assert pool.tick() == ["look 1"]
         assert pool.page(1, 2, 100.0, Phase.RUN) == ["continue 1"]
         assert pool.later(0.001) == ["look 1"]
@@ -1474,3 +1464,82 @@ class TestEnd:
         again.cancel()  # as all that is pending is, by `shutdown(cancel_futures=True)`
         assert pool.ready(2) == ["send 2 a as 1"]
         assert pool.core.cancel(Call("b")) is False
+
+
+# ---- mistakes that the simulation hardly meets: a case finds each
+
+MISTAKES_OF_CASES = [
+    (
+        "was: one that is not believed and cannot be killed is waited for",
+        "        elif worker.state in (Worker.READY, Worker.RETIRING):\n            self._doom(worker, now)",
+        "",
+        lambda: TestUnkillable().test_one_that_is_not_believed_is_given_up_too(),
+    ),
+    (
+        "runs again although each outcome is sent",
+        "if ran and (worker.lost or sent.call.each):",
+        "if ran and worker.lost:",
+        lambda: TestKeptBack().test_a_call_whose_outcomes_are_sent_each_does_not_run_again(),
+    ),
+    (
+        "packs for a worker whose share is counted",
+        "if call.packs and worker.left is None:",
+        "if call.packs:",
+        lambda: TestPacks().test_none_is_packed_for_a_worker_whose_share_is_counted(),
+    ),
+    (
+        "a halted call is sent again",
+        " and not sent.halted and self.broken is None:",
+        " and self.broken is None:",
+        lambda: TestKeptBack().test_a_call_that_is_halted_does_not_go_again(),
+    ),
+    (
+        "was: one that is told to end after a look is waited for",
+        "            if worker.state != Worker.READY:  # it has just",
+        "            if False:  # it has just",
+        lambda: TestLimits().test_a_worker_that_ends_because_of_what_a_look_showed_is_killed_if_it_does_not(),
+    ),
+    (
+        "more outcomes than are due are believed",
+        "0 < count <= worker.due_count(count)",
+        "0 < count",
+        lambda: TestKeptBack().test_more_outcomes_than_are_due_are_not_believed(2, 6),
+    ),
+    (
+        "was: whoever scribbles on the page runs again",
+        "begun, due = died.seq, calls[0].first + calls[0].done",
+        "begun, due = died.seq, worker.due_next()",
+        lambda: TestWhoScribbles().test_a_page_that_shows_no_task_that_is_due_blames_the_one_that_is(0),
+    ),
+    (
+        "was: looks do not become rare while a function is unpickled",
+        "                again = max(again, now + (now - start) / 20)\n",
+        "                pass\n",
+        lambda: TestLimits().test_looks_become_rare_while_a_function_is_unpickled(),
+    ),
+    (
+        "was: a task is killed for the memory of another",
+        "            worker.over_limit = seq\n            worker.memory = 0\n            worker.abandoned = False\n",
+        "            worker.over_limit = seq\n",
+        lambda: TestMemory().test_one_that_is_at_the_next_task_is_not_ended_for_that(),
+    ),
+    (
+        "only the first of several outcomes ends a suspicion",
+        "if seq <= worker.over_limit < seq + count:",
+        "if seq == worker.over_limit:",
+        lambda: TestKeptBack().test_a_suspected_task_whose_outcome_comes_among_others_is_not_the_page_s(),
+    ),
+]
+
+
+@pytest.mark.parametrize(("old", "new", "case"), [pytest.param(*rest, id=name) for name, *rest in MISTAKES_OF_CASES])
+def test_a_case_finds_a_mistake(old, new, case, monkeypatch):
+    case()
+    monkeypatch.setitem(sys.modules, "core_with_a_mistake", core := mutant(old, new))
+    for name in ("Crashed", "Died", "Limits", "PoolCore", "ProtocolError", "TimedOut", "Worker"):
+        monkeypatch.setitem(globals(), name, getattr(core, name))
+    try:
+        case()
+    except (Exception, pytest.fail.Exception):
+        return
+    pytest.fail("not found")
