@@ -301,6 +301,36 @@ class TestSubmit:
             futures = [pool.submit(tiny.same if i % 2 else tiny.always_a_tuple, i) for i in range(4000)]
             assert [future.result(PATIENCE) for future in futures] == [i if i % 2 else (i,) for i in range(4000)]
 
+    def test_what_has_ended_is_told_although_the_next_task_waits_for_that(self, tmp_path):
+        path = tmp_path / "told"
+        with ProcessPoolExecutor(1) as pool:
+            for i in range(3):  # now they are known to be tiny
+                for future in [pool.submit(tiny.waits_at_240, i, str(path)) for i in range(200)]:
+                    future.result(PATIENCE)
+            futures = [pool.submit(tiny.waits_at_240, i, str(path)) for i in range(300)]
+            try:
+                assert futures[239].result(PATIENCE) == 239
+                assert not futures[240].done()
+            finally:
+                path.touch()
+            assert [future.result(PATIENCE) for future in futures] == list(range(300))
+
+    @every_kind_of_item
+    def test_results_of_a_run_come_although_the_next_task_waits_for_that(self, items, tmp_path):
+        path = str(tmp_path / "told")
+        fn = (
+            functools.partial(tiny.waits_at_240, path=path)
+            if items is list
+            else functools.partial(tiny.waits_at_240_unpacked, path=path)
+        )
+        with ProcessPoolExecutor(1) as pool:
+            list(pool.map(fn, items([1] * 3000), chunksize=300))
+            results = pool.imap(fn, items(range(300)), chunksize=300)
+            for _ in range(240):
+                next(results)
+            (tmp_path / "told").touch()
+            assert list(results) == list(range(240, 300))
+
     def test_names_of_arguments(self):
         with ProcessPoolExecutor(2) as pool:
             futures = [pool.submit(tiny.with_names, i, b=-i) for i in range(2000)]

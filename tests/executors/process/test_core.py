@@ -414,6 +414,7 @@ class Pool:
     """A core and a clock; effects are told in words, those of the supervisor that answer at once are left to the case."""
 
     def __init__(self, max_workers=1, *, max_tasks_per_child=None, max_memory=None, **limits):
+        limits = {"patience": math.inf} | limits
         self.core = PoolCore(max_workers, max_tasks_per_child=max_tasks_per_child, max_memory=max_memory, limits=Limits(**limits))
         self.now = 100.0
         self.w = {}  # workers by number
@@ -961,7 +962,7 @@ class TestLimits:
         pool.ready(1)
         for name, limit in (("b", 50.0), ("c", 10.0), ("d", 1000.0)):
             pool.submit(Call(name, 3, limit, function=7))
-        pool.core.limits = Limits()
+        pool.core.limits = Limits(patience=math.inf)
         pool.done(1, 1, seconds=1e-5)
         assert [sent.call.name for sent in pool.w[1].calls] == ["b", "c"]
         pool.now = 110.0
@@ -1098,6 +1099,40 @@ class TestKeptBack:
         c = pool.w[1].calls[1].call
         assert pool.tell(pool.core.halt(c)) == []  # it is not its turn
         assert pool.dies(1, 2)[:2] == ["b[0] Crashed", "c over at 0"]
+
+    def test_a_worker_that_keeps_outcomes_back_while_a_task_takes_long_is_asked_for_them(self):
+        pool = Pool(patience=0.01)
+        pool.submit(Call("a", 5))
+        pool.ready(1)
+        assert pool.core.next_tick() == 100.01
+        pool.now = 100.005
+        pool.done(1, 1)
+        assert pool.core.next_tick() == pytest.approx(100.015)  # from when something came last
+        assert pool.later(0.011) == ["peek 1"]
+        assert pool.peeked(1, 4) == ["ask 1"]
+        assert pool.core.next_tick() == pytest.approx(100.027)  # it may not have heard
+        assert pool.done(1, 2, count=2) == ["a[1:3] x"]
+        assert pool.core.next_tick() == pytest.approx(100.026)
+
+    def test_a_worker_whose_due_task_takes_long_is_looked_at_ever_more_rarely(self):
+        pool = Pool(patience=0.01)
+        pool.submit(Call("a"))
+        pool.ready(1)
+        looks = 0
+        while pool.now < 3700.0:
+            pool.now = pool.core.next_tick()
+            assert pool.tick() == ["peek 1"]
+            assert pool.peeked(1, 1) == []
+            looks += 1
+        assert looks < 25
+        pool.done(1, 1)
+        assert pool.core.next_tick() == math.inf
+
+    def test_a_worker_that_may_have_to_die_is_not_asked(self):
+        pool = over_limit(size=3)
+        assert pool.peeked(1, 2) == []
+        pool.lost(1)
+        assert pool.peeked(1, 2) == []
 
     def test_the_time_of_one_that_ran_before_is_not_told(self):
         pool = self.batch(each=True)
@@ -1469,6 +1504,12 @@ class TestEnd:
 # ---- mistakes that the simulation hardly meets: a case finds each
 
 MISTAKES_OF_CASES = [
+    (
+        "what is kept back is not asked for",
+        "                self._effects.append(Ask(worker))\n",
+        "",
+        lambda: TestKeptBack().test_a_worker_that_keeps_outcomes_back_while_a_task_takes_long_is_asked_for_them(),
+    ),
     (
         "was: one that is not believed and cannot be killed is waited for",
         "        elif worker.state in (Worker.READY, Worker.RETIRING):\n            self._doom(worker, now)",

@@ -6,6 +6,7 @@
                                                 page: seq, start, phase
                                                 decode arguments ─ run ─ encode the result
 
+The parent asks for what is kept back by SIGCONT, when a task takes long; its handler writes it amid the task.
 `writing` guards the result pipe. What has ended is written by the rule of outbox.py: so whatever kills the worker, it is known which tasks had ended, but for tiny
 ones of the last 200 us, and the page tells which one was running. The page's phase is stored before the step it stands for; `start` before `seq` (page.py).
 
@@ -116,6 +117,9 @@ def main(
     role.become_worker()
     task_fd, result_fd, page_fd, stack_fd = (_out_of_the_way(fd) for fd in (task_fd, result_fd, page_fd, stack_fd))
     worker = _Worker(task_fd, result_fd, page_fd, stack_fd, inherited)
+    if signal.getsignal(signal.SIGCONT) == signal.SIG_DFL:
+        signal.signal(signal.SIGCONT, worker.asked)
+        signal.siginterrupt(signal.SIGCONT, False)
     try:
         worker.serve()
     except _ParentGone:
@@ -561,6 +565,18 @@ class _Worker:
             os._exit(0)
         self.outbox.flush()
 
+    def asked(self, _number: int, frame: Any) -> None:
+        """SIGCONT: the parent waits for what is kept back. Not if it has struck amid what keeps and writes: then it asks again."""
+        while frame is not None and frame.f_code not in _LOOPS:
+            if frame.f_globals is _OUTBOX:
+                return
+            frame = frame.f_back
+        if frame is None or self.writing.locked() or os.getpid() != self.pid:
+            return
+        phase = self.words[Page.PHASE]
+        self.outbox.flush()
+        self.words[Page.PHASE] = phase
+
     def _install_logs(self, configuration: dict[str, Any]) -> None:
         from abreast.executors.process import logs
 
@@ -623,6 +639,11 @@ class _Worker:
                     views[0] = views[0][count:]
         except BrokenPipeError:
             raise _ParentGone from None
+
+
+_LOOPS = frozenset((_Worker._run_plain.__code__, _Worker._run_each.__code__))
+"""Where tasks are run."""
+_OUTBOX = Outbox.flush.__globals__
 
 
 class _Star:
