@@ -36,6 +36,7 @@ from abreast.executors.process.page import Page
 BOOT, IDLE, DECODE, RUN, ENCODE, WRITE, EXIT, LOAD = range(8)
 AT_WORK = (DECODE, RUN, ENCODE, LOAD)
 INF = math.inf
+LONG = 1e6  # seconds; looks at who may keep outcomes back go on, ever more rarely
 EPS = 1e-6  # seconds: the page counts in nanoseconds, the clock in floats
 HALT = 5
 CALL = struct.Struct("<QIf")
@@ -436,6 +437,24 @@ class SimWorker:
             yield 0
             yield from self._write([(frame(Kind.LEAVE), [])])
 
+    def ask(self):
+        """A signal: what is kept back is written amid a task, if there is room, and the worker is not just at it."""
+        outbox = self.outbox
+        if not self.alive or self.killed or self.stopped or self.rest or not self.has_run or self.closed_channel:
+            return
+        if self.stuck_until > self.sim.now or self.sim.random.random() < 0.2:
+            return
+        frames = outbox.take()
+        if sum(len(part) for parts, _ in frames for part in parts) > self.capacity - len(self.result_pipe):
+            outbox.frames = frames
+            return
+        for parts, numbers in frames:
+            self.result_pipe += b"".join(map(bytes, parts))
+            for seq in numbers:
+                self.ends[seq] = True
+                if seq == self.running:
+                    self.running = 0
+
     def _run(self, call, task, seq, begin):
         """Run a task, up to its outcome: the page's stores are in the order of worker.py's."""
         sim, words = self.sim, self.words
@@ -634,7 +653,7 @@ class Draw:
             self.boots_slow = self.boots_dying = 0.0
             self.loads /= 20
             self.most_kept = random.choice((3, 10, INF, INF))
-        limits = {}
+        limits = {"patience": random.choice((0.01, 0.01, self.scale, 1000.0, INF))}
         if random.random() < 0.3:
             for name in ("second_look", "dump", "stop", "dead", "retire"):
                 limits[name] = random.choice((0.0, 1e-6, 0.01, 1.0, 1000.0))
@@ -691,6 +710,8 @@ class Sim:
             core.Halt: self._halt,
             core.Retire: self._retire,
             core.Look: self._look,
+            core.Peek: self._peek,
+            core.Ask: self._ask,
             core.DumpStack: self._dump_stack,
             core.Stop: self._stop,
             core.Continue: self._continue,
@@ -756,7 +777,7 @@ class Sim:
         tick = self.core.next_tick()
         if self.random.random() < 0.8 or self.in_end:
             due = min(due, tick)
-        if due == INF or due < self.now:
+        if due > self.now + LONG or due < self.now:
             return
         if any(one.can_run() or one.result_pipe or not one.alive for one in self.present) or self.inbox:
             if self.random.random() < 0.97:  # somebody has something to do now: it is rare that nobody does it for long
@@ -913,7 +934,7 @@ class Sim:
                 self._pass_time()
                 if (
                     at == self.now
-                    and self.core.next_tick() == INF
+                    and self.core.next_tick() > self.now + LONG
                     and min((one.wakes() for one in self.present), default=INF) == INF
                 ):
                     if (
@@ -1210,8 +1231,8 @@ class Sim:
 
     def _halt(self, effect):
         one = self._one(effect.worker)
-        sent = effect.worker.calls[0]
-        insist(sent.first == effect.first and calls_in(sent.call)[0].halted, one, "is to end", sent.call)
+        call = one.calls[effect.first]  # which may have ended meanwhile, in the same frame
+        insist(call.halted, one, "is to end", call)
         one.words[HALT] = effect.first
 
     def _retire(self, effect):
@@ -1231,6 +1252,17 @@ class Sim:
             seq, start, phase = one.page.read()
             one.looks.append((self.now, seq, phase, start))
             self.do(self.core.page(effect.worker, seq, start, phase, self.now))
+
+    def _peek(self, effect):
+        one = self._one(effect.worker)
+        self._read(one)
+        if one in self.present:
+            seq, _, _ = one.page.read()
+            self.do(self.core.peeked(effect.worker, seq, self.now))
+
+    def _ask(self, effect):
+        self._one(effect.worker).ask()
+        self.counts["asked"] += 1
 
     def _dump_stack(self, effect):
         one = self._one(effect.worker)
@@ -1429,6 +1461,8 @@ class Sim:
                 idle += not calls and worker.left != 0
                 insist(len(calls) <= max(2, core.limits.most_ahead), worker)
                 self._check_timer(worker)
+                kept = calls and worker.at(worker.handle.begun) is not None and worker.handle.begun > worker.due_next()
+                insist(not kept or worker.ask_at < INF or core.limits.patience == INF or self.scribbled, worker, "is not asked")
                 if calls and calls[0].halted:
                     insist(worker.handle.words[HALT] == calls[0].first or self.scribbled, worker, "is not told to end its call")
                 if not calls and not self.to_dispatch and worker.ending not in (Worker.DUMPED, Worker.STOPPED):
@@ -1498,7 +1532,9 @@ class Sim:
         start = one.words[4] / 1e9
         latest = start + call.limit
         for when, seq, phase, then in one.looks[-1:]:  # it may have come between the reading of the clock and the page's stores
-            latest = max(latest, when + max(self.draw.core_limits.second_look, 0.0 if seq == one.running else call.limit))
+            latest = max(
+                latest, when + max(self.draw.core_limits.second_look, 0.0 if seq == one.running and phase != LOAD else call.limit)
+            )
             if phase == LOAD:  # which may take long, and is not looked at all the time
                 latest = max(latest, when + (when - then) / 20)
         insist(

@@ -59,12 +59,6 @@ MISTAKES = [
         "elif worker.over_limit != seq:",
         "elif worker.over_limit != seq and not setattr(worker, 'over_limit', seq) and False:",
     ),
-    ("no last look", "if seq == worker.over_limit and phase in (Phase.DECODE, Phase.RUN, Phase.ENCODE):", "if True:"),
-    (
-        "last look does not see the phase",
-        "if seq == worker.over_limit and phase in (Phase.DECODE, Phase.RUN, Phase.ENCODE):",
-        "if seq == worker.over_limit:",
-    ),
     ("calls kept by a worker that is gone", "        worker.calls = deque()\n        if calls:", "        if calls:"),
     (
         "calls kept by a worker of a broken pool",
@@ -73,18 +67,18 @@ MISTAKES = [
     ),
     (
         "one place too many handed back at a death",
-        "                self._hand_back(sent.call, sent.done)\n\n",
-        "                self._hand_back(sent.call, max(0, sent.done - 1))\n\n",
+        "                self._hand_back(sent, ran, lost)",
+        "                sent.done = max(0, sent.done - 1)\n                self._hand_back(sent, ran, lost)",
     ),
     (
         "the time box hands back one too few",
-        "self._hand_back(sent.call, sent.done)\n        self._end_of_call",
-        "self._hand_back(sent.call, sent.done + 1)\n        self._end_of_call",
+        "        self._hand_back(sent)\n        self._end_of_call",
+        "        sent.done += 1\n        self._hand_back(sent)\n        self._end_of_call",
     ),
     (
         "not retired at the end of a call",
-        "                worker.due = now + worker.calls[0].call.limit\n        self._retire_if_idle(worker, now)\n\n",
-        "                worker.due = now + worker.calls[0].call.limit\n\n",
+        "            worker.due = _NEVER\n        self._retire_if_idle(worker, now)\n\n    def _retire",
+        "            worker.due = _NEVER\n\n    def _retire",
     ),
     (
         "not retired at close",
@@ -96,49 +90,64 @@ MISTAKES = [
         "            worker.left = 0\n            self._retire_if_idle(worker, now)",
         "            worker.left = 0",
     ),
-    ("the culprit goes again", "min(begun + 1, sent.first", "min(begun, sent.first"),
-    ("the next one is blamed too", "min(begun + 1, sent.first", "min(begun + 2, sent.first"),
-    ("blamed for what it has sent", "        worker.last = seq\n", ""),
-    ("handed back in the wrong order", "for sent in reversed(calls):", "for sent in calls:"),
-    ("handed back to the end of the queue", "self.pending.appendleft(_again(call))", "self.pending.append(_again(call))"),
+    (
+        "the culprit goes again",
+        "            if first <= begun < sent.first + sent.call.size:\n                self._lose(worker, sent, begun, died, now)\n                sent.done += not ran\n",
+        "",
+    ),
+    (
+        "the next one is blamed too",
+        "                sent.done += not ran\n",
+        "                sent.done += not ran\n                if begun + 1 < sent.first + sent.call.size and not ran:\n                    self._lose(worker, sent, begun + 1, died, now)\n                    sent.done += 1\n",
+    ),
+    ("blamed for what it has sent", "        worker.last = seq + count - 1\n", ""),
+    ("handed back in the wrong order", "in reversed(rest):", "in rest:"),
+    (
+        "handed back to the end of the queue",
+        "self.pending.appendleft(_again(sent.call))",
+        "self.pending.append(_again(sent.call))",
+    ),
     (
         "handed back to whoever sent it, though it resends",
-        "if call.resends and place == 0 and",
-        "if call.resends and place == 1 and",
+        "elif sent.call.resends and sent.call.size == 1 and",
+        "elif sent.call.resends and sent.call.size == 2 and",
     ),
-    ("sent again although part of it has run", "if call.resends and place == 0 and", "if call.resends and"),
     (
         "a started call is asked again whether it is wanted",
-        "self.pending.appendleft(_again(call))",
-        "self.pending.appendleft(getattr(call, 'call', call))",
+        "self.pending.appendleft(_again(sent.call))",
+        "self.pending.appendleft(getattr(sent.call, 'call', sent.call))",
     ),
-    ("limits told as crashes", "if worker.ending == Worker.KILLED and worker.over_limit == seq:", "if False:"),
+    (
+        "limits told as crashes",
+        "if worker.ending == Worker.KILLED and worker.over_limit == seq and not worker.abandoned:",
+        "if False:",
+    ),
     (
         "crashes told as limits",
-        "if worker.ending == Worker.KILLED and worker.over_limit == seq:",
+        "if worker.ending == Worker.KILLED and worker.over_limit == seq and not worker.abandoned:",
         "if sent.call.limit is not None:",
     ),
     (
         "no timer for the second call",
-        "            if worker.calls and worker.calls[0].call.limit is not None:\n                worker.due = now + worker.calls[0].call.limit\n        self._retire_if_idle(worker, now)\n\n    def _retire",
-        "        self._retire_if_idle(worker, now)\n\n    def _retire",
+        "        if not worker.ending and not worker.calls:  # else",
+        "        if not worker.ending:  # else",
     ),
-    (
-        "no timer when a call is sent",
-        "            worker.due = now + call.limit\n        self._effects",
-        "            pass\n        self._effects",
-    ),
-    ("limits count from the sending", "due = start + sent.call.limit", "due = 0.0"),
+    ("no timer when a call is sent", "            worker.due = min(worker.due, now + call.limit)\n", "            pass\n"),
+    ("limits count from the sending", "        return start + (limit if", "        return 0.0 * start + (limit if"),
     (
         "a task being written is over its limit",
-        "and phase in (Phase.DECODE, Phase.RUN, Phase.ENCODE)\n        due",
-        "\n        due",
+        "return worker.at(seq) if phase in Phase.AT_WORK else None",
+        "return worker.at(seq) if phase in (*Phase.AT_WORK, Phase.WRITE) else None",
     ),
-    ("a task that has ended is over its limit", "running = sent.first + sent.done <= seq", "running = sent.first <= seq"),
+    (
+        "a task that has ended is over its limit",
+        "            if sent.first + sent.done <= seq < sent.first + sent.call.size:\n                return sent",
+        "            if sent.first <= seq < sent.first + sent.call.size:\n                return sent",
+    ),
     (
         "a stopped worker stays stopped",
-        "            self._effects.append(Continue(worker))\n        worker.ending = worker.over_limit = 0",
-        "            pass\n        worker.ending = worker.over_limit = 0",
+        "            self._effects.append(Continue(worker))\n        worker.ending = worker.over_limit = worker.memory = 0",
+        "            pass\n        worker.ending = worker.over_limit = worker.memory = 0",
     ),
     ("suspicion outlives the call", "        if worker.ending == Worker.SUSPECTED:\n            worker.ending = 0\n", ""),
     (
@@ -156,12 +165,16 @@ MISTAKES = [
         "Worker(self._numbers, self.max_tasks_per_child, now + self.limits.boot)",
         "Worker(self._numbers, self.max_tasks_per_child, _NEVER)",
     ),
-    ("boots that fail are tried for ever", "if final or self._boot_failures >= BOOT_TIMES:", "if final:"),
+    (
+        "boots that fail are tried for ever",
+        "if final or (self._boot_failures >= BOOT_TIMES and not self._has_able_worker()):",
+        "if final:",
+    ),
     ("boot failures are counted over the whole life", "            self._boot_failures = 0\n", ""),
     (
         "a failed boot is not replaced",
-        "            self._break(why, now)\n        else:\n            self._dispatch(now)",
-        "            self._break(why, now)",
+        "            self._spawn_from = now + pause\n        self._dispatch(now)\n\n    def _has_able",
+        "            self._spawn_from = now + pause\n\n    def _has_able",
     ),
     (
         "a dead worker is not replaced",
@@ -178,39 +191,35 @@ MISTAKES = [
         "            self._boot_failures = 0\n            self._dispatch(now)",
         "            self._boot_failures = 0",
     ),
-    ("nothing is sent at the end of a call", "            if dispatch:\n                self._dispatch(now)", "            pass"),
+    ("nothing is sent at the end of a call", "        if dispatch:\n            self._dispatch(now)", "        pass"),
     (
         "nothing is sent after the time box",
         "        self._end_of_call(worker, now)\n        self._dispatch(now)\n        return",
         "        self._end_of_call(worker, now)\n        return",
     ),
-    (
-        "too many workers",
-        "coming < len(self.pending) and live < self.max_workers",
-        "coming < len(self.pending) and live <= self.max_workers",
-    ),
-    (
-        "too few workers",
-        "coming < len(self.pending) and live < self.max_workers",
-        "coming < len(self.pending) - 1 and live < self.max_workers",
-    ),
+    ("too many workers", "min(self.max_workers - self._live(),", "min(self.max_workers + 1 - self._live(),"),
+    ("too few workers", "coming < len(self.pending) and room > 0", "coming < len(self.pending) - 1 and room > 0"),
     (
         "tasks over max_tasks_per_child",
-        "if worker.state != Worker.READY or worker.left == 0 or worker.ending:",
-        "if worker.state != Worker.READY or worker.ending:",
+        "if worker.state != Worker.READY or worker.left == 0 or worker.ending or worker.lent:",
+        "if worker.state != Worker.READY or worker.ending or worker.lent:",
     ),
     (
         "sent to a worker that is stopped",
-        "if worker.state != Worker.READY or worker.left == 0 or worker.ending:",
-        "if worker.state != Worker.READY or worker.left == 0:",
+        "if worker.state != Worker.READY or worker.left == 0 or worker.ending or worker.lent:",
+        "if worker.state != Worker.READY or worker.left == 0 or worker.lent:",
     ),
     (
         "sent to one that retires",
-        "if worker.state != Worker.READY or worker.left == 0 or worker.ending:",
-        "if worker.state not in (Worker.READY, Worker.RETIRING) or worker.left == 0 or worker.ending:",
+        "if worker.state != Worker.READY or worker.left == 0 or worker.ending or worker.lent:",
+        "if worker.state not in (Worker.READY, Worker.RETIRING) or worker.left == 0 or worker.ending or worker.lent:",
     ),
     ("a cancelled call is sent", "            if not call.claim():\n                continue\n", "            call.claim()\n"),
-    ("retired with work to do", "return self.closed and not self.pending\n", "return self.closed\n"),
+    (
+        "retired with work to do",
+        "return self.closed and not self.pending and not self.more_may_come\n\n    def _hand",
+        "return self.closed\n\n    def _hand",
+    ),
     ("numbers of tasks overlap", "worker.sent += call.size", "worker.sent += 1"),
     (
         "a broken pool accepts calls",
@@ -238,19 +247,14 @@ MISTAKES = [
         "        self._gone(worker)\n        if worker.handle:\n            self._effects.append(Kill(worker))\n        if False:",
     ),
     (
-        "was: a page between two tasks names the old one",
-        "            worker.over_limit = 0  # it has ended",
-        "            pass  # it has ended",
-    ),
-    (
         "was: outcomes after kill() are protocol errors",
         "        if worker.state == Worker.GONE or self.broken is not None:\n            return []  #",
         "        if worker.state == Worker.GONE:\n            return []  #",
     ),
     (
         "was: what kills workers before it begins goes again for ever",
-        "            if again.deaths == BEGIN_TIMES:",
-        "            if False:",
+        "        if call.deaths >= BEGIN_TIMES:",
+        "        if False:",
     ),
     (
         "was: one that cannot be killed is judged without its page",
@@ -258,14 +262,101 @@ MISTAKES = [
         "self._bury(worker, Died(seq=worker.over_limit or worker.last + 1, hint=hint), now)",
     ),
     (
-        "was: one that is not believed and cannot be killed is waited for",
-        "        elif worker.state in (Worker.READY, Worker.RETIRING):\n            self._doom(worker, now)",
-        "",
-    ),
-    (
         "was: one that was stopped is killed for the next task",
         "        elif worker.over_limit != seq:\n            if worker.ending",
         "        elif worker.over_limit != seq and worker.ending != Worker.STOPPED:\n            if worker.ending",
+    ),
+    ("what ran unseen is not told", "Over(sent.call, sent.done, self.broken, ran))", "Over(sent.call, sent.done, self.broken))"),
+    (
+        "what ran is counted into the next call",
+        "ran = max(0, min(begun, sent.first + sent.call.size) - first)",
+        "ran = max(0, begun - first)",
+    ),
+    (
+        "one too many ran",
+        "ran = max(0, min(begun, sent.first + sent.call.size) - first)",
+        "ran = max(0, min(begun + 1, sent.first + sent.call.size) - first)",
+    ),
+    ("runs again although the pipe was lost", "if ran and (worker.lost or sent.call.each):", "if ran and sent.call.each:"),
+    ("what ran unseen is lost", "if ran and (worker.lost or sent.call.each):", "if ran:"),
+    (
+        "one of those whose outcomes are sent each goes again",
+        "for seq in range(first, first + ran):",
+        "for seq in range(first, first + ran - 1):",
+    ),
+    (
+        "one that is lost behind others counts as the first",
+        "                sent.done += not ran\n",
+        "                sent.done += 1\n",
+    ),
+    ("the lost one of a pack goes again", "                if place != lost:\n", "                if True:\n"),
+    (
+        "the first of a pack goes again only if it is lost",
+        "range(sent.call.size - 1, sent.done - 1, -1)",
+        "range(sent.call.size - 1, sent.done, -1)",
+    ),
+    ("what has ended of a pack goes again", "range(sent.call.size - 1, sent.done - 1, -1)", "range(sent.call.size - 1, -1, -1)"),
+    ("a pack goes again in the wrong order", "range(sent.call.size - 1, sent.done - 1, -1)", "range(sent.done, sent.call.size)"),
+    ("a pack goes again whole", "if sent.call.parts and self.broken is None:", "if False:"),
+    (
+        "outcomes go to the wrong ones of the next call",
+        "Resolve(sent.call, sent.done, what, taken, some)",
+        "Resolve(sent.call, sent.done, what, 0, some)",
+    ),
+    (
+        "a frame of outcomes is all of the first call",
+        "some = min(count - taken, sent.call.size - sent.done)",
+        "some = count - taken",
+    ),
+    (
+        "only the first of several outcomes counts as come",
+        "        worker.last = seq + count - 1\n",
+        "        worker.last = seq\n",
+    ),
+    (
+        "only the first call is looked at",
+        "return worker.at(seq) if phase in Phase.AT_WORK else None",
+        "return worker.calls[0] if phase in Phase.AT_WORK and worker.at(seq) else None",
+    ),
+    (
+        "a later call is not looked at",
+        "return worker.at(seq) if phase in Phase.AT_WORK else None",
+        "return worker.calls[0] if phase in Phase.AT_WORK and worker.at(seq) is worker.calls[0] else None",
+    ),
+    (
+        "the next look is for the first call's limit",
+        "min((sent.call.limit for sent in self.calls if",
+        "min((sent.call.limit for sent in list(self.calls)[:1] if",
+    ),
+    ("the next look is for the last limit", "return now + min((sent.call.limit for", "return now + max((sent.call.limit for"),
+    ("others are packed too", ".packs and call.goes_with(following):", ".packs:"),
+    (
+        "what was cancelled is packed",
+        "            if following.claim():\n                parts.append(following)\n",
+        "            following.claim()\n            parts.append(following)\n",
+    ),
+    ("what is packed is forgotten", "return call.pack(parts) if len(parts) > 1 else call", "return call"),
+    ("packs are too heavy", "            if weight > limits.heaviest:\n                break\n", ""),
+    ("packs are too large", ", limits.most_packed)", ")"),
+    (
+        "several that are submitted are not sent",
+        "            self.pending += calls\n            self._dispatch(now)\n",
+        "            self.pending += calls\n",
+    ),
+    (
+        "a call behind is not told that it is halted",
+        "        if worker.calls and worker.calls[0].halted:\n            self._effects.append(Halt(worker, worker.calls[0].first))\n",
+        "",
+    ),
+    (
+        "was: one that was stopped for another task is looked at too late",
+        "            self._judge(worker, seq, start, phase, now)\n        return self._take_effects()\n\n    def exited",
+        "            if seq == worker.over_limit and _task_at(worker, seq, phase):\n                self._judge(worker, seq, start, phase, now)\n            else:\n                self._let_go_on(worker, now)\n        return self._take_effects()\n\n    def exited",
+    ),
+    (
+        "no last look",
+        "            self._judge(worker, seq, start, phase, now)\n        return self._take_effects()\n\n    def exited",
+        "            self._kill(worker, now)\n        return self._take_effects()\n\n    def exited",
     ),
 ]
 """What is there, and what is put in its place. Those that were defects once begin with "was"."""
@@ -323,6 +414,7 @@ class Pool:
     """A core and a clock; effects are told in words, those of the supervisor that answer at once are left to the case."""
 
     def __init__(self, max_workers=1, *, max_tasks_per_child=None, max_memory=None, **limits):
+        limits = {"patience": math.inf} | limits
         self.core = PoolCore(max_workers, max_tasks_per_child=max_tasks_per_child, max_memory=max_memory, limits=Limits(**limits))
         self.now = 100.0
         self.w = {}  # workers by number
@@ -870,7 +962,7 @@ class TestLimits:
         pool.ready(1)
         for name, limit in (("b", 50.0), ("c", 10.0), ("d", 1000.0)):
             pool.submit(Call(name, 3, limit, function=7))
-        pool.core.limits = Limits()
+        pool.core.limits = Limits(patience=math.inf)
         pool.done(1, 1, seconds=1e-5)
         assert [sent.call.name for sent in pool.w[1].calls] == ["b", "c"]
         pool.now = 110.0
@@ -960,7 +1052,12 @@ class TestKeptBack:
         assert pool.done(1, 4, count=2) == ["c[0:2] x"]
 
     def test_a_suspected_task_whose_outcome_comes_among_others_is_not_the_page_s(self):
-        pool = over_limit(size=5)
+        pool = Pool()
+        pool.submit(Call("a", 5, 10.0))
+        pool.ready(1)
+        pool.later(10.0)
+        pool.page(1, 3, 100.0, Phase.RUN)
+        assert pool.w[1].over_limit == 3
         assert pool.done(1, 1, count=3) == ["a[0:3] x"]
         assert pool.w[1].over_limit == 0
 
@@ -993,6 +1090,49 @@ class TestKeptBack:
         assert [sent.call.name for sent in pool.w[1].calls] == list("bcde")
         assert pool.dies(1, 4) == ["d[0] Crashed", "d over at 1", "spawn 2"]
         assert pool.ready(2)[:3] == ["send 2 b as 1", "send 2 c as 2", "send 2 e as 3"]
+
+    def test_a_call_that_is_halted_does_not_go_again(self):
+        pool = started()
+        for name in "bcdefghijkl":
+            pool.submit(Call(name))
+        pool.done(1, 1, seconds=1e-5)
+        c = pool.w[1].calls[1].call
+        assert pool.tell(pool.core.halt(c)) == []  # it is not its turn
+        assert pool.dies(1, 2)[:2] == ["b[0] Crashed", "c over at 0"]
+
+    def test_a_worker_that_keeps_outcomes_back_while_a_task_takes_long_is_asked_for_them(self):
+        pool = Pool(patience=0.01)
+        pool.submit(Call("a", 5))
+        pool.ready(1)
+        assert pool.core.next_tick() == 100.01
+        pool.now = 100.005
+        pool.done(1, 1)
+        assert pool.core.next_tick() == pytest.approx(100.015)  # from when something came last
+        assert pool.later(0.011) == ["peek 1"]
+        assert pool.peeked(1, 4) == ["ask 1"]
+        assert pool.core.next_tick() == pytest.approx(100.027)  # it may not have heard
+        assert pool.done(1, 2, count=2) == ["a[1:3] x"]
+        assert pool.core.next_tick() == pytest.approx(100.026)
+
+    def test_a_worker_whose_due_task_takes_long_is_looked_at_ever_more_rarely(self):
+        pool = Pool(patience=0.01)
+        pool.submit(Call("a"))
+        pool.ready(1)
+        looks = 0
+        while pool.now < 3700.0:
+            pool.now = pool.core.next_tick()
+            assert pool.tick() == ["peek 1"]
+            assert pool.peeked(1, 1) == []
+            looks += 1
+        assert looks < 25
+        pool.done(1, 1)
+        assert pool.core.next_tick() == math.inf
+
+    def test_a_worker_that_may_have_to_die_is_not_asked(self):
+        pool = over_limit(size=3)
+        assert pool.peeked(1, 2) == []
+        pool.lost(1)
+        assert pool.peeked(1, 2) == []
 
     def test_the_time_of_one_that_ran_before_is_not_told(self):
         pool = self.batch(each=True)
@@ -1190,8 +1330,7 @@ class TestMemory:
         pool.submit(Call("a", 3, 10.0))
         pool.ready(1)
         pool.memory(1, 1, Phase.RUN, 201)
-        pool.done(1, 1)
-        pool.now += 20
+        pool.now += 20  # the first one's outcome is kept back
         assert pool.tick() == ["look 1"]
         assert pool.page(1, 2, 100.0, Phase.RUN) == ["continue 1"]
         assert pool.later(0.001) == ["look 1"]
@@ -1360,3 +1499,88 @@ class TestEnd:
         again.cancel()  # as all that is pending is, by `shutdown(cancel_futures=True)`
         assert pool.ready(2) == ["send 2 a as 1"]
         assert pool.core.cancel(Call("b")) is False
+
+
+# ---- mistakes that the simulation hardly meets: a case finds each
+
+MISTAKES_OF_CASES = [
+    (
+        "what is kept back is not asked for",
+        "                self._effects.append(Ask(worker))\n",
+        "",
+        lambda: TestKeptBack().test_a_worker_that_keeps_outcomes_back_while_a_task_takes_long_is_asked_for_them(),
+    ),
+    (
+        "was: one that is not believed and cannot be killed is waited for",
+        "        elif worker.state in (Worker.READY, Worker.RETIRING):\n            self._doom(worker, now)",
+        "",
+        lambda: TestUnkillable().test_one_that_is_not_believed_is_given_up_too(),
+    ),
+    (
+        "runs again although each outcome is sent",
+        "if ran and (worker.lost or sent.call.each):",
+        "if ran and worker.lost:",
+        lambda: TestKeptBack().test_a_call_whose_outcomes_are_sent_each_does_not_run_again(),
+    ),
+    (
+        "packs for a worker whose share is counted",
+        "if call.packs and worker.left is None:",
+        "if call.packs:",
+        lambda: TestPacks().test_none_is_packed_for_a_worker_whose_share_is_counted(),
+    ),
+    (
+        "a halted call is sent again",
+        " and not sent.halted and self.broken is None:",
+        " and self.broken is None:",
+        lambda: TestKeptBack().test_a_call_that_is_halted_does_not_go_again(),
+    ),
+    (
+        "was: one that is told to end after a look is waited for",
+        "            if worker.state != Worker.READY:  # it has just",
+        "            if False:  # it has just",
+        lambda: TestLimits().test_a_worker_that_ends_because_of_what_a_look_showed_is_killed_if_it_does_not(),
+    ),
+    (
+        "more outcomes than are due are believed",
+        "0 < count <= worker.due_count(count)",
+        "0 < count",
+        lambda: TestKeptBack().test_more_outcomes_than_are_due_are_not_believed(2, 6),
+    ),
+    (
+        "was: whoever scribbles on the page runs again",
+        "begun, due = died.seq, calls[0].first + calls[0].done",
+        "begun, due = died.seq, worker.due_next()",
+        lambda: TestWhoScribbles().test_a_page_that_shows_no_task_that_is_due_blames_the_one_that_is(0),
+    ),
+    (
+        "was: looks do not become rare while a function is unpickled",
+        "                again = max(again, now + (now - start) / 20)\n",
+        "                pass\n",
+        lambda: TestLimits().test_looks_become_rare_while_a_function_is_unpickled(),
+    ),
+    (
+        "was: a task is killed for the memory of another",
+        "            worker.over_limit = seq\n            worker.memory = 0\n            worker.abandoned = False\n",
+        "            worker.over_limit = seq\n",
+        lambda: TestMemory().test_one_that_is_at_the_next_task_is_not_ended_for_that(),
+    ),
+    (
+        "only the first of several outcomes ends a suspicion",
+        "if seq <= worker.over_limit < seq + count:",
+        "if seq == worker.over_limit:",
+        lambda: TestKeptBack().test_a_suspected_task_whose_outcome_comes_among_others_is_not_the_page_s(),
+    ),
+]
+
+
+@pytest.mark.parametrize(("old", "new", "case"), [pytest.param(*rest, id=name) for name, *rest in MISTAKES_OF_CASES])
+def test_a_case_finds_a_mistake(old, new, case, monkeypatch):
+    case()
+    monkeypatch.setitem(sys.modules, "core_with_a_mistake", core := mutant(old, new))
+    for name in ("Crashed", "Died", "Limits", "PoolCore", "ProtocolError", "TimedOut", "Worker"):
+        monkeypatch.setitem(globals(), name, getattr(core, name))
+    try:
+        case()
+    except (Exception, pytest.fail.Exception):
+        return
+    pytest.fail("not found")

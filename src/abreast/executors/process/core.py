@@ -3,11 +3,11 @@
 Events go in, effects come out, in the order they are to be done. The supervisor (supervisor.py) feeds it from pipes, pids and its
 inbox; a seeded simulator in the tests feeds it from a random number, so the very code that runs in production is tested::
 
-    submit  cancel  ready  record  over  exited  boot_failed  lost  page  stopped  memory  halt  abandon  tick  close  kill
+    submit  cancel  ready  record  over  exited  boot_failed  lost  page  peeked  stopped  memory  halt  abandon  tick  close  kill
         └──────────────────────────────┬──────────────────────────────────────────────┘
                                    PoolCore
         ┌──────────────────────────────┴──────────────────────────────────────────────┐
-    Spawn  Send  Halt  Retire  Look  DumpStack  Stop  Continue  Kill  Resolve  Over  Broken  Warn
+    Spawn  Send  Halt  Retire  Look  Peek  Ask  DumpStack  Stop  Continue  Kill  Resolve  Over  Broken  Warn
 
 A task's place, at any moment exactly one of
     pending (in the deque), with a worker (in the `Sent` of its call), or out (resolved, or handed back by `Over`).
@@ -23,6 +23,10 @@ A limit
     The supervisor looks at the worker's page when the running task may be over its limit. Twice the same task, a millisecond apart:
     its stack is asked for, it is stopped, looked at for a last time, and killed, or goes on if it has ended meanwhile. So no
     task is killed for the limit of another.
+
+What is kept back
+    Outcomes of tiny tasks may wait in a worker while it is at a later one, which may take long, or wait for whoever gets them. So its page
+    is looked at when nothing has come for a moment, and if it shows a later task than the one whose outcome is due, the worker is asked.
 """
 
 from __future__ import annotations
@@ -71,6 +75,7 @@ if TYPE_CHECKING:
 __all__ = [
     "BEGIN_TIMES",
     "BOOT_TIMES",
+    "Ask",
     "Broken",
     "Continue",
     "Crashed",
@@ -82,6 +87,7 @@ __all__ = [
     "Look",
     "Over",
     "OverMemory",
+    "Peek",
     "PoolCore",
     "Resolve",
     "Retire",
@@ -116,6 +122,7 @@ class Limits(NamedTuple):
         ahead: work that is sent ahead then.
         most_ahead: calls that a worker may have.
         most_packed, heaviest: calls that may be packed into one, and bytes.
+        patience: in which nothing comes of a worker that is at work, before its page is looked at.
     """
 
     boot: float = 60.0
@@ -130,6 +137,7 @@ class Limits(NamedTuple):
     most_ahead: int = 64
     most_packed: int = 500
     heaviest: int = 1 << 16
+    patience: float = 0.01
 
 
 # ---- what became of a task, where a worker did not say it itself
@@ -219,6 +227,18 @@ class Look(NamedTuple):
     worker: Worker
 
 
+class Peek(NamedTuple):
+    """Read its page, and call `PoolCore.peeked`."""
+
+    worker: Worker
+
+
+class Ask(NamedTuple):
+    """Have it send what it keeps back, although it is at a task."""
+
+    worker: Worker
+
+
 class DumpStack(NamedTuple):
     """Have it write down where it is."""
 
@@ -283,7 +303,9 @@ class Warn(NamedTuple):
 
 
 if TYPE_CHECKING:
-    Effect: TypeAlias = Spawn | Send | Halt | Retire | Look | DumpStack | Stop | Continue | Kill | Resolve | Over | Broken | Warn
+    Effect: TypeAlias = (
+        Spawn | Send | Halt | Retire | Look | Peek | Ask | DumpStack | Stop | Continue | Kill | Resolve | Over | Broken | Warn
+    )
 
 
 class Sent:
@@ -309,7 +331,7 @@ class Worker:
     SUSPECTED, DUMPED, STOPPED, KILLED = range(1, 5)
 
     __slots__ = (
-        "abandoned", "busy_since", "calls", "due", "ending", "handle", "last", "left", "lent", "lost", "memory", "number", "over_limit", "sent",
+        "abandoned", "ask_at", "busy_since", "calls", "due", "ending", "handle", "last", "left", "lent", "lost", "memory", "number", "over_limit", "sent",
         "state", "tasks",
     )  # fmt: skip
 
@@ -335,6 +357,8 @@ class Worker:
         """Whether a caller is just at it, by the short way (express.py)."""
         self.abandoned = False
         """Whether its task is to be ended because nobody wants the outcome."""
+        self.ask_at = _NEVER
+        """When to look whether it keeps outcomes back."""
         self.lost = False
         """Whether what it sends cannot be read, or believed, any more."""
         self.busy_since = 0.0
@@ -507,6 +531,7 @@ class PoolCore:
             # It has ended: the page may still name it while the next one is about to begin.
             worker.over_limit = worker.memory = 0
             worker.abandoned = False
+        worker.ask_at = now + self.limits.patience
         worker.last = seq + count - 1
         worker.tasks += count
         self._deaths_in_a_row = 0
@@ -574,6 +599,16 @@ class PoolCore:
             self.unkillable += 1
             hint = "it could not be killed: it hangs in the system"
             self._bury(worker, Died(phase=phase, seq=seq, start=start, hint=hint), now)
+        return self._take_effects()
+
+    def peeked(self, worker: Worker, seq: int, now: float) -> list[Effect]:
+        """What a look at the page of a worker has shown of which nothing has come for a moment."""
+        if worker.state == Worker.READY and worker.calls:
+            quiet = now - worker.busy_since
+            if seq > worker.due_next() and not worker.ending and worker.at(seq) is not None:
+                self._effects.append(Ask(worker))
+                quiet = min(quiet, 1.0)
+            worker.ask_at = now + max(self.limits.patience, quiet)  # ever more rarely: what takes so long is sent at once
         return self._take_effects()
 
     def memory(self, worker: Worker, seq: int, phase: int, used: int, now: float) -> list[Effect]:
@@ -645,15 +680,18 @@ class PoolCore:
         for worker in list(self.workers.values()):
             if worker.due <= now:
                 self._tick_worker(worker, now)
+            if worker.ask_at <= now:
+                worker.ask_at = _NEVER
+                self._effects.append(Peek(worker))
         if self._spawn_from and self._spawn_from <= now:
             self._spawn_from = 0.0
             self._dispatch(now)
         # Looks come last: what they show has effects at once, which must not overtake what has been decided before them.
-        return sorted(self._take_effects(), key=lambda effect: isinstance(effect, (Look, Stop)))
+        return sorted(self._take_effects(), key=lambda effect: isinstance(effect, (Look, Stop, Peek)))
 
     def next_tick(self) -> float:
         """Return when `tick` has to be called; infinite is never."""
-        due = min((worker.due for worker in self.workers.values()), default=_NEVER)
+        due = min((min(worker.due, worker.ask_at) for worker in self.workers.values()), default=_NEVER)
         return min(due, self._spawn_from) if self._spawn_from and self.pending else due
 
     def close(self, now: float) -> list[Effect]:
@@ -799,6 +837,8 @@ class PoolCore:
             worker.left = max(0, worker.left - call.size)
         if len(worker.calls) == 1:
             worker.busy_since = now
+        if worker.ask_at == _NEVER:
+            worker.ask_at = now + self.limits.patience
         if call.limit is not None and not worker.ending:
             worker.due = min(worker.due, now + call.limit)
         self._effects.append(Send(worker, call, sent.first, most))
@@ -831,9 +871,9 @@ class PoolCore:
             self._effects.append(Halt(worker, worker.calls[0].first))
         if worker.ending == Worker.SUSPECTED:
             worker.ending = 0
-        if (
-            not worker.ending and not worker.calls
-        ):  # else it is looked at when the limit is over that began first, and not for each task
+        if not worker.calls:
+            worker.ask_at = _NEVER
+        if not worker.ending and not worker.calls:  # else it is looked at when its first limit is over, and not for each task
             worker.due = _NEVER
         self._retire_if_idle(worker, now)
 
@@ -938,6 +978,7 @@ class PoolCore:
 
     def _doom(self, worker: Worker, now: float) -> None:
         worker.state = Worker.DYING
+        worker.ask_at = _NEVER
         worker.due = now + self.limits.dead
         self._effects.append(Kill(worker))
 
@@ -1017,7 +1058,7 @@ class PoolCore:
 
     def _gone(self, worker: Worker) -> None:
         worker.state = Worker.GONE
-        worker.due = _NEVER
+        worker.due = worker.ask_at = _NEVER
         self.workers.pop(worker.number, None)
 
     def _note_idle_death(self, died: Died, now: float) -> None:

@@ -103,13 +103,14 @@ class Outbox:
         """The number of the task whose outcome is due."""
         return self.first + len(self.values) + len(self._pickles)
 
-    def open(self, first: int, begin: int, *, timed: bool) -> None:
-        """Tasks from number `first` on are about to run; if `timed`, each task is accounted for alone."""
+    def open(self, first: int, begin: int, *, timed: bool) -> frozenset[type]:
+        """Tasks from number `first` on are about to run; if `timed`, each task is accounted for alone. Returns as `add` does."""
         if first != self.next or timed != self._timed:
             self._close()
             self.first = first
             self._timed = timed
         self.begin = begin
+        return NONE if self._pickles else FIXED
 
     def add(self, value: object) -> frozenset[type]:
         """Take a result; return the types of which results may just be appended to `values`, until the next write.

@@ -252,7 +252,9 @@ def encode_items(items: list[Any]) -> list[bytes] | None:
     """Return a pickle of each item; None if some need a second look: large ones, those of the main script, those that pickle refuses."""
     try:
         pickles = [dumps(item, 5) for item in items]
-    except Exception:  # told by the slower way, for the task whose it is
+    except KeyboardInterrupt:
+        raise
+    except BaseException:  # SystemExit too: told by the slower way, for the task whose it is
         return None
     together = b"".join(pickles)
     if (

@@ -858,6 +858,19 @@ class Supervisor:
             seq, start, phase = channel.process.page.read()
             self._do(self.core.page(worker, seq, start, phase, perf_counter()))
 
+    def _peek(self, effect: effects.Peek) -> None:
+        worker = effect.worker
+        channel: _Channel = worker.handle
+        self._read(channel)
+        if worker.number in self._channels and channel.process.page is not None:
+            seq, _, _ = channel.process.page.read()
+            self._do(self.core.peeked(worker, seq, perf_counter()))
+
+    def _ask(self, effect: effects.Ask) -> None:
+        effect.worker.handle.process.signal(
+            signal.SIGCONT
+        )  # which does nothing to a process that goes on, but for what worker.py does
+
     def _dump_stack(self, effect: effects.DumpStack) -> None:
         effect.worker.handle.process.signal(dump_signal())
 
@@ -1031,6 +1044,8 @@ class Supervisor:
         effects.Retire: _retire,
         effects.Look: _look,
         effects.DumpStack: _dump_stack,
+        effects.Peek: _peek,
+        effects.Ask: _ask,
         effects.Stop: _stop,
         effects.Continue: _continue,
         effects.Kill: _kill,

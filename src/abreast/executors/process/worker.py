@@ -6,11 +6,12 @@
                                                 page: seq, start, phase
                                                 decode arguments ─ run ─ encode the result
 
+The parent asks for what is kept back by SIGCONT, when a task takes long; its handler writes it amid the task.
 `writing` guards the result pipe. What has ended is written by the rule of outbox.py: so whatever kills the worker, it is known which tasks had ended, but for tiny
 ones of the last 200 us, and the page tells which one was running. The page's phase is stored before the step it stands for; `start` before `seq` (page.py).
 
-Tasks whose inputs are plain values come as one list, and the clock is read every 20 us of them; all others are unpickled one by one,
-each within its own task.
+Tasks whose inputs are plain values come as one list, and are accounted for every 20 us, or after a longer one; all others are unpickled
+one by one, each within its own task.
 
 This file is imported in every worker at its start: what is not needed to run a task is imported where it is used.
 """
@@ -28,7 +29,6 @@ import threading
 from collections import OrderedDict
 from contextvars import Context
 from functools import partial
-from itertools import islice
 from time import perf_counter_ns, sleep
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -98,7 +98,7 @@ LOOK_AT_PAGE = 0.05  # seconds
 IDLE, DECODE, RUN = Phase.IDLE, Phase.DECODE, Phase.RUN
 
 STRIDE = 20_000
-"""Nanoseconds of work between two looks at the clock, which costs 50 to 100, where no task has a limit."""
+"""Nanoseconds of work after which tasks are accounted for, and the rules applied, where no task has a limit; a long one ends it at once."""
 MOST_STRIDE = 4096
 
 
@@ -117,6 +117,9 @@ def main(
     role.become_worker()
     task_fd, result_fd, page_fd, stack_fd = (_out_of_the_way(fd) for fd in (task_fd, result_fd, page_fd, stack_fd))
     worker = _Worker(task_fd, result_fd, page_fd, stack_fd, inherited)
+    if signal.getsignal(signal.SIGCONT) == signal.SIG_DFL:
+        signal.signal(signal.SIGCONT, worker.asked)
+        signal.siginterrupt(signal.SIGCONT, False)
     try:
         worker.serve()
     except _ParentGone:
@@ -400,15 +403,16 @@ class _Worker:
     def _run_plain(self, call: _Call) -> int:
         """Run tasks whose inputs are plain values: nothing can happen in unpickling those, so it is done before any has begun."""
         words, outbox, copies, flags, clock = self.words, self.outbox, self.copies, call.flags, perf_counter_ns
-        rest = iter(decode_plain(call.body[call.place :]))
-        append, kinds = outbox.values.append, FIXED
+        items = decode_plain(call.body[call.place :])
+        append = outbox.values.append
         most_stride = 1 if flags & (TIMED | LIMITED | EACH) else MOST_STRIDE
         stride = min(most_stride, self.strides.get(call.function, 1))
         seq = call.first
         begin = clock()
-        outbox.open(seq, begin, timed=flags & TIMED != 0)
+        kinds = outbox.open(seq, begin, timed=flags & TIMED != 0)
         fn: Any = None
         while seq < call.last and words[Page.HALT] != call.first:
+            place = seq - call.first
             count = min(stride, call.last - seq)
             words[Page.START] = begin
             try:
@@ -417,7 +421,8 @@ class _Worker:
                     begin = outbox.begin = words[Page.START]
                 words[Page.PHASE] = RUN
                 after_task = role.after_task
-                for item in islice(rest, count):
+                latest = begin + LONG
+                for item in items[place : place + count]:
                     words[Page.SEQ] = seq
                     value = fresh().run(fn, item)
                     if copies:  # in a fork that the task has made, and that came back: the other one goes on here
@@ -430,11 +435,11 @@ class _Worker:
                         kinds = outbox.add(value)
                         words[Page.PHASE] = RUN
                     seq += 1
+                    if clock() > latest:  # not as short as those before: what came of it is not to wait for the next one
+                        break
                 del value
             except BaseException as error:  # whatever it is, SystemExit too: the task's outcome
                 self._fail(seq, error)
-                if fn is None:
-                    next(rest)  # its function could not be had; the next task tries again
                 seq += 1
                 if flags & FAILS_FAST:
                     break
@@ -449,7 +454,8 @@ class _Worker:
             if elapsed > LONG:
                 stride = most_stride = 1
             elif most_stride > 1:
-                stride = max(1, min(STRIDE * count // (elapsed + 1), 4 * stride, most_stride))
+                done = seq - call.first - place
+                stride = max(1, min(STRIDE * done // (elapsed + 1), 4 * stride, most_stride))
             begin = now
         self.strides[call.function] = stride
         return seq
@@ -548,7 +554,9 @@ class _Worker:
         """Task number `seq` has raised that."""
         if os.getpid() != self.pid:
             os._exit(1)
-        if self.outbox.next != seq:  # an exception thrown by a signal handler of a task's, after the task: it has its outcome
+        if self.outbox.next != seq or self.words[Page.SEQ] != seq:
+            # Thrown by a signal handler of a task's, after the task, which has its outcome: the next one has not begun, and is not to blame.
+            self._flush_outbox()
             raise error
         self.outbox.fail(error)
 
@@ -556,6 +564,18 @@ class _Worker:
         if os.getpid() != self.pid:  # a fork that Python was not told of
             os._exit(0)
         self.outbox.flush()
+
+    def asked(self, _number: int, frame: Any) -> None:
+        """SIGCONT: the parent waits for what is kept back. Not if it has struck amid what keeps and writes: then it asks again."""
+        while frame is not None and frame.f_code not in _LOOPS:
+            if frame.f_globals is _OUTBOX:
+                return
+            frame = frame.f_back
+        if frame is None or self.writing.locked() or os.getpid() != self.pid:
+            return
+        phase = self.words[Page.PHASE]
+        self.outbox.flush()
+        self.words[Page.PHASE] = phase
 
     def _install_logs(self, configuration: dict[str, Any]) -> None:
         from abreast.executors.process import logs
@@ -619,6 +639,11 @@ class _Worker:
                     views[0] = views[0][count:]
         except BrokenPipeError:
             raise _ParentGone from None
+
+
+_LOOPS = frozenset((_Worker._run_plain.__code__, _Worker._run_each.__code__))
+"""Where tasks are run."""
+_OUTBOX = Outbox.flush.__globals__
 
 
 class _Star:
