@@ -1,10 +1,11 @@
-"""Random kills for as long as you like: every outcome exactly once, each task run once at most, nothing left behind.
+"""Random kills for as long as you like: every outcome exactly once, nothing left behind, and no task run twice but tiny ones.
 
     python -m tests.executors.process.soak SECONDS [SEED]
 
 Pools of 1 to 4 workers, made anew every few seconds; tasks that are tiny, long, large, that crash, raise, hang; by `submit`, by runs with
-batches, by several threads. Meanwhile workers get SIGKILL, SIGSEGV, SIGSTOP and SIGCONT at random moments. The witness is a file
-opened with O_APPEND, one line for each start of a task. Ends with status 1 at the first thing that is wrong.
+batches, by several threads. Meanwhile workers get SIGKILL, SIGSEGV, SIGSTOP and SIGCONT at random moments, and now and then the guardian
+SIGKILL. The witness is a file opened with O_APPEND, one line for each start of a task. A task may have begun twice only if it is tiny, its pool
+has not ``flush="each"``, and, in a run, if `Outcome.attempts` says so. Ends with status 1 at the first thing that is wrong.
 """
 
 from __future__ import annotations
@@ -18,9 +19,10 @@ import tempfile
 import threading
 from collections import Counter
 from concurrent.futures.process import BrokenProcessPool
-from time import monotonic, sleep
+from time import monotonic, perf_counter, sleep
 
 import abreast
+from abreast.executors.process import guardian
 
 HUNG = 120
 """Seconds without progress, after which all stacks are printed and it ends."""
@@ -60,7 +62,15 @@ class Task:
             sleep(0.3)
         elif kind == 7:
             signal.raise_signal(signal.SIGSEGV)
+        elif kind == 8:  # four times what is kept back
+            end = perf_counter() + 0.0004
+            while perf_counter() < end:
+                pass
         return number, b""
+
+
+LONG = frozenset((1, 2, 5, 6, 8))
+"""Kinds that take more than 100 us for sure, or have a large result: what came of them is sent at once."""
 
 
 class Soak:
@@ -78,13 +88,16 @@ class Soak:
 
     def run(self):
         end = monotonic() + self.seconds
+        guardian.start()
         before = set(os.listdir("/proc/self/fd"))
         while monotonic() < end:
             faulthandler.dump_traceback_later(HUNG, exit=True)
             self.round()
             faulthandler.cancel_dump_traceback_later()
+        guardian.start()  # if the last one was killed
         self.counts["descriptors left"] = len(set(os.listdir("/proc/self/fd")) - before)
         insist(not self.counts["descriptors left"], "descriptors are left")
+        guardian.end()
         try:
             os.waitpid(-1, os.WNOHANG)
         except ChildProcessError:
@@ -99,8 +112,12 @@ class Soak:
             over = threading.Event()
             errors = []
             workers = rng.choice((1, 2, 2, 3, 4))
-            options = rng.choice(({}, {}, {"max_tasks_per_child": 5}, {"task_timeout": 5}, {"mp_context": "fork"}))
-            with abreast.ProcessPoolExecutor(workers, **options) as pool:
+            options = rng.choice(
+                ({}, {}, {"max_tasks_per_child": 5}, {"task_timeout": 5}, {"mp_context": "fork"}, {"mp_context": "spawn"})
+            )
+            flush = rng.choice(("auto", "auto", "each"))
+            with abreast.ProcessPoolExecutor(workers, flush=flush, **options) as pool:
+                self.attempts = {}
                 ways = [self.submits, self.ping_pong, self.runs, self.runs]
                 threads = [
                     threading.Thread(target=self.guarded, args=(way, pool, Task(witness.name), rng.random(), over, errors))
@@ -118,7 +135,13 @@ class Soak:
         if errors:
             raise errors[0]
         twice = [number for number, times in ran.items() if times > 1]
-        insist(not twice, "ran twice:", twice[:10])
+        insist(flush == "auto" or not twice, "ran twice, although each is sent:", twice[:10])
+        long = [number for number in twice if number % 97 in LONG]
+        insist(not long, "ran twice, and are not tiny:", long[:10])
+        for number, attempts in self.attempts.items():
+            # One that is lost may have died before its line was written.
+            insist(ran[number] in (attempts, attempts - 1), number, "has begun", ran[number], "times in", attempts, "attempts")
+        self.counts["ran again"] += len(twice)
         self.counts["rounds"] += 1
         self.counts["tasks that ran"] += len(ran)
 
@@ -164,12 +187,21 @@ class Soak:
         seen = []
         for outcome in pool.outcomes(task, numbers, ordered=rng.random() < 0.5, chunksize=chunksize):
             seen.append(outcome.input)
+            self.attempts[outcome.input] = outcome.attempts
             self.judge(outcome.input, outcome.value, outcome.error)
         insist(sorted(seen) == list(numbers), "outcomes of", numbers, "are", len(seen))
 
     def kills(self, pool, seed, over):
         rng = random.Random(seed)
         while not over.wait(rng.uniform(0, 0.1)):
+            if rng.random() < 0.002:
+                for one in guardian.kept():
+                    os.kill(one.pid, signal.SIGKILL)
+                    self.counts["guardians"] += 1
+                over.wait(
+                    30 if self.counts["guardians"] % 2 == 0 else 0
+                )  # three in a minute would break the pool, as they should
+                continue
             # Those that are ready: three in a row that die before that would break the pool, as they should.
             workers = [worker for worker in list(pool._supervisor.core.workers.values()) if worker.state == worker.READY]
             if not workers:

@@ -33,12 +33,13 @@ import select
 import threading
 from collections import deque
 from itertools import islice
+from time import perf_counter_ns
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from abreast.executors.process.frames import HEADER, Kind, frame
 from abreast.executors.process.outbox import RECORD
 from abreast.executors.process.sending import OK, Encoded, Payload
-from abreast.executors.process.worker import FUNCTIONS
+from abreast.executors.process.worker import AWAKE, FUNCTIONS, QUICK, usable_cores
 
 if TYPE_CHECKING:
     from collections import OrderedDict
@@ -71,7 +72,20 @@ class _State(NamedTuple):
 class Lane:
     """The short way to one worker."""
 
-    __slots__ = ("call", "claim", "functions", "poll", "raw", "reading", "result_fd", "sent", "state", "task_fd", "wanted")
+    __slots__ = (
+        "call",
+        "claim",
+        "functions",
+        "is_quick",
+        "poll",
+        "raw",
+        "reading",
+        "result_fd",
+        "sent",
+        "state",
+        "task_fd",
+        "wanted",
+    )
 
     def __init__(self, task_fd: int, result_fd: int, pidfd: int, functions: OrderedDict[int, None]) -> None:
         self.task_fd = task_fd
@@ -87,6 +101,8 @@ class Lane:
         """What has been read and is not yet with the parser, or settled."""
         self.reading = threading.Lock()
         self.wanted = False
+        self.is_quick = True
+        """Whether the last outcome came at once."""
         self.poll = select.poll()
         self.poll.register(result_fd, select.POLLIN)
         if pidfd >= 0:  # a process that the task has left behind may hold the pipe open when the worker is gone
@@ -140,6 +156,7 @@ class Lanes:
     def __init__(self, supervisor: Any) -> None:
         self.offers: deque[Lane] = deque()
         self._supervisor = supervisor
+        self._spins = usable_cores() > 1
 
     def send(self, call: FutureCall) -> bool:
         """Write the call to an idle worker; False if it has to go the usual way."""
@@ -182,7 +199,7 @@ class Lanes:
             if not held[0] or lane.call is not call or not lane.claim:
                 return
             modify(fd, 0)  # the supervisor need not wake up for it
-            lane.poll.poll(None if timeout is None else max(0.0, timeout * 1000))
+            self._wait(lane, timeout)
             lane.raw.extend(map(os.read, (fd,), (1 << 16,)))  # BlockingIOError: the time is up
             outcome = lane.outcome()
             if outcome is None:
@@ -213,6 +230,20 @@ class Lanes:
                         release()
             if lane.raw or lane.wanted or not (back or call.future.done()):
                 supervisor.wake()
+
+    def _wait(self, lane: Lane, timeout: float | None) -> None:
+        """Wait until something can be read: awake for a moment, if the last outcome came at once (see worker.py)."""
+        poll = lane.poll.poll
+        begin = now = perf_counter_ns()
+        if self._spins and lane.is_quick:
+            until = begin + AWAKE
+            while now < until:
+                if poll(0):
+                    lane.is_quick = now - begin < QUICK
+                    return
+                now = perf_counter_ns()
+        poll(None if timeout is None else max(0.0, timeout * 1000 - (now - begin) / 1e6))
+        lane.is_quick = perf_counter_ns() - begin < QUICK
 
     def _undo(self, lane: Lane, settled: _State | None) -> None:
         if lane.state is settled:
