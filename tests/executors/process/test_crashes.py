@@ -22,7 +22,8 @@ import abreast
 import pytest
 from abreast import ProcessPoolExecutor, TaskTimeout, WorkerCrashed
 from abreast.core.process_errors import ResultDecodeError, TaskDecodeError, TaskPickleError
-from abreast.executors.process import launch, supervisor
+from abreast.executors.process import forked, launch, supervisor
+from abreast.executors.process import pool as pool_module
 from abreast.executors.process.core import Worker
 
 from tests.executors.process import tasks
@@ -553,33 +554,33 @@ class TestHalfWrittenTask:
 def ends(monkeypatch):
     """How workers ended, by number."""
     ends = {}
-    reap = launch.Process.reap
+    for kind in (launch.Process, forked.Forked):
 
-    def recorded(self):
-        ended = reap(self)
-        ends[self.number] = ended.status
-        return ended
+        def recorded(self, reap=kind.reap):
+            ended = reap(self)
+            ends[self.number] = ended.status
+            return ended
 
-    monkeypatch.setattr(launch.Process, "reap", recorded)
+        monkeypatch.setattr(kind, "reap", recorded)
     return ends
 
 
 @pytest.fixture
 def fail_at(monkeypatch):
-    """Sets a failpoint of the first worker."""
+    """Sets a failpoint of the first worker. Failpoints are read when an interpreter starts: it has a guardian of its own."""
 
     def set_failpoint(text):
-        make = launch.Process.__init__
+        launch_it = pool_module._Start.launch
 
-        def made(self, number, *args, **more):
+        def launched(self, number):
             if number == 1:
                 os.environ["ABREAST_FP"] = text
             try:
-                make(self, number, *args, **more)
+                return launch_it(self, number)
             finally:
                 os.environ.pop("ABREAST_FP", None)
 
-        monkeypatch.setattr(launch.Process, "__init__", made)
+        monkeypatch.setattr(pool_module._Start, "launch", launched)
 
     return set_failpoint
 
@@ -883,9 +884,9 @@ class TestCannotBeKilled:
     def test_is_given_up(self, log, tmp_path, monkeypatch, goes_on_later):
         go = tmp_path / "go"
         immortal = []
-        signal_it, kill_group = launch.Process.signal, launch.Process.kill_group
-        monkeypatch.setattr(launch.Process, "signal", lambda self, n: self.pid in immortal or signal_it(self, n))
-        monkeypatch.setattr(launch.Process, "kill_group", lambda self: self.pid in immortal or kill_group(self))
+        signal_it, kill_group = forked.Forked.signal, forked.Forked.kill_group
+        monkeypatch.setattr(forked.Forked, "signal", lambda self, n: self.pid in immortal or signal_it(self, n))
+        monkeypatch.setattr(forked.Forked, "kill_group", lambda self: self.pid in immortal or kill_group(self))
         begin = time.monotonic()
         with ProcessPoolExecutor(1, task_timeout=0.3) as pool:
             immortal.append(pool.submit(os.getpid).result(PATIENCE))
@@ -921,9 +922,9 @@ class TestCannotBeKilled:
     def test_in_a_run(self, tmp_path, log, monkeypatch):
         go = tmp_path / "go"
         immortal = []
-        signal_it, kill_group = launch.Process.signal, launch.Process.kill_group
-        monkeypatch.setattr(launch.Process, "signal", lambda self, n: self.pid in immortal or signal_it(self, n))
-        monkeypatch.setattr(launch.Process, "kill_group", lambda self: self.pid in immortal or kill_group(self))
+        signal_it, kill_group = forked.Forked.signal, forked.Forked.kill_group
+        monkeypatch.setattr(forked.Forked, "signal", lambda self, n: self.pid in immortal or signal_it(self, n))
+        monkeypatch.setattr(forked.Forked, "kill_group", lambda self: self.pid in immortal or kill_group(self))
         with ProcessPoolExecutor(1, task_timeout=0.3) as pool:
             immortal.append(pool.submit(os.getpid).result(PATIENCE))
             outcomes = in_a_run(pool, lambda i: tasks.note_and_wait(log.path, str(go)) if i == 2 else i, range(6), chunksize=6)

@@ -33,6 +33,7 @@ import pytest
 from abreast import ProcessPoolExecutor, TaskTimeout, WorkerCrashed
 from abreast.core.process_errors import MemoryLimitExceeded
 from abreast.executors.process import launch
+from abreast.executors.process import pool as pool_module
 
 from tests.helpers import run_python
 
@@ -279,13 +280,13 @@ class TestStart:
 
     @pytest.fixture
     def starts(self, monkeypatch):
-        started, start = [], launch.Process.__init__
+        started, start = [], pool_module._Start.launch
 
-        def counted(process, number, **more):
+        def counted(self, number):
             started.append(number)
-            start(process, number, **more)
+            return start(self, number)
 
-        monkeypatch.setattr(launch.Process, "__init__", counted)
+        monkeypatch.setattr(pool_module._Start, "launch", counted)
         return started
 
     def assert_breaks(self, pool, text, count=10):
@@ -318,7 +319,7 @@ class TestStart:
     @pytest.mark.parametrize("workers", [1, 4])
     def test_an_import_error(self, starts, workers, monkeypatch, capfd):
         monkeypatch.setattr(launch, "BEGIN", "import there_is_no_such_module")
-        with ProcessPoolExecutor(workers) as pool:
+        with ProcessPoolExecutor(workers, mp_context="spawn") as pool:  # of the guardian: test_guardian.py
             self.assert_breaks(pool, "ended with exit code 1 before it was ready")
         assert 3 <= len(starts) <= 3 + workers
         assert "there_is_no_such_module" in capfd.readouterr().err

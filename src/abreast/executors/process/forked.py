@@ -110,6 +110,11 @@ class Forker:
             else:
                 return status, peak
 
+    def give_up(self, pid: int) -> None:
+        """Nobody will ask for the status of this worker, which cannot be killed."""
+        with contextlib.suppress(OSError):
+            self.ask(b"G", pid)
+
     def ask(
         self, kind: bytes, pid: int = 0, *, body: bytes = b"", fds: Sequence[int] = (), patience: float | None = None
     ) -> tuple[int, int, int]:
@@ -309,7 +314,9 @@ class Forked(Process):
         told = self._forker.reap(self.pid)
         self._leave()
         if told is None:
-            if not self._forker.is_there():
+            if self._forker.is_there():
+                self._forker.give_up(self.pid)
+            else:
                 self.hint = self._forker.obituary()
             return Ended(None, 0)
         status, peak = told

@@ -4,7 +4,7 @@
 
     parent (forked.py)                                FORKER: one thread, waits for the socket and for the end of the parent
       ── REQUEST [, body] + descriptors ──▶             S: fork ──▶ worker: `serve` returns there, with the request
-      ◀── ANSWER [, text] + pidfd ──                    R: take the status of one that has ended
+      ◀── ANSWER [, text] + pidfd ──                    R: take the status of one that has ended; G: of one that cannot be killed, later
                                                         Q, end of the file, the parent is gone: kill all workers' groups, end
 
 The socket is one of a pair, inherited: nothing listens, nothing has a name. One request at a time, each with one answer.
@@ -30,7 +30,7 @@ from typing import NamedTuple, NoReturn
 __all__ = ["ANSWER", "FDS", "REQUEST", "REQUEST_ROOM", "TEXT_ROOM", "ForkServer", "Request", "receive"]
 
 REQUEST = struct.Struct("<cqQH")
-"""What is asked: ``S`` start a worker, ``R`` reap one, ``P`` import modules, ``Q`` quit; of which pid; bytes of the body if that is in a file, which
+"""What is asked: ``S`` start a worker, ``R`` reap one, ``G`` give one up, ``P`` import modules, ``Q`` quit; of which pid; bytes of the body if that is in a file, which
 is the last descriptor, else 0; how many descriptors. Those that one message cannot have come before it, in messages of kind ``F``."""
 ANSWER = struct.Struct("<qqq")
 """A pid, or a wait status; an errno, or `REFUSED`, why is the text; the peak memory in kB."""
@@ -78,6 +78,8 @@ class ForkServer:
         self.parent = parent
         self.pid = os.getpid()
         self.workers: set[int] = set()
+        self.given_up: set[int] = set()
+        """Of them those that nobody asks for any more, although they have not ended: they could not be killed."""
         self.watched = -1
         self.patience: float | None = None
         """Milliseconds after which `idle` is called, if nothing is asked meanwhile."""
@@ -114,7 +116,8 @@ class ForkServer:
                 self.watched = os.pidfd_open(self.parent)
                 poll.register(self.watched, select.POLLIN)
         while os.getppid() == self.parent:
-            limits = [limit for limit in (self.patience, None if self.watched >= 0 else WITHOUT_PIDFD) if limit is not None]
+            is_watching = self.watched >= 0 and not self.given_up
+            limits = [limit for limit in (self.patience, None if is_watching else WITHOUT_PIDFD) if limit is not None]
             ready = {fd for fd, _ in poll.poll(min(limits, default=None))}
             if self.watched in ready:
                 break
@@ -127,6 +130,8 @@ class ForkServer:
             elif self.patience is not None:
                 self.patience = None
                 self.idle()
+            for pid in list(self.given_up):
+                self._reap(pid)
         return None
 
     def _end(self) -> NoReturn:
@@ -172,6 +177,9 @@ class ForkServer:
                 return self._fork(request)
             if request.kind == b"R":
                 self._tell(self._reap(request.pid))
+            elif request.kind == b"G":
+                self.given_up.add(request.pid)
+                self._tell(ANSWER.pack(0, 0, 0))
             elif request.kind == b"P":
                 try:
                     self.load(request)
@@ -217,12 +225,16 @@ class ForkServer:
         try:
             got, status, usage = os.wait4(pid, os.WNOHANG)
         except ChildProcessError:
-            self.workers.discard(pid)
+            self._bury(pid)
             return ANSWER.pack(0, errno.ECHILD, 0)
         if not got:
             return ANSWER.pack(0, errno.EAGAIN, 0)
-        self.workers.discard(pid)
+        self._bury(pid)
         return ANSWER.pack(status, 0, usage.ru_maxrss)
+
+    def _bury(self, pid: int) -> None:
+        self.workers.discard(pid)
+        self.given_up.discard(pid)
 
 
 def receive(ends: _socket.socket, size: int, fds: int) -> tuple[bytes, list[int]]:
