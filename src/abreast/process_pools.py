@@ -36,8 +36,9 @@ class ProcessPoolExecutor(_Runs, ProcessPool):
     Args:
         max_workers: the most processes there may be, at least 1. None: the usable cores; affinity and the container's limit count.
         mp_context: how processes are started: None, the name of a start method, or a context of `multiprocessing` with one of these.
-            None, ``"spawn"`` and ``"forkserver"``: fresh interpreters, which never import the main script, so that no
-            ``if __name__ == "__main__"`` is needed. ``"fork"``: copies of this process, as it is at the first submit, so that what its
+            None and ``"forkserver"``: copies of a fresh interpreter that is kept for it, ready within milliseconds; directory, environment,
+            limits, stdout and so on are those that this process has as one is started. ``"spawn"``: fresh interpreters. Neither
+            imports the main script, so that no ``if __name__ == "__main__"`` is needed. ``"fork"``: copies of this process, as it is at the first submit, so that what its
             modules hold is inherited and not sent; it refuses `max_tasks_per_child`, and is unsafe where other threads run. None is
             ``"fork"`` where `initializer` or `initargs` can only be inherited, as a lock of multiprocessing's default context before 3.14.
         initializer: called at the start of each process with `initargs`. If it raises, it is logged, and everything waiting or
@@ -51,9 +52,15 @@ class ProcessPoolExecutor(_Runs, ProcessPool):
             holds more than twice as much is killed, and its task fails with `MemoryLimitExceeded`. None: no limit.
         capture_output: True: what tasks print goes to this process's `sys.stdout` and `sys.stderr`, by whole lines, each with its
             worker's name. False (default): processes write to the descriptors that they inherit, as in the standard library.
+<<<<<<< HEAD
         flush: when a process sends what came of its tasks. ``"auto"`` (default): of a task of more than 100 microseconds before the next
             one begins, of shorter ones together, after 200 microseconds of work; if the process dies then, those that were not sent run
             again, which `Outcome.attempts` tells. ``"each"``: always before the next one begins, so that no task ever runs twice.
+=======
+        preload: names of modules, as ``["numpy", "shop.prices"]``, that are imported once, before the processes are started, which have
+            them then from their first moment, in memory that they share. They are found by `sys.path` as it is at the first submit. One that
+            cannot be imported, or that starts threads, breaks the pool, which says why. Not for ``"spawn"`` and ``"fork"``.
+>>>>>>> guardian
 
     Raises:
         TypeError, ValueError: a wrong argument, named with its value.

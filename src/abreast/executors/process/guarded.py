@@ -14,8 +14,8 @@ from __future__ import annotations
 
 import _socket
 import contextlib
-import ctypes  # noqa: F401  # what every worker needs, imported once for all of them
-import faulthandler  # noqa: F401  # the same
+import ctypes
+import faulthandler  # noqa: F401  # what every worker needs, imported once for all of them
 import gc
 import os
 import pickle
@@ -104,9 +104,14 @@ class _Guardian(ForkServer):
                     os.dup2(fd, number)
             sys.path[:] = wanted.paths
             sys.path_importer_cache.clear()
+            # Code of the user's, which may take long: nobody looks meanwhile whether the parent is there. Its thread that has started us waits for this.
+            _die_with_starter(signal.SIGKILL)
+            if os.getppid() != self.parent:
+                os._exit(1)
             for name in wanted.modules:
                 _import(name)
         finally:
+            _die_with_starter(0)  # which ends with its pool
             for stream in (sys.stdout, sys.stderr):
                 with contextlib.suppress(Exception):
                     stream.flush()
@@ -121,6 +126,11 @@ class _Guardian(ForkServer):
         if any(name in sys.modules for name in contexts.COMPUTES):
             import threadpoolctl  # type: ignore[import-untyped]  # noqa: F401  # it has no types; for contexts.limit_threads
         self.ignored = surroundings.ignored()
+
+
+def _die_with_starter(number: int) -> None:
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL(None).prctl(1, number)  # PR_SET_PDEATHSIG
 
 
 def _import(name: str) -> None:
