@@ -52,15 +52,12 @@ class ProcessPoolExecutor(_Runs, ProcessPool):
             holds more than twice as much is killed, and its task fails with `MemoryLimitExceeded`. None: no limit.
         capture_output: True: what tasks print goes to this process's `sys.stdout` and `sys.stderr`, by whole lines, each with its
             worker's name. False (default): processes write to the descriptors that they inherit, as in the standard library.
-<<<<<<< HEAD
         flush: when a process sends what came of its tasks. ``"auto"`` (default): of a task of more than 100 microseconds before the next
             one begins, of shorter ones together, after 200 microseconds of work; if the process dies then, those that were not sent run
             again, which `Outcome.attempts` tells. ``"each"``: always before the next one begins, so that no task ever runs twice.
-=======
         preload: names of modules, as ``["numpy", "shop.prices"]``, that are imported once, before the processes are started, which have
             them then from their first moment, in memory that they share. They are found by `sys.path` as it is at the first submit. One that
             cannot be imported, or that starts threads, breaks the pool, which says why. Not for ``"spawn"`` and ``"fork"``.
->>>>>>> guardian
 
     Raises:
         TypeError, ValueError: a wrong argument, named with its value.

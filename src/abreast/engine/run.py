@@ -1070,7 +1070,9 @@ class Run:
             start = batch.start + batch.taken
             piece = self._extract(batch, done)
             rest = self._cancelled_outcomes(_Stretch(batch.start + done, batch.items, done, None), why)
-            is_running = batch.handle is not None and batch.handle.running() if batch.remote else batch.began
+            is_running: Any = batch.began
+            if batch.remote:
+                is_running = batch.handle is not None and batch.handle.has_begun(done)  # type: ignore[attr-defined]  # those of processes have it
             if is_running and rest:  # the first of them was running
                 rest[0].attempts, rest[0].worker = 1, batch.worker
             pieces.append((start, piece + rest))

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 
     from abreast.executors.batch import Batch
     from abreast.executors.process.express import Lane
+    from abreast.executors.process.page import Page
     from abreast.executors.process.supervisor import Courier, Supervisor
 
 __all__ = ["BatchCall", "FutureCall", "ProcessFuture", "body_of", "opening", "single_body"]
@@ -188,6 +189,9 @@ class _Travels:
     def frames(self) -> tuple[bytes, tuple[Any, ...]]:
         """Return body and buffers."""
         return self.body, self.buffers
+
+    def sent_to(self, page: Page | None, first: int) -> None:
+        """It is being sent to the worker with this page, its first task as number `first`."""
 
     def error_of(self, place: int, index: int | None, lost: Crashed | TimedOut | OverMemory) -> BaseException:
         worker, died = lost.worker, lost.died
@@ -402,6 +406,17 @@ class _Handle(Future[Any]):
             call.supervisor.post(call.supervisor.halt, call)
         return False
 
+    def has_begun(self, place: int) -> bool:
+        """Whether the task at this place has begun, as its worker's page says."""
+        call = self._batch_call
+        page = None if call is None else call.page
+        if call is None or page is None:
+            return False
+        try:
+            return page.read()[0] >= call.first + place
+        except ValueError:  # it is closed: the process is gone
+            return False
+
     def let_go(self) -> None:
         """Nothing more comes: what the call keeps is not to wait for a full collection, which a cycle would."""
         self._batch_call = self._owner = None
@@ -417,7 +432,7 @@ class BatchCall(_Travels):
     """A batch of a run; its outcomes are put into the batch as they come, still as bytes."""
 
     __slots__ = (
-        "batch", "body", "buffers", "definition", "delivered", "flags", "function", "handle", "limit", "size", "supervisor", "what", "worker",
+        "batch", "body", "buffers", "definition", "delivered", "first", "flags", "function", "handle", "limit", "page", "size", "supervisor", "what", "worker",
     )  # fmt: skip
 
     resends = False
@@ -442,6 +457,9 @@ class BatchCall(_Travels):
         self.supervisor = supervisor
         self.handle = _Handle(self)
         self.delivered = False
+        self.page: Page | None = None
+        self.first = 0
+        """Where it was sent, and the number of its first task there."""
 
     @property
     def deaths(self) -> int:
@@ -451,6 +469,9 @@ class BatchCall(_Travels):
     @deaths.setter
     def deaths(self, count: int) -> None:
         self.batch.work.deaths[self.batch.start] = count
+
+    def sent_to(self, page: Page | None, first: int) -> None:
+        self.page, self.first = page, first
 
     @property
     def urgency(self) -> int:  # type: ignore[override]  # an attribute of others

@@ -34,6 +34,7 @@ from abreast.core.statistics import PoolStatistics
 from abreast.executors.process import contexts, guardian, logs
 from abreast.executors.process.core import PoolCore, Worker
 from abreast.executors.process.forked import HasThreads
+from abreast.executors.process.frames import MOST
 from abreast.executors.process.futures import BatchCall, FutureCall, ProcessFuture, body_of, broken, opening, single_body
 from abreast.executors.process.here import is_worker
 from abreast.executors.process.launch import Process, dump_signal
@@ -189,6 +190,7 @@ class ProcessPool(concurrent.futures.ProcessPoolExecutor):
             payload = None
             if kwargs or not are_small(args):
                 payload = encode_args(args, kwargs or None, name, common=self._start.common)
+                _refuse_huge(len(payload.data), f"the arguments of {name}")
             context = encode_context(copy_context(), self._start.common)
         except KeyboardInterrupt:
             raise
@@ -218,6 +220,7 @@ class ProcessPool(concurrent.futures.ProcessPoolExecutor):
         head = opening(sent[0], len(batch.items), index=batch.start, box=batch.box or 0.0, name=work.name, context=context)
         call = BatchCall(batch, supervisor, sent, self._task_timeout, self._flags, partial(_told_item, batch))
         _load(call, head, batch.items, work.star, work.name, common)
+        _refuse_huge(len(call.body), f"{len(batch.items)} inputs of {work.name}")
         call.handle._owner = _CancelsCall(call)
         batch.remote = True
         supervisor.submit(call)
@@ -352,6 +355,16 @@ class _CancelsCall:
     def cancelled(self, _future: Future[Any]) -> None:
         supervisor = self.call.supervisor
         supervisor.post(supervisor.cancel, self.call)
+
+
+def _refuse_huge(size: int, what: str) -> None:
+    """Raise if a pickle is larger than a frame may be."""
+    if size > MOST - 10_000:  # what opens it, too
+        from abreast.core.process_errors import TaskPickleError
+
+        raise TaskPickleError(
+            what, "", f"{size:,} bytes in one pickle; at most {MOST:,} can be sent, but for arrays, which travel beside it"
+        )
 
 
 def _load(call: BatchCall, head: bytes, items: list[Any], star: bool, name: str, common: Common | None) -> None:

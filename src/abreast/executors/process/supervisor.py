@@ -807,6 +807,7 @@ class Supervisor:
             body = body[:place] + packed.pack(effect.most) + body[place + packed.size :]
         parts += frame(Kind.CALL, effect.first, body, buffers, call.flags)
         call.worker = f"process {channel.process.pid}"
+        call.sent_to(channel.process.page, effect.first)
         self._write(channel, parts)
 
     def _write(self, channel: _Channel, parts: list[Any]) -> None:
