@@ -1,6 +1,7 @@
 """Crashes with real processes: {how} x {at what} x {where among others} x {how many workers} x {how it was sent}; F1 to F16 of failures.md.
 
-An append-only file is the witness: each task writes a line at its start, so what is lost, or runs twice, is seen.
+An append-only file is the witness: each task writes a line at its start, so what is lost, or runs twice, is seen. The pools here have
+``flush="each"``: with the default, tiny tasks may run again (F44), which test_batches.py, sim.py and soak.py look after.
 """
 
 from __future__ import annotations
@@ -8,6 +9,7 @@ from __future__ import annotations
 import collections
 import contextlib
 import contextvars
+import functools
 import os
 import random
 import signal
@@ -20,7 +22,7 @@ from pathlib import Path
 
 import abreast
 import pytest
-from abreast import ProcessPoolExecutor, TaskTimeout, WorkerCrashed
+from abreast import TaskTimeout, WorkerCrashed
 from abreast.core.process_errors import ResultDecodeError, TaskDecodeError, TaskPickleError
 from abreast.executors.process import forked, launch, supervisor
 from abreast.executors.process import pool as pool_module
@@ -36,6 +38,7 @@ pytestmark = [
     pytest.mark.skipif(sys.platform != "linux", reason="pools of processes run on Linux so far"),
 ]
 
+ProcessPoolExecutor = functools.partial(abreast.ProcessPoolExecutor, flush="each")
 PATIENCE = 30
 variable = contextvars.ContextVar("variable", default=None)
 
@@ -757,7 +760,7 @@ class TestNotPicklable:
             class Point:
                 def __init__(self, x): self.x = x
                 def __eq__(self, other): return type(other) is Point and self.x == other.x
-            with abreast.ProcessPoolExecutor(1) as pool:
+            with abreast.ProcessPoolExecutor(1, flush="each") as pool:
                 made = pool.submit(lambda x: Point(x + 1), 1).result()
                 print(type(made) is Point, made == Point(2), pool.submit(lambda p: p.x, Point(5)).result())
                 print(list(pool.map(lambda p: p == Point(3), [Point(2), Point(3)])))

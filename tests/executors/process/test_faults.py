@@ -1166,7 +1166,7 @@ class TestStrayBytes:
     @pytest.mark.parametrize("stray", strays())
     def test_in_the_pipe(self, stray, after):
         """What the worker says after that cannot be believed: tasks that it has run since are crashes too, never wrong values."""
-        with ProcessPoolExecutor(2) as pool:
+        with ProcessPoolExecutor(2, flush="each") as pool:
             pool.submit(square, 2).result(PATIENCE)
             future = pool.submit(lambda: (write_stray(stray), time.sleep(0.05 * (after != "returns")))[1])
             futures = [pool.submit(square, i) for i in range(5)]

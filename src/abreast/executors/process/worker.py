@@ -428,6 +428,8 @@ class _Worker:
             try:
                 if fn is None:
                     fn, fresh = self._load(call, seq)
+                    if flags & STAR:
+                        fn = _Star(fn)
                     begin = outbox.begin = words[Page.START]
                 words[Page.PHASE] = RUN
                 after_task = role.after_task
@@ -527,8 +529,6 @@ class _Worker:
                 context = call.context = decode_context(context)
         except BaseException as error:
             raise _decode_error(error) from error
-        if call.flags & PLAIN and call.flags & STAR:
-            fn = _Star(fn)  # type: ignore[arg-type]  # unpickled by now
         return fn, context.copy  # type: ignore[return-value,union-attr]  # both unpickled by now
 
     def _run(self, loaded: tuple[Callable[..., Any], Callable[[], Context]], payload: Payload, flags: int) -> Any:
