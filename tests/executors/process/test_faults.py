@@ -974,7 +974,7 @@ class TestRecycling:
                 os._exit(1)
             return i
 
-        with ProcessPoolExecutor(workers, max_tasks_per_child=most) as pool:
+        with ProcessPoolExecutor(workers, max_tasks_per_child=most, flush="each") as pool:
             futures = [pool.submit(task, i) for i in range(9)]
             errors = [future.exception(PATIENCE) for future in futures]
         ran, counts = self.counts(tmp_path / "log")

@@ -17,7 +17,7 @@ from multiprocessing import resource_tracker
 import pytest
 from abreast import ProcessPoolExecutor
 from abreast.executors import process
-from abreast.executors.process import contexts, page
+from abreast.executors.process import contexts, guardian, page
 
 from tests.helpers import run_python
 
@@ -88,6 +88,7 @@ class TestNothingListens:
     """S1: nothing listens, and nothing has a name: there is one pair of sockets, of this process and its guardian."""
 
     def test_during_a_run(self, request):
+        guardian.start()  # what a test before has changed may call for a new one
         before = sockets_of(os.getpid())
         _, pids = request.getfixturevalue("at_work")
         assert sockets_of(os.getpid()) == before

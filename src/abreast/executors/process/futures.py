@@ -32,6 +32,7 @@ from abreast.executors.process.worker import CALL, EACH, FAILS_FAST, ITEM, PAIR,
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from abreast.executors.base import Deliver
     from abreast.executors.batch import Batch
     from abreast.executors.process.express import Lane
     from abreast.executors.process.page import Page
@@ -432,7 +433,7 @@ class BatchCall(_Travels):
     """A batch of a run; its outcomes are put into the batch as they come, still as bytes."""
 
     __slots__ = (
-        "batch", "body", "buffers", "definition", "delivered", "first", "flags", "function", "handle", "limit", "page", "size", "supervisor", "what", "worker",
+        "batch", "body", "buffers", "definition", "deliver", "first", "flags", "function", "handle", "limit", "page", "size", "supervisor", "what", "worker",
     )  # fmt: skip
 
     resends = False
@@ -440,6 +441,7 @@ class BatchCall(_Travels):
     def __init__(
         self,
         batch: Batch,
+        deliver: Deliver,
         supervisor: Supervisor,
         function: tuple[int, bytes],
         limit: float | None,
@@ -456,7 +458,8 @@ class BatchCall(_Travels):
         self.batch = batch
         self.supervisor = supervisor
         self.handle = _Handle(self)
-        self.delivered = False
+        self.deliver: Deliver | None = deliver
+        """The run's, which lives until this call is over although nobody may iterate; what is called is `Work.settle`."""
         self.page: Page | None = None
         self.first = 0
         """Where it was sent, and the number of its first task there."""
@@ -543,12 +546,15 @@ class BatchCall(_Travels):
 
     def _tell(self, lost: BaseException | None) -> None:
         """Tell the run, here in the supervisor's thread; what it sends next is pickled, by code of the user's, and so in another."""
-        if self.delivered:
+        if self.deliver is None:
             return
-        self.delivered = True
+        run, self.deliver = self.deliver, None
         is_more = self.batch.work.settle(self.batch, lost)
         if not self.handle.done():
             self.handle.set_result(None)
         self.handle.let_go()
         if is_more:
-            self.supervisor.deliver(self.batch.work.send_more, self.batch)
+            self.supervisor.deliver(self._send_more, run)
+
+    def _send_more(self, _run: Deliver) -> None:
+        self.batch.work.send_more(self.batch)

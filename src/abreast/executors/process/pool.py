@@ -209,7 +209,7 @@ class ProcessPool(concurrent.futures.ProcessPoolExecutor):
             supervisor.refuse_late()
         return future
 
-    def submit_call(self, batch: Batch, deliver: Deliver) -> Future[Any]:  # noqa: ARG002  # `Work.settle` is told
+    def submit_call(self, batch: Batch, deliver: Deliver) -> Future[Any]:
         """For runs: have a worker run `batch`; see executors/base.py."""
         supervisor, work = self._supervisor, batch.work
         if not supervisor.is_delivering_here() or supervisor.core.broken is not None:
@@ -218,7 +218,7 @@ class ProcessPool(concurrent.futures.ProcessPoolExecutor):
         common = self._start.common
         context = None if batch.context is None else encode_context(batch.context, common)
         head = opening(sent[0], len(batch.items), index=batch.start, box=batch.box or 0.0, name=work.name, context=context)
-        call = BatchCall(batch, supervisor, sent, self._task_timeout, self._flags, partial(_told_item, batch))
+        call = BatchCall(batch, deliver, supervisor, sent, self._task_timeout, self._flags, partial(_told_item, batch))
         _load(call, head, batch.items, work.star, work.name, common)
         _refuse_huge(len(call.body), f"{len(batch.items)} inputs of {work.name}")
         call.handle._owner = _CancelsCall(call)
