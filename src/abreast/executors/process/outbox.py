@@ -27,6 +27,7 @@ from typing import TYPE_CHECKING, Any
 from abreast.executors.process.frames import BadFrame, Kind, Phase, frame
 from abreast.executors.process.page import Page
 from abreast.executors.process.sending import (
+    CONNECTIONS,
     ERROR,
     OK,
     SMALL_RESULT,
@@ -34,7 +35,6 @@ from abreast.executors.process.sending import (
     encode_error,
     encode_result,
     goes_by_value,
-    needs_second_look,
 )
 
 if TYPE_CHECKING:
@@ -58,6 +58,7 @@ RECORDS = struct.Struct("<dI")
 PLAIN, TIMED = 1, 2
 """Flags of RECORDS: one pickle for all; the seconds of each are told."""
 
+_PHASE, _ENCODE = Page.PHASE, Phase.ENCODE
 FIXED: frozenset[type] = frozenset((type(None), bool, int, float))
 """Types of which a value goes into a shared pickle without a second look."""
 NONE: frozenset[type] = frozenset()
@@ -118,6 +119,24 @@ class Outbox:
         Raises:
             BaseException: it cannot be pickled; nothing has been taken.
         """
+        pickles = self._pickles
+        if pickles and self._is_quick:  # the usual way of what is not plain, written out: 0.5 us less
+            self._words[_PHASE] = _ENCODE
+            try:
+                data = dumps(value, 5)
+            except Exception:  # noqa: S110  # told by the slower way
+                pass
+            else:
+                size = len(data)
+                if size <= SMALL_RESULT and b"_main__" not in data and CONNECTIONS not in data:
+                    pickles.append(data)
+                    self._bytes += size
+                    if self._bytes > LARGE:
+                        self.urgent = True
+                    return NONE
+        return self._add_carefully(value)
+
+    def _add_carefully(self, value: object) -> frozenset[type]:
         kind = type(value)
         if not self._pickles and (kind in FIXED or ((kind is str or kind is bytes) and len(value) < SMALL)):  # type: ignore[arg-type]  # a text
             if kind not in FIXED:
@@ -125,20 +144,13 @@ class Outbox:
                 self.urgent |= self._bytes > LARGE
             self.values.append(value)
             return FIXED
-        self._words[Page.PHASE] = Phase.ENCODE
-        data = None
-        if self._is_quick:
-            try:  # noqa: SIM105  # suppress() costs as much as the pickle
-                data = dumps(value, 5)
-            except Exception:  # noqa: S110  # told by the slower way
-                pass
-        if data is None or needs_second_look(data):
-            payload = encode_result(value)
-            data, buffers = payload
-            self._is_quick = not buffers and len(data) <= SMALL_RESULT and not goes_by_value()
-            if buffers or len(data) > LARGE:
-                self._record(OK, payload)
-                return NONE
+        self._words[_PHASE] = _ENCODE
+        payload = encode_result(value)
+        data, buffers = payload
+        self._is_quick = not buffers and len(data) <= SMALL_RESULT and not goes_by_value()
+        if buffers or len(data) > LARGE:
+            self._record(OK, payload)
+            return NONE
         if self.values:
             self._close()
         self._pickles.append(data)

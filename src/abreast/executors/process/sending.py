@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from contextvars import Context, ContextVar
 
 __all__ = [
+    "CONNECTIONS",
     "ERROR",
     "OK",
     "OUT_OF_BAND",
@@ -63,7 +64,6 @@ __all__ = [
     "encode_small",
     "goes_by_value",
     "is_in_main",
-    "needs_second_look",
     "unpicklable",
 ]
 
@@ -85,7 +85,7 @@ LARGE_FUNCTION = 1 << 20
 # is not meant; one that is exactly this name is taken for it, and cloudpickle can send that as well. `__mp_main__` is what the main
 # script is called in the children of multiprocessing.
 _IN_MAIN = re.compile(rb"\x8c(\x08__main__|\x0b__mp_main__)").search
-_CONNECTIONS = b"multiprocessing.connection"
+CONNECTIONS = b"multiprocessing.connection"
 """Plain pickle would send a `Connection` as the number of a descriptor, which is something else in the other process."""
 _modules = sys.modules
 
@@ -166,7 +166,7 @@ def _encode(value: object, back: bool, in_band: bool = False, shared: Common | N
     if not goes_by_value():
         try:
             data = dumps(value, 5, buffer_callback=keep)
-            if (b"_main__" not in data or not _IN_MAIN(data)) and _CONNECTIONS not in data:
+            if (b"_main__" not in data or not _IN_MAIN(data)) and CONNECTIONS not in data:
                 return _payload((data, tuple(buffers) if buffers else ()))
         except MemoryError:
             raise
@@ -261,7 +261,7 @@ def encode_items(items: list[Any]) -> list[bytes] | None:
         len(together) > MOST_TOGETHER
         or (len(together) > OUT_OF_BAND and max(map(len, pickles)) > OUT_OF_BAND)
         or b"_main__" in together
-        or _CONNECTIONS in together
+        or CONNECTIONS in together
         or goes_by_value()
     ):
         return None
@@ -552,11 +552,6 @@ def decode_context(payload: Payload) -> Context:
 
 
 # ---- results
-
-
-def needs_second_look(data: bytes) -> bool:
-    """Whether a pickle is one that `encode_result` may give otherwise: large, of the main script, or one that plain pickle gets wrong."""
-    return len(data) > SMALL_RESULT or b"_main__" in data or _CONNECTIONS in data
 
 
 def encode_result(value: object) -> Payload:
