@@ -78,7 +78,7 @@ _PATIENCE = 0.001
 """Seconds to wait for a whole batch of tiny tasks before asking for what there is of it: without the GIL, a consumer that is quicker
 than the workers would else be woken for each task, at 20 us."""
 _TINY = 20e-6
-_TINY_FOR_PROCESSES = 500e-6
+_TINY_FOR_PROCESSES, _PATIENCE_FOR_PROCESSES = 500e-6, 0.004
 """The same where each wake-up of the consumer takes a core from the processes that compute: 40 us of CPU time, on two cores."""
 _SLOW_READ = 0.001
 _SHARES = getattr(sys, "_is_gil_enabled", lambda: True)()
@@ -294,7 +294,7 @@ class Run:
         self._send = sender(workers.executor)
         self._fixed_size = workers.chunksize or self._chunksize
         self._goes_deep = self._fixed_size is not None and (self._keeps_all or self._at_once or self.buffersize is not None)
-        self._pace = Pace(workers.dispatch)
+        self._pace = Pace(workers.dispatch, least_time=workers.least_time)
         self._live = not self._keeps_all
         # Everything is pending from the start, and the threads that complete batches send it. The one that iterates must not: the
         # executor may have been dropped or shut down since, when only its own workers can go on.
@@ -949,8 +949,9 @@ class Run:
             self._park(limit)
 
     def _park(self, limit: float | None) -> None:
-        item, tiny = self._pace.item, _TINY_FOR_PROCESSES if self._workers.encodes else _TINY
-        if self._live and item is not None and item < tiny and self._park_once(min(_PATIENCE, limit or _PATIENCE), ask=False):
+        item = self._pace.item
+        tiny, patience = (_TINY_FOR_PROCESSES, _PATIENCE_FOR_PROCESSES) if self._workers.encodes else (_TINY, _PATIENCE)
+        if self._live and item is not None and item < tiny and self._park_once(min(patience, limit or patience), ask=False):
             return
         self._park_once(limit, ask=True)
 

@@ -41,17 +41,19 @@ class Pace(NamedTuple):
         item: seconds per task, smoothed; None until the first batch is back.
         largest: the most tasks that came back at once, which bounds growth; less after a batch that took too long.
         reading: seconds that reading one input costs, smoothed.
+        least_time: seconds that a batch should take at least.
     """
 
     dispatch: float
     item: float | None = None
     largest: int = 1
     reading: float = 0.0
+    least_time: float = 0.002
 
 
 def time_target(pace: Pace, workers: int) -> float:
     """Return how many seconds a batch should take: overhead at most 2 %, the dispatcher at most a quarter busy."""
-    return max(50 * pace.dispatch, 4 * workers * pace.dispatch, 0.002)
+    return max(50 * pace.dispatch, 4 * workers * pace.dispatch, pace.least_time)
 
 
 def batch_size(pace: Pace, workers: int, left: int | None) -> int:
@@ -91,14 +93,14 @@ def learn(pace: Pace, items: int, seconds: float, workers: int, *, typical: bool
     target = time_target(pace, workers)
     if mean * largest > 2 * target:
         largest = max(1, int(target / mean))
-    return Pace(pace.dispatch, item, largest, pace.reading)
+    return Pace(pace.dispatch, item, largest, pace.reading, pace.least_time)
 
 
 def learn_reading(pace: Pace, items: int, seconds: float) -> Pace:
     """Return the pace after `items` inputs were read in `seconds`. Good news is believed at once: bad may be a wait for the GIL."""
     mean = seconds / items
     reading = mean if mean < pace.reading else pace.reading + 0.25 * (mean - pace.reading)
-    return Pace(pace.dispatch, pace.item, pace.largest, reading)
+    return Pace(pace.dispatch, pace.item, pace.largest, reading, pace.least_time)
 
 
 def learn_dispatch(pace: Pace, seconds: float) -> Pace:
@@ -107,7 +109,7 @@ def learn_dispatch(pace: Pace, seconds: float) -> Pace:
         return pace
     seconds = min(max(seconds, 1e-6), 1e-3)
     dispatch = seconds if seconds < pace.dispatch else pace.dispatch + 0.05 * (seconds - pace.dispatch)
-    return Pace(dispatch, pace.item, pace.largest, pace.reading)  # not _replace, which takes three times as long
+    return Pace(dispatch, pace.item, pace.largest, pace.reading, pace.least_time)  # not _replace, which takes three times as long
 
 
 def inputs_at_once(pace: Pace, workers: int) -> int:

@@ -671,7 +671,8 @@ class Supervisor:
                     count = os.readv(channel.process.result_fd, [target[:left]])
                     frames = parser.filled(count)
                 else:
-                    data = os.read(channel.process.result_fd, min(left, 1 << 18))
+                    asked = min(left, 1 << 18)
+                    data = os.read(channel.process.result_fd, asked)
                     count = len(data)
                     frames = parser.feed(data)
                 if not count:
@@ -681,18 +682,23 @@ class Supervisor:
                 self._came += count
                 for arrived in frames:
                     self._take(channel, arrived)
+                if target is None and count < asked:  # that was all: it need not be asked for, which is an exception, and 3 us
+                    return self._drained(channel)
         except BlockingIOError:
-            if not parser.is_between_frames:
-                channel.halfway_at = perf_counter()
-                self._suspects[channel] = None
-            elif channel.halfway_at:
-                channel.halfway_at = 0.0
-                self._suspects.pop(channel, None)
-            return False
+            return self._drained(channel)
         except (BadFrame, ProtocolError) as error:
             self._distrust(channel, str(error))
             return False
         return True
+
+    def _drained(self, channel: _Channel) -> bool:
+        if not channel.parser.is_between_frames:
+            channel.halfway_at = perf_counter()
+            self._suspects[channel] = None
+        elif channel.halfway_at:
+            channel.halfway_at = 0.0
+            self._suspects.pop(channel, None)
+        return False
 
     def _read_output(self, channel: _Channel, fd: int) -> bool:
         """Read what a worker's tasks have printed; whether there may be more."""

@@ -100,7 +100,7 @@ LOOK_AT_PAGE = 0.05  # seconds
 
 IDLE, DECODE, RUN = Phase.IDLE, Phase.DECODE, Phase.RUN
 
-AWAKE, QUICK = 60_000, 150_000
+AWAKE, QUICK = 100_000, 400_000
 """Nanoseconds that a worker, or a caller that waits for it, stays awake for what comes next, and up to which it has come at once."""
 STRIDE = 20_000
 """Nanoseconds of work after which tasks are accounted for, and the rules applied, where no task has a limit; a long one ends it at once."""
