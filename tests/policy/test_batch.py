@@ -31,14 +31,16 @@ costs = st.floats(1e-6, 1e-3)
 crews = st.integers(1, 1024)
 lefts = st.none() | st.integers(0, 10**9)
 sizes = st.integers(1, 10**7)
-paces = st.builds(Pace, dispatch=costs, item=seconds, largest=sizes, reading=st.floats(0, 10))
+paces = st.builds(
+    Pace, dispatch=costs, item=seconds, largest=sizes, reading=st.floats(0, 10), least_time=st.sampled_from([0.002, 0.04])
+)
 
 
 class TestTimeTarget:
     @given(paces, crews)
     def test_sending_costs_at_most_two_percent_and_the_dispatcher_is_busy_for_a_quarter_at_most(self, pace, workers):
         target = time_target(pace, workers)
-        assert target >= 0.002
+        assert target >= pace.least_time
         assert pace.dispatch <= 0.02 * target * (1 + 1e-9)
         assert workers * pace.dispatch <= 0.25 * target * (1 + 1e-9)
 
@@ -110,6 +112,13 @@ class TestLearn:
     @given(costs, sizes, seconds, crews)
     def test_the_first_batch_is_believed(self, dispatch, items, took, workers):
         assert learn(Pace(dispatch), items, took, workers).item == pytest.approx(max(took / items, 1e-9))
+
+    @given(paces, sizes, st.floats(0, 100), crews)
+    def test_what_is_typical_lies_between_what_was_and_what_came(self, pace, items, took, workers):
+        mean = max(took / items, 1e-9)
+        item = learn(pace, items, took, workers, typical=True).item
+        low, high = sorted((mean, mean if pace.item is None else pace.item))
+        assert low * (1 - 1e-9) <= item <= high * (1 + 1e-9)
 
     @given(paces, sizes, st.floats(0, 1e4), crews)
     def test_time_per_task_stays_positive_and_between_what_it_was_and_what_came(self, pace, items, took, workers):

@@ -305,3 +305,12 @@ def test_ctrl_c_at_any_moment(seconds):
     right, struck = map(int, done.stdout.split())
     assert right > 20 * seconds
     assert struck > 20 * seconds
+
+
+def test_statistics_count_calls_that_went_the_short_way():
+    with abreast.ProcessPoolExecutor(1) as executor:
+        executor.submit(square, 1).result(PATIENCE)
+        future = executor.submit(nap, 0.5)
+        assert executor.statistics().running == 1
+        assert future.result(PATIENCE) == 0.5
+        assert executor.statistics().running == 0

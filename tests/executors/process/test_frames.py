@@ -215,7 +215,7 @@ class TestStrangers:
         assert not Kind.OF_PARENT & Kind.OF_WORKER
 
     def test_a_length_that_is_too_large_is_refused_at_once(self):
-        with pytest.raises(BadFrame, match="with 2,147,483,649 bytes"):
+        with pytest.raises(BadFrame, match="with 4,294,967,281 bytes"):
             list(Parser(ALL).feed(HEADER.pack(MOST + 1, Kind.RECORD, 0, 0, 0)))
 
     def test_a_buffer_that_is_too_large_is_refused_at_once(self):

@@ -35,7 +35,7 @@ __all__ = ["MOST", "BadFrame", "Frame", "Kind", "Parser", "Phase", "frame"]
 
 HEADER = struct.Struct("<IBBHQ")
 LENGTH = struct.Struct("<Q")
-MOST = (1 << 32) - 1
+MOST = (1 << 32) - 16
 """Bytes that a body may have. Buffers may have more."""
 MOST_BUFFER = 1 << 40
 MOST_BUFFERS = (1 << 16) - 1

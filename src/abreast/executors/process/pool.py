@@ -298,7 +298,7 @@ class ProcessPool(concurrent.futures.ProcessPoolExecutor):
         """Return what the executor is doing and has done, as counts (`PoolStatistics`)."""
         core = self._supervisor.core
         workers = [worker for worker in list(core.workers.values()) if worker.state in (Worker.READY, Worker.RETIRING)]
-        running = sum(bool(worker.calls) for worker in workers)
+        running = min(len(workers), sum(bool(worker.calls) for worker in workers) + self._supervisor.lent_calls)
         counts = self._supervisor.counts
         return PoolStatistics(
             self._max_workers, len(workers), len(workers) - running, running, len(core.pending), *counts, core.unkillable

@@ -381,6 +381,11 @@ class Supervisor:
         failed = self.failed_tasks + self._express_failed + sum(state.failed for state in states)
         return ended - failed, failed, self.cancelled_tasks
 
+    @property
+    def lent_calls(self) -> int:
+        """How many calls that have gone the short way the core does not know of."""
+        return sum(bool(channel.lane.sent) for channel in list(self._lent))
+
     # ---- messages
 
     def cancel(self, call: Any) -> None:
