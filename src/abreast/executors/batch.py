@@ -52,6 +52,7 @@ class Work:
             ``settle(batch, lost)`` returns whether ``send_more(batch)`` is to be called, in another thread.
         is_over_time: called by a worker whose batch has reached its box; returns whether to hand back the rest.
         deaths: by index of a batch's first task: how many worker processes died with it at hand before they began it.
+        pickles_quickly: whether its inputs, if they are not plain, have been such that a plain pickle of each will do.
         again: by index of a task: how often it ran in a process that died before what came of it was sent.
     """
 
@@ -63,6 +64,7 @@ class Work:
         "heed",
         "is_over_time",
         "name",
+        "pickles_quickly",
         "scope",
         "send_more",
         "settle",
@@ -96,6 +98,7 @@ class Work:
         self.send_more = send_more
         self.deaths: dict[int, int] = {}
         self.again: dict[int, int] = {}
+        self.pickles_quickly = True
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _work_arrives, (self.fn, self.star, self.name, self.fails_fast, self.timed)

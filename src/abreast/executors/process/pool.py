@@ -60,7 +60,7 @@ if TYPE_CHECKING:
 
     from abreast.core.future import Future
     from abreast.executors.base import Deliver
-    from abreast.executors.batch import Batch
+    from abreast.executors.batch import Batch, Work
     from abreast.executors.process.template import Template
 
 __all__ = ["ProcessPool", "usable_cores"]
@@ -219,7 +219,7 @@ class ProcessPool(concurrent.futures.ProcessPoolExecutor):
         context = None if batch.context is None else encode_context(batch.context, common)
         head = opening(sent[0], len(batch.items), index=batch.start, box=batch.box or 0.0, name=work.name, context=context)
         call = BatchCall(batch, deliver, supervisor, sent, self._task_timeout, self._flags, partial(_told_item, batch))
-        _load(call, head, batch.items, work.star, work.name, common)
+        _load(call, head, batch.items, work, common)
         _refuse_huge(len(call.body), f"{len(batch.items)} inputs of {work.name}")
         call.handle._owner = _CancelsCall(call)
         batch.remote = True
@@ -367,19 +367,21 @@ def _refuse_huge(size: int, what: str) -> None:
         )
 
 
-def _load(call: BatchCall, head: bytes, items: list[Any], star: bool, name: str, common: Common | None) -> None:
+def _load(call: BatchCall, head: bytes, items: list[Any], work: Work, common: Common | None) -> None:
     """Put the items into the call, the quickest way that they allow."""
+    star = work.star
     together = encode_plain(items, star)
     if together is not None:
         call.body = head + together
         call.flags |= PLAIN | (STAR if star else 0)
         return
-    pickles = encode_items(items)
+    pickles = encode_items(items) if work.pickles_quickly else None
     if pickles is not None:
         call.body = single_body(head, pickles)
         call.flags |= SINGLE | (STAR if star else 0)
         return
-    call.body, call.buffers = body_of(head, [_encode_item(item if star else (item,), name, common) for item in items])
+    work.pickles_quickly = False  # large arrays, say, would be copied each time before that is seen
+    call.body, call.buffers = body_of(head, [_encode_item(item if star else (item,), work.name, common) for item in items])
 
 
 def _encode_item(args: tuple[Any, ...], name: str, common: Common | None) -> Payload:

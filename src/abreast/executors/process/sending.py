@@ -250,20 +250,19 @@ def encode_plain(items: list[Any], star: bool) -> bytes | None:
 
 def encode_items(items: list[Any]) -> list[bytes] | None:
     """Return a pickle of each item; None if some need a second look: large ones, those of the main script, those that pickle refuses."""
+    pickles = []
     try:
-        pickles = [dumps(item, 5) for item in items]
+        for item in items:
+            data = dumps(item, 5)
+            if len(data) > OUT_OF_BAND:
+                return None
+            pickles.append(data)
     except KeyboardInterrupt:
         raise
     except BaseException:  # SystemExit too: told by the slower way, for the task whose it is
         return None
     together = b"".join(pickles)
-    if (
-        len(together) > MOST_TOGETHER
-        or (len(together) > OUT_OF_BAND and max(map(len, pickles)) > OUT_OF_BAND)
-        or b"_main__" in together
-        or CONNECTIONS in together
-        or goes_by_value()
-    ):
+    if len(together) > MOST_TOGETHER or b"_main__" in together or CONNECTIONS in together or goes_by_value():
         return None
     return pickles
 
