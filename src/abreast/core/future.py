@@ -53,6 +53,7 @@ import threading
 from concurrent.futures import CancelledError, InvalidStateError
 from concurrent.futures._base import CANCELLED, CANCELLED_AND_NOTIFIED, FINISHED, LOGGER, PENDING, RUNNING
 from contextvars import Context
+from time import monotonic
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 if TYPE_CHECKING:
@@ -75,7 +76,7 @@ if TYPE_CHECKING:
             """`future` was cancelled. May be told more than once."""
 
 
-__all__ = ["Future"]
+__all__ = ["STEP", "Future", "acquire_patiently"]
 
 T = TypeVar("T")
 
@@ -97,6 +98,29 @@ if hasattr(os, "register_at_fork"):
 
 def _stripe(future: Future[Any]) -> tuple[Callable[[], bool], Callable[[], None]]:
     return _STRIPES[(id(future) >> 5) & 63]
+
+
+STEP = 0.5
+"""Seconds that the main thread waits at a time."""
+
+
+def acquire_patiently(lock: Any, timeout: float | None) -> bool:
+    """Acquire a lock that another thread releases; whether that has come within `timeout` seconds.
+
+    The main thread waits in steps: Ctrl-C that comes right before a wait, when Python has looked for signals for the last time, would be
+    seen only after it, which may be never (once in some 300 on a busy machine).
+    """
+    if threading.get_ident() != threading.main_thread().ident or (timeout is not None and timeout <= STEP):
+        return lock.acquire(timeout=-1 if timeout is None else timeout)  # type: ignore[no-any-return]  # a lock's
+    if timeout is None:
+        while not lock.acquire(timeout=STEP):
+            pass
+        return True
+    deadline = monotonic() + timeout
+    while (left := deadline - monotonic()) > 0:
+        if lock.acquire(timeout=min(left, STEP)):
+            return True
+    return False
 
 
 class _Watch:
@@ -278,7 +302,7 @@ class Future(concurrent.futures.Future[T]):
             return
         woken = False
         try:
-            woken = lock.acquire() if timeout is None else lock.acquire(timeout=timeout)
+            woken = acquire_patiently(lock, timeout)
         finally:
             if not woken:  # else a loop of result(timeout=1) would leave a lock each time
                 parked = watch.parked  # read once: it goes when the task is done

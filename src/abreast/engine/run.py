@@ -40,6 +40,7 @@ from time import monotonic, perf_counter
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar, cast
 
 from abreast.core.current import Scope, current_scopes, here
+from abreast.core.future import acquire_patiently
 from abreast.core.outcome import Outcome, RunSummary
 from abreast.engine.notes import add_note
 from abreast.executors.base import sender
@@ -962,7 +963,7 @@ class Run:
         try:
             if not self.begin_wait(lock.release, ask=ask):
                 return True
-            return lock.acquire(timeout=-1 if limit is None else min(limit, threading.TIMEOUT_MAX))
+            return acquire_patiently(lock, None if limit is None else min(limit, threading.TIMEOUT_MAX))
         finally:
             self.end_wait()
 

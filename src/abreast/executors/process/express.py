@@ -36,6 +36,7 @@ from itertools import islice
 from time import perf_counter_ns
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from abreast.core.future import STEP
 from abreast.executors.process.frames import HEADER, Kind, frame
 from abreast.executors.process.outbox import RECORD
 from abreast.executors.process.sending import OK, Encoded, Payload
@@ -242,7 +243,10 @@ class Lanes:
                     lane.is_quick = now - begin < QUICK
                     return
                 now = perf_counter_ns()
-        poll(None if timeout is None else max(0.0, timeout * 1000 - (now - begin) / 1e6))
+        # In steps, as `acquire_patiently` waits.
+        deadline = begin + int(1e9 * (1e9 if timeout is None else min(timeout, 1e9)))
+        while not poll(1000 * min(STEP, max(0.0, (deadline - perf_counter_ns()) / 1e9))) and perf_counter_ns() < deadline:
+            pass
         lane.is_quick = perf_counter_ns() - begin < QUICK
 
     def _undo(self, lane: Lane, settled: _State | None) -> None:
