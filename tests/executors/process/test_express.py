@@ -282,15 +282,20 @@ def test_ctrl_c_at_any_moment(seconds):
         except KeyboardInterrupt:
             pass
         end = time.monotonic() + {seconds}
-        while True:
-            try:
-                while time.monotonic() < end:
-                    x += 1
-                    assert executor.submit(abs, -x).result() == x
-                    right += 1
-                over.set()
-                striker.join()
-                break
+        is_over = False
+        while not is_over:
+            try:  # once more: the next may strike within the handling of the last
+                while not is_over:
+                    try:
+                        while time.monotonic() < end:
+                            x += 1
+                            assert executor.submit(abs, -x).result() == x
+                            right += 1
+                        over.set()
+                        striker.join()
+                        is_over = True
+                    except KeyboardInterrupt:
+                        struck += 1
             except KeyboardInterrupt:
                 struck += 1
         signal.signal(signal.SIGINT, signal.SIG_IGN)
