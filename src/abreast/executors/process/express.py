@@ -37,10 +37,11 @@ from time import perf_counter_ns
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from abreast.core.future import STEP
+from abreast.executors.process.cores import usable_cores
 from abreast.executors.process.frames import HEADER, Kind, frame
 from abreast.executors.process.outbox import RECORD
 from abreast.executors.process.sending import OK, Encoded, Payload
-from abreast.executors.process.worker import AWAKE, FUNCTIONS, QUICK, usable_cores
+from abreast.executors.process.worker import AWAKE, FUNCTIONS, QUICK
 
 if TYPE_CHECKING:
     from collections import OrderedDict

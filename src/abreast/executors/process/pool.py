@@ -16,7 +16,6 @@ that no more will come, the workers finish what is queued, and end.
 from __future__ import annotations
 
 import concurrent.futures.process
-import contextlib
 import itertools
 import os
 import pickle
@@ -33,6 +32,7 @@ from abreast.core.current import name_of
 from abreast.core.statistics import PoolStatistics
 from abreast.executors.process import contexts, guardian, logs
 from abreast.executors.process.core import PoolCore, Worker
+from abreast.executors.process.cores import usable_cores
 from abreast.executors.process.forked import HasThreads
 from abreast.executors.process.frames import MOST
 from abreast.executors.process.futures import BatchCall, FutureCall, ProcessFuture, body_of, broken, opening, single_body
@@ -71,29 +71,6 @@ T = TypeVar("T")
 _numbers = itertools.count()
 _pools: weakref.WeakSet[Supervisor] = weakref.WeakSet()
 _program_ends = False
-
-
-def usable_cores() -> int:
-    """Return how many cores this process may use: its affinity, and the limit of its container, if there is one."""
-    try:
-        cores = os.process_cpu_count() if hasattr(os, "process_cpu_count") else len(os.sched_getaffinity(0))
-    except (AttributeError, OSError):
-        cores = os.cpu_count()
-    limit = _container_limit()
-    return max(1, min(cores or 1, limit or cores or 1))
-
-
-def _container_limit() -> int | None:
-    """Return the CPU limit of the cgroup, rounded up; None if there is none."""
-    with contextlib.suppress(OSError, ValueError), open("/sys/fs/cgroup/cpu.max") as file:  # cgroup 2
-        quota, period = file.read().split()
-        return None if quota == "max" else -(-int(quota) // int(period))
-    with contextlib.suppress(OSError, ValueError):
-        with open("/sys/fs/cgroup/cpu/cpu.cfs_quota_us") as file:
-            quota_us = int(file.read())
-        with open("/sys/fs/cgroup/cpu/cpu.cfs_period_us") as file:
-            return None if quota_us <= 0 else -(-quota_us // int(file.read()))
-    return None
 
 
 class ProcessPool(concurrent.futures.ProcessPoolExecutor):

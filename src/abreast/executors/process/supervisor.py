@@ -139,10 +139,6 @@ class Records:
         if told != count:
             raise BadFrame(f"{told} outcomes where {count} are told")
 
-    def duration(self, offset: int) -> float:
-        """Return what one of them took, as far as that is known."""
-        return self.seconds / self.count if self.durations is None else self.durations[offset]
-
 
 class _Channel:
     """What the supervisor keeps of one worker."""

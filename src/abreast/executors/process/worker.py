@@ -37,6 +37,7 @@ from abreast.core import failpoints
 from abreast.core.current import Scope, Task, here, locked
 from abreast.executors.process import contexts
 from abreast.executors.process import here as role
+from abreast.executors.process.cores import usable_cores
 from abreast.executors.process.frames import Kind, Parser, Phase, frame
 from abreast.executors.process.imports import after_import
 from abreast.executors.process.memory import resident_bytes
@@ -668,11 +669,6 @@ class _Worker:
 _LOOPS = frozenset((_Worker._run_plain.__code__, _Worker._run_each.__code__))
 """Where tasks are run."""
 _OUTBOX = Outbox.flush.__globals__
-
-
-def usable_cores() -> int:
-    """Return how many cores this process may run on."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1
 
 
 class _Star:
