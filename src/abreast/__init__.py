@@ -3,7 +3,7 @@
 The map of the house; imports go down only (docs/design/README.md has the whole of it)::
 
     L5  cli/                                the command
-    L4  __init__  functions  group  pools  process_pools   what users import
+    L4  __init__  functions  group  pools  process_pools  draining   what users import
     L3  engine/                             a run over many inputs
     L2  executors/  observe/  report/       the machinery of each kind of worker; progress; views of what was done
     L1  policy/                             pure decisions: batch, window, order
@@ -37,6 +37,9 @@ __all__ = [  # noqa: RUF022  # grouped by what they are for
     "Task",
     "sleep",
     "checkpoint",
+    # programs that are stopped from outside
+    "drain_on",
+    "Drain",
     # executors
     "ThreadPoolExecutor",
     "ProcessPoolExecutor",
@@ -46,6 +49,7 @@ __all__ = [  # noqa: RUF022  # grouped by what they are for
     # errors
     "AbreastError",
     "DeadlockDetected",
+    "Drained",
     "TaskTimeout",
     "TaskError",
     "TaskPickleError",
@@ -82,7 +86,7 @@ if TYPE_CHECKING:
     )
 
     from abreast.core.current import Task, current_task
-    from abreast.core.errors import AbreastError, DeadlockDetected, TaskError, TaskTimeout
+    from abreast.core.errors import AbreastError, DeadlockDetected, Drained, TaskError, TaskTimeout
     from abreast.core.future import Future
     from abreast.core.options import RunOptions, TaskOptions
     from abreast.core.outcome import Outcome, RunSummary
@@ -94,6 +98,7 @@ if TYPE_CHECKING:
         WorkerCrashed,
     )
     from abreast.core.statistics import PoolStatistics
+    from abreast.draining import Drain, drain_on
     from abreast.engine.async_results import AsyncResults
     from abreast.engine.results import Results
     from abreast.functions import aimap, amap, imap, map, outcomes  # noqa: A004  # the name everybody knows
@@ -107,12 +112,13 @@ _HOMES = {
     "abreast.process_pools": ("ProcessPoolExecutor",),
     "abreast.functions": ("aimap", "amap", "imap", "map", "outcomes"),
     "abreast.group": ("TaskGroup", "checkpoint", "sleep"),
+    "abreast.draining": ("Drain", "drain_on"),
     "abreast.engine.results": ("Results",),
     "abreast.engine.async_results": ("AsyncResults",),
     "abreast.core.current": ("Task", "current_task"),
     "abreast.core.options": ("RunOptions", "TaskOptions"),
     "abreast.core.outcome": ("Outcome", "RunSummary"),
-    "abreast.core.errors": ("AbreastError", "DeadlockDetected", "TaskError", "TaskTimeout"),
+    "abreast.core.errors": ("AbreastError", "DeadlockDetected", "Drained", "TaskError", "TaskTimeout"),
     "abreast.core.process_errors": (
         "MemoryLimitExceeded",
         "ResultDecodeError",

@@ -44,8 +44,10 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeGuard, TypeVar, cast, overload
 
 from abreast.core.check import count_or_none, function, initargs_tuple, no_coroutine_function, seconds_or_none, text_or_none
+from abreast.core import draining
 from abreast.core.current import Body, Scope, Task, current_scopes, here, locked, name_of
-from abreast.core.future import Future
+from abreast.core.errors import Drained
+from abreast.core.future import Future, acquire_patiently
 from abreast.executors.crew import _let_writes_end
 from abreast.executors.threads import ThreadPool
 
@@ -163,6 +165,7 @@ class TaskGroup:
         self._cut_short = False
         """Whether a task was cancelled, or ended with CancelledError because it was asked to."""
         self._state = "new"  # -> "open" -> "closed"
+        self._drained = False
         self._waker: Callable[[], object] | None = None
         self._outer: tuple[Scope, ...] = ()
         self._body: Body | None = None
@@ -212,6 +215,7 @@ class TaskGroup:
 
         Raises:
             TypeError: a wrong argument.
+            Drained: the program has been asked to end (`abreast.drain_on`).
             RuntimeError: outside of the ``with`` block; a Thread or Process that was started before; the system gives no more
                 threads.
             BrokenProcessPool: no process can be started.
@@ -354,6 +358,8 @@ class TaskGroup:
         if self._state != "open":
             when = "before its with block is entered" if self._state == "new" else "after its with block has been left"
             raise RuntimeError(f"a task cannot be started in a TaskGroup {when}")
+        if self._drained:
+            raise draining.drained("a task of a TaskGroup")
         self._waiting.add(future)
         self._unfinished.add(future)
         if self._scope.cancelled:  # looked at last: a `cancel` that comes now finds the future
@@ -435,7 +441,7 @@ class TaskGroup:
 
     @locked
     def _note(self, error: BaseException) -> bool:
-        if isinstance(error, CancelledError) and self._scope.cancelled:
+        if isinstance(error, Drained) or (isinstance(error, CancelledError) and self._scope.cancelled):
             self._cut_short = True
             return False
         if self._state == "open":
@@ -507,11 +513,42 @@ class TaskGroup:
         """Whether the group has been cancelled: by `cancel`, an error, a timeout, or from outside."""
         return self._scope.cancelled
 
+    # ---- the program has been asked to end: see core/draining.py, Member
+
+    def drain(self) -> None:
+        """What has not started fails with Drained, and nothing more can be started; what runs goes on."""
+        self._refuse_as_drained()
+        for future in self._not_begun():
+            if self._begin(future):
+                try:
+                    if future._claim() and future._publish(None, draining.drained("a task of a TaskGroup")):
+                        future._invoke_callbacks(BaseException)
+                finally:
+                    self._end(future)
+                    future._drop_call()
+
+    @locked
+    def _refuse_as_drained(self) -> None:
+        self._drained = True
+        self._cut_short |= bool(self._waiting)
+
+    def drop(self) -> None:
+        """Its pools are ended as every executor; its threads and its body are asked to end."""
+        self.cancel()
+
+    @locked
+    def is_working(self) -> bool:
+        return self._state == "open" and len(self._unfinished) > len(self._waiting)
+
+    def is_consumed(self) -> bool:
+        return False
+
     # ---- the block
 
     def __enter__(self) -> Self:
         self._open()
         try:
+            draining.enrol(self, draining.GROUP)
             self._outer = current_scopes()
             for scope in self._outer:
                 scope.watch(self.cancel)
@@ -538,7 +575,7 @@ class TaskGroup:
         in_time = False
         try:
             if not isinstance(error, KeyboardInterrupt):
-                if error is not None:
+                if error is not None and not isinstance(error, Drained):  # what runs is to finish then
                     self.cancel()
                 in_time = self._wait()
                 if in_time:
@@ -561,7 +598,7 @@ class TaskGroup:
             if isinstance(error, KeyboardInterrupt):
                 return False
             asked_to_end = isinstance(error, CancelledError) and self._scope.cancelled
-            if isinstance(error, Exception) and not asked_to_end:
+            if isinstance(error, Exception) and not asked_to_end and not isinstance(error, Drained):
                 errors.insert(0, error)
             problem = self._problem(errors, in_time)
             if error is not None and not isinstance(error, Exception):  # nobody looks for a SystemExit in an ExceptionGroup
@@ -570,6 +607,10 @@ class TaskGroup:
                 return False
             if problem is not None:
                 raise problem from problem.__cause__
+            if isinstance(error, Drained):
+                return False
+            if self._drained and self._cut_short and not self._scope.cancelled:
+                raise draining.drained("a task of a TaskGroup")
             if (asked_to_end or self._cut_short) and any(scope.cancelled for scope in self._outer):
                 if error is not None:
                     return False
@@ -605,8 +646,8 @@ class TaskGroup:
     def _wait(self) -> bool:
         """Wait until no task is left, and close; False if the time is up."""
         while (lock := self._close_or_park()) is not None:
-            limit = -1.0 if self._deadline is None else min(max(0.0, self._deadline - monotonic()), threading.TIMEOUT_MAX)
-            if not lock.acquire(timeout=limit):
+            limit = None if self._deadline is None else min(max(0.0, self._deadline - monotonic()), threading.TIMEOUT_MAX)
+            if not acquire_patiently(lock, limit):
                 return False
         for thread in self._ending_threads():
             thread.join()
@@ -771,7 +812,7 @@ def sleep(seconds: float) -> None:
         for scope in scopes:
             scope.watch(wake)
         while (left := end - monotonic()) > 0:
-            if alarm.acquire(timeout=min(left, threading.TIMEOUT_MAX)):
+            if acquire_patiently(alarm, min(left, threading.TIMEOUT_MAX)):
                 break
     finally:
         for scope in scopes:

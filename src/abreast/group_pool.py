@@ -143,6 +143,11 @@ class _Call(FutureCall):
             super().cancelled()
             self._tell()
 
+    def drained(self, error: BaseException) -> None:
+        if self.begin(self.future):
+            super().drained(error)
+            self._tell()
+
     def resolve(self, place: int, what: Any, offset: int = 0, count: int = 1) -> None:
         super().resolve(place, what, offset, count)
         if not isinstance(what, Records) and (not isinstance(what, Record) or what.encoded.status != OK):

@@ -26,12 +26,13 @@ MAY_IMPORT = {
     "functions": {"core", "policy", "executors", "observe", "journal", "report", "engine"},
     "group_pool": {"core", "executors"},
     "group_processes": {"core"},
+    "draining": {"core"},
     "group": {"core", "executors", "group_pool", "group_processes"},
     "pools": {"core", "policy", "executors", "observe", "journal", "report", "engine", "functions"},
     "process_pools": {"core", "executors", "pools"},
-    "__init__": {"core", "engine", "functions", "group", "pools", "process_pools"},
+    "__init__": {"core", "draining", "engine", "functions", "group", "pools", "process_pools"},
     # the command
-    "cli": {"__init__", "core", "observe", "report", "engine", "functions", "group", "pools", "process_pools"},
+    "cli": {"__init__", "core", "draining", "observe", "report", "engine", "functions", "group", "pools", "process_pools"},
     "__main__": {"cli"},
 }
 

@@ -4,6 +4,7 @@
 
     AbreastError                        catch this for all of them
     ├── DeadlockDetected (RuntimeError)     your use of us: tasks wait for each other, for good
+    ├── Drained (CancelledError)            nobody: the program was asked to end, and this was not started any more
     ├── TaskTimeout (TimeoutError)          your function: it ran longer than its task_timeout
     ├── TaskError                           your function: it raised, in another process, what cannot be sent
     ├── TaskPickleError (PicklingError)     your data: it cannot be sent to another process, or back
@@ -23,7 +24,9 @@ working. Each one pickles: its constructor takes exactly what ``args`` holds.
 
 from __future__ import annotations
 
-__all__ = ["AbreastError", "DeadlockDetected", "TaskError", "TaskTimeout"]
+from concurrent.futures import CancelledError
+
+__all__ = ["AbreastError", "DeadlockDetected", "Drained", "TaskError", "TaskTimeout"]
 
 
 class AbreastError(Exception):
@@ -71,6 +74,21 @@ class DeadlockDetected(AbreastError, RuntimeError):
                 "Give the executor more workers, run the inner tasks on another executor, or do not wait inside a task.",
             )
         )
+
+
+class Drained(AbreastError, CancelledError):
+    """A task was not started, because the program has been asked to end; see `abreast.drain_on`.
+
+    Futures of what waited have it as their exception, `outcomes` yields it for each input that was not begun, and `map`, `imap` and
+    ``submit`` raise it. Tasks that were running have ended as ever.
+
+    >>> import abreast
+    >>> issubclass(abreast.Drained, abreast.CancelledError)
+    True
+    """
+
+    def __init__(self, text: str = "the program has been asked to end") -> None:
+        super().__init__(text)
 
 
 class TaskTimeout(AbreastError, TimeoutError):

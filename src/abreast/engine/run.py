@@ -39,7 +39,9 @@ from contextvars import copy_context
 from time import monotonic, perf_counter
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar, cast
 
+from abreast.core import draining
 from abreast.core.current import Scope, current_scopes, here
+from abreast.core.errors import Drained
 from abreast.core.future import acquire_patiently
 from abreast.core.outcome import Outcome, RunSummary
 from abreast.engine.notes import add_note
@@ -250,6 +252,7 @@ class Run:
         self._failure: _Failure | None = None
         self._broken: BaseException | None = None  # the executor refused a batch, or a bug of ours
         self._expired = self._cancelled = self._executor_breaks = self._stopped = False
+        self._drained = self._drained_inputs = self._reads = False
         self._go_on_here = False
         self._sends: int | None = None  # the thread that is sending batches
         self._turned_away = False  # another one wanted to meanwhile
@@ -287,6 +290,9 @@ class Run:
 
     def start(self) -> None:
         """Open the workers; from now on the time counts."""
+        draining.enrol(self, draining.RUN)
+        if self._drained:
+            raise draining.drained(f"the run of {self.name}")
         self._begun = perf_counter()
         self._deadline = None if self._timeout is None else monotonic() + self._timeout
         self._workers = workers = self._open_workers()
@@ -347,13 +353,17 @@ class Run:
             return self._decoded(results) if self._workers.encodes else results
         if self._cancelled:
             self.give_up()
+            if self._drained:
+                raise Drained(f"the run of {self.name} was still going on when the program ended")
             raise CancelledError(
                 f"the run of {self.name} was cancelled: the task or group that it is part of has been asked to end"
             )
         if self._is_failure_due():
             self._raise_failure()
+        if self._drained and (self._is_dry() or self._drained_inputs):
+            return self._rest_after_drain()
         if self._is_finished():
-            return self._rest_after_timeout() if self._expired else self._end()
+            return self._rest_after("the run's timeout was over") if self._expired else self._end()
         if self._stopped:
             return []
         if self._deadline is not None and monotonic() >= self._deadline:
@@ -393,6 +403,7 @@ class Run:
             self.source.exhausted
             or self._pending
             or self._broken is not None
+            or self._drained
             or self._limit != _NEVER
             or len(self._running) >= self._batch_limit()
             or (self._deadline is not None and monotonic() >= self._deadline)
@@ -419,7 +430,11 @@ class Run:
         """Read up to `count` inputs, or all; they are pending then."""
         begun = perf_counter()
         start = self.source.read
-        items = self.source.take(count)
+        self._reads = True
+        try:
+            items = self.source.take(count)
+        finally:
+            self._reads = False
         if items:
             context = copy_context() or None  # an empty one need not be copied for each task
             self._admit(_Stretch(start, items, 0, context), perf_counter() - begun)
@@ -461,7 +476,7 @@ class Run:
 
     def _cut(self) -> Batch | None:
         """Cut a batch off what is pending, if there is room for one with the workers."""
-        if not self._pending or self._broken is not None or len(self._running) >= self._batch_limit():
+        if not self._pending or self._broken is not None or self._drained or len(self._running) >= self._batch_limit():
             return None
         stretch = self._pending[0]
         start, pace, workers = stretch.start, self._pace, self._workers.count
@@ -501,7 +516,7 @@ class Run:
         try:
             batch.handle = self._send(batch, self._deliver)
         except Exception as error:
-            if self._take_back(batch):
+            if self._take_back(batch) and not self._drained:
                 if self._at_once and isinstance(error, RuntimeError) and self._goes_on_here():
                     self._go_on_here = True
                 else:
@@ -513,7 +528,7 @@ class Run:
             batch.sent = perf_counter() - begun
         if batch.handle.cancelled():  # within submit(), when _deliver could not know whether it would be refused
             self._deliver(batch, CancelledError())
-        if self._limit != _NEVER and batch.start > self._limit:  # stopped meanwhile, when there was no handle yet
+        if self._drained or batch.start > self._limit:  # stopped meanwhile, when there was no handle yet
             batch.handle.cancel()
         return True
 
@@ -579,6 +594,8 @@ class Run:
         if self._running.get(batch.start) is not batch:
             batch.errors.clear()
             return []  # the run has been given up
+        if self._drained and isinstance(lost, CancelledError):
+            lost = None  # what of it has not begun is not lost: it comes as Drained
         del self._running[batch.start]
         if self._head is batch:
             self._head = None
@@ -714,7 +731,7 @@ class Run:
         """Wake the consumer if it could do something now."""
         if (
             self._is_failure_due()
-            or (not self._running and not self._pending)
+            or (not self._running and (self._drained or not self._pending))
             or (
                 self._live
                 and not self._patient
@@ -736,6 +753,8 @@ class Run:
     def _collect(self) -> list[Any]:
         """Return what can be yielded now."""
         results: list[Any] = []
+        if self._drained and self._outcomes:
+            self._end_pending()
         while self._finished:
             start, piece = self._finished.popleft()
             if not self._ordered:
@@ -796,7 +815,7 @@ class Run:
         """Whether every input has been read and every outcome taken; not if another thread has given the run up, and ends it."""
         return (
             not self._stopped
-            and (self.source.exhausted or self._limit != _NEVER)
+            and (self.source.exhausted or self._limit != _NEVER or self._drained)
             and not self._pending
             and not self._running
             and not self._finished
@@ -998,7 +1017,12 @@ class Run:
     def _heed(self, batch: Batch) -> bool:
         """Called by a worker between two tasks, because the batch's signal is set: whether it is to stop."""
         done = len(batch.results)
-        if self._running.get(batch.start) is not batch or batch.start + done > self._limit or done >= len(batch.items):
+        if (
+            self._running.get(batch.start) is not batch
+            or batch.start + done > self._limit
+            or done >= len(batch.items)
+            or self._drained
+        ):
             return True
         if not batch.cut:
             batch.signal.clear()
@@ -1057,7 +1081,7 @@ class Run:
         self._cancel(handles)
         self.scope.cancel()
         self._workers.end(abandon=True, handles=handles)
-        return self._collect() or self._rest_after_timeout()
+        return self._collect() or self._rest_after("the run's timeout was over")
 
     @_locked
     def _cancel_rest(self) -> list[Future[Any]]:
@@ -1082,20 +1106,73 @@ class Run:
         self._finished.extend(sorted(pieces, key=lambda piece: piece[0]))
         return handles
 
-    def _cancelled_outcomes(self, stretch: _Stretch, why: CancelledError) -> list[Any]:
+    def _cancelled_outcomes(self, stretch: _Stretch, why: BaseException) -> list[Any]:
         items = stretch.items[stretch.place :]
         self._given_up += len(items)
         return [Outcome(stretch.start + place, item, error=why, attempts=0) for place, item in enumerate(items)]
 
-    def _rest_after_timeout(self) -> list[Any]:
+    def _rest_after(self, why: str) -> list[Any]:
         """Read what is left of inputs that are known to end, to say that they were cancelled."""
         if self.source.total is not None and not self.source.exhausted:
             start = self.source.read
             items = self.source.take(256)
             if items:
                 self._ahead += len(items)
-                return self._cancelled_outcomes(_Stretch(start, items, 0, None), CancelledError("the run's timeout was over"))
+                error = draining.drained(why) if self._drained else CancelledError(why)
+                return self._cancelled_outcomes(_Stretch(start, items, 0, None), error)
         return self._end()
+
+    # ---- the program has been asked to end: see core/draining.py, Member
+
+    def drain(self) -> None:
+        """Start nothing more. What has not started comes as Drained, when what runs has ended."""
+        self._cancel(self._begin_drain())
+
+    @_locked
+    def _begin_drain(self) -> list[Future[Any]]:
+        self._drained = True
+        for batch in self._running.values():
+            batch.stopped = True
+            batch.signal.append(None)
+        self._wake()
+        return [batch.handle for batch in self._running.values() if batch.handle is not None]
+
+    def drop(self) -> None:
+        """Its own pool is ended as every executor; who waits for a result is told."""
+        self._drained = True
+        self._cancel_from_outside()
+
+    @_locked
+    def is_working(self) -> bool:
+        return bool(self._running)
+
+    def is_consumed(self) -> bool:
+        return self.started and not self.over and not self._reads
+
+    @_locked
+    def _end_pending(self) -> None:
+        """Inputs that have been read, and not been begun, come as Drained."""
+        for stretch in self._pending:
+            self._finished.append((stretch.start, self._cancelled_outcomes(stretch, draining.drained(f"a task of {self.name}"))))
+        self._pending.clear()
+
+    @_locked
+    def _is_dry(self) -> bool:
+        """Whether nothing that could still be delivered is to come of a run that is drained, and not everything has been."""
+        if self._stopped or self._running or self._finished:
+            return False
+        return bool(self._pending or len(self._order)) or self.source.left() != 0
+
+    def _rest_after_drain(self) -> list[Any]:
+        if self._outcomes and self.source.total is not None:
+            self._drained_inputs = True
+            return self._rest_after(f"a task of {self.name}")
+        ended = self._tasks
+        self.give_up()
+        raise Drained(
+            f"the run of {self.name} was ended before its last input: the program has been asked to end, "
+            f"by {draining.reason() or 'a signal'}: {ended:,} tasks had ended"
+        )
 
     def give_up(self) -> None:
         """End the run at once: cancel what waits, leave behind what runs. May be called from any thread, more than once."""

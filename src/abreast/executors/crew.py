@@ -57,7 +57,9 @@ from contextvars import Context
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from abreast.core import draining
 from abreast.core.current import Scope, here
+from abreast.core.errors import Drained
 from abreast.core.future import Future
 from abreast.executors import deadlock, timers
 from abreast.executors.base import deliver_from
@@ -289,6 +291,7 @@ class Crew:
         self.lock = threading.RLock()  # re-entrant for a finalizer that gives up a run of this crew
         self.broken: str = ""
         self.cause: BaseException | None = None
+        self.drained = False
         self.exit_posted = False
         self.gone = Counts(0, 0, 0)  # of workers that have gone, and of tasks settled without one
         self.members: set[Worker] = set()
@@ -298,6 +301,7 @@ class Crew:
         with _crews_lock:
             self.closed = _program_ends
             _crews.add(self)
+        draining.enrol(self, draining.EXECUTOR)
 
     def _start_afresh(self) -> None:
         self.queue: SimpleQueue[Any] = SimpleQueue()
@@ -386,12 +390,14 @@ class Crew:
         if future.cancel():
             raise self.refusal()
 
-    def refusal(self) -> RuntimeError:
+    def refusal(self) -> Exception:
         """Return the error for a submit to this closed crew; a new object each time, since tracebacks grow."""
         if self.broken:
             error = BrokenThreadPool(self.broken)
             error.__cause__ = self.cause
             return error
+        if self.drained:
+            return draining.drained(f"a task of {self.name}")
         return RuntimeError(f"cannot schedule new futures after {'interpreter ' if _program_ends else ''}shutdown")
 
     # ---- growing
@@ -565,6 +571,10 @@ class Crew:
             self.broken = why
             self.cause = cause
         self.close()
+        self.fail_pending()
+
+    def fail_pending(self) -> None:
+        """What is queued fails with the error that a submit gets."""
 
         def settle(future: Future[Any]) -> None:
             if self.room is not None:
@@ -575,6 +585,28 @@ class Crew:
                 future._invoke_callbacks(BaseException)
 
         self._settle_pending(settle)
+
+    def drain(self) -> None:
+        """The program has been asked to end: what is queued fails with Drained, what runs goes on. See core/draining.py, Member."""
+        self.drained = True
+        self.close()
+        if self.pending():
+            self.aside(self.fail_pending)  # in a thread of its own: callbacks of the user's may block
+
+    def drop(self) -> None:
+        """The program ends now: leave behind what runs, as Drained. See core/draining.py, Member."""
+        self.drained = True
+        tasks = [worker.task for worker in list(self.members)]
+        self.abandon()
+        for task in tasks:
+            if task is not None and task._publish(None, Drained(f"a task of {self.name} was still running when the program ended")):
+                self.aside(functools.partial(task._invoke_callbacks, BaseException))
+
+    def is_working(self) -> bool:
+        return bool(self._working())
+
+    def is_consumed(self) -> bool:
+        return False
 
     def _settle_pending(self, settle: Callable[[Future[Any]], None]) -> None:
         """Settle all tasks in the queue; EXIT stays. One by one: if a callback raises or Ctrl-C strikes, the others are still there."""

@@ -14,7 +14,9 @@ import threading
 from contextvars import copy_context
 from typing import TYPE_CHECKING, Any, NoReturn, ParamSpec, TypeVar
 
+from abreast.core import draining
 from abreast.core.check import callable_or_none, count, function, initargs_tuple
+from abreast.core.current import name_of
 from abreast.core.future import Future
 from abreast.core.statistics import PoolStatistics
 from abreast.executors.base import deliver_from
@@ -58,6 +60,8 @@ class Serial(concurrent.futures.Executor):
         self._closed = False
         self._counting = threading.Lock()  # guards the counts: several threads may submit, and a task too
         self._running = self._ended = self._failed = 0
+        self._drained = False
+        draining.enrol(self, draining.EXECUTOR)
 
     def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
         """Call ``fn(*args, **kwargs)`` here and now, in a copy of the context, and return its `Future`, which is done.
@@ -68,12 +72,15 @@ class Serial(concurrent.futures.Executor):
         Raises:
             TypeError: `fn` cannot be called.
             RuntimeError: after `shutdown`.
+            Drained: the program has been asked to end (`abreast.drain_on`).
             KeyboardInterrupt: Ctrl-C while `fn` ran.
             BaseException: what the initializer raised; it is called at the first submit, and again until it returns.
         """
         function("fn", fn)
         if self._closed:
             raise RuntimeError("cannot schedule new futures after shutdown")
+        if self._drained:
+            raise draining.drained(name_of(fn))
         if self._initializer is not None:
             self._initializer(*self._initargs)
             self._initializer = None
@@ -114,6 +121,20 @@ class Serial(concurrent.futures.Executor):
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:  # noqa: ARG002  # as Executor has it
         """Accept no more tasks. Nothing is waiting or running, so `wait` and `cancel_futures` have nothing to do."""
         self._closed = True
+
+    # ---- see core/draining.py, Member
+
+    def drain(self) -> None:
+        self._drained = True
+
+    def drop(self) -> None:
+        """What runs is run by the thread that submitted it."""
+
+    def is_working(self) -> bool:
+        return self._running > 0
+
+    def is_consumed(self) -> bool:
+        return False
 
     def statistics(self) -> PoolStatistics:
         """Return what the executor is doing and has done, as counts (`PoolStatistics`)."""

@@ -325,6 +325,14 @@ class FutureCall(_Travels):
         if self.future.cancelled():
             self.future.set_running_or_notify_cancel()  # tells those who wait()
 
+    def drained(self, error: BaseException) -> None:
+        """It was taken out of the queue, since the program has been asked to end."""
+        self._let_go()
+        if self.future.cancelled():
+            self.cancelled()
+        else:
+            self.future._settle(None, error)
+
     def resolve(self, place: int, what: Any, offset: int = 0, count: int = 1) -> None:  # noqa: ARG002  # always one
         if type(what) is Records:
             if what.values is not None:
@@ -493,6 +501,11 @@ class BatchCall(_Travels):
         if self.handle.cancelled():
             self.handle.set_running_or_notify_cancel()
         self._tell(CancelledError())
+
+    def drained(self, error: BaseException) -> None:
+        if self.handle.cancelled():
+            self.handle.set_running_or_notify_cancel()
+        self._tell(error)
 
     def resolve(self, place: int, what: Any, offset: int = 0, count: int = 1) -> None:
         batch = self.batch

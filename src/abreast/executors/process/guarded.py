@@ -41,6 +41,7 @@ FIXED = 4
 def main(fd: int, parent: int) -> None:
     """Serve this parent on this socket; returns in a worker, when it has done what there was to do."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # which all of a service get; it ends with its parent
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # ignored, as perhaps in the parent, no status would be left to be taken
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
     sys.path[:] = [entry for entry in sys.path if entry]  # not what happens to be in some directory

@@ -27,6 +27,7 @@ from functools import partial
 from reprlib import repr as short
 from typing import TYPE_CHECKING, Any, NoReturn, ParamSpec, TypeVar
 
+from abreast.core import draining
 from abreast.core.check import callable_or_none, count, count_or_none, function, initargs_tuple, module_names, seconds_or_none
 from abreast.core.current import name_of
 from abreast.core.statistics import PoolStatistics
@@ -141,6 +142,7 @@ class ProcessPool(concurrent.futures.ProcessPoolExecutor):
         self._start = start
         self._owner = weakref.ref(self, partial(_let_go, weakref.ref(supervisor)))
         _pools.add(supervisor)
+        draining.enrol(supervisor, draining.EXECUTOR)
 
     def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
         """Call ``fn(*args, **kwargs)`` in a worker process.
@@ -210,6 +212,8 @@ class ProcessPool(concurrent.futures.ProcessPoolExecutor):
         why = supervisor.core.broken
         if why is not None and not supervisor.core.killed:
             raise broken(why)
+        if supervisor.is_drained:
+            raise draining.drained(f"a task of {self._name}")
         if self._closed or _program_ends or supervisor.core.closed:
             raise RuntimeError("cannot schedule new futures after " + ("interpreter shutdown" if _program_ends else "shutdown"))
         if not supervisor.is_started:
@@ -474,6 +478,7 @@ def _boot(start: _Start, max_memory: int | None, threads: int, name: str, number
             "path": _paths(),
             "argv": sys.argv,
             "max_memory": max_memory,
+            "held": draining.held_signals(),
             "faulthandler": os.environ.get("PYTHONFAULTHANDLER", "1") != "0",
             "dump_signal": dump_signal(),
             "threads": threads,

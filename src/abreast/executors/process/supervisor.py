@@ -40,7 +40,7 @@ from queue import Empty, SimpleQueue
 from time import monotonic, perf_counter, sleep
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from abreast.core import failpoints
+from abreast.core import draining, failpoints
 from abreast.executors.process import core as effects
 from abreast.executors.process import logs
 from abreast.executors.process.core import Died, PoolCore, ProtocolError, Worker
@@ -210,6 +210,7 @@ class Supervisor:
         self.parked = False
         self.is_started = False
         self.forked = False
+        self.is_drained = False
         self.ended_tasks = self.failed_tasks = self.cancelled_tasks = 0
         self.capped_waits = 0
         self.deliveries = Courier(f"{name}-deliveries")
@@ -443,6 +444,36 @@ class Supervisor:
         for channel in list(self._channels.values()):
             channel.process.terminate()
 
+    # ---- the program has been asked to end: see core/draining.py, Member. From any thread
+
+    def drain(self) -> None:
+        """What waits fails with Drained; what is with a worker goes on, and then the workers end."""
+        self.is_drained = True
+        self.post(self._drain)
+
+    def _drain(self, _: Any) -> None:
+        for call in list(self.core.pending):
+            if self.core.cancel(call):
+                self.cancelled_tasks += call.size
+                self._refuse_as_drained(call)
+        self._do(self.core.close(perf_counter()))
+
+    def _refuse_as_drained(self, call: Any) -> None:
+        getattr(call, "call", call).drained(draining.drained(f"a task of {self.name}"))
+
+    def drop(self) -> None:
+        """Kill the workers."""
+        self.is_drained = True
+        if self.is_working():
+            self.post(self.kill, "the worker was killed: the program has been asked to end, and its time was up")
+            self.ended.wait(PATIENCE)
+
+    def is_working(self) -> bool:
+        return self.is_started and not self.forked and not self.ended.is_set()
+
+    def is_consumed(self) -> bool:
+        return False
+
     # ---- the loop
 
     def run(self) -> None:
@@ -561,7 +592,11 @@ class Supervisor:
                     calls.append(what)
             except Empty:
                 do = None
-            self._do(self.core.submit_all(calls, perf_counter()))
+            if self.is_drained:  # submitted just before that was known
+                for call in calls:
+                    self._refuse_as_drained(call)
+            else:
+                self._do(self.core.submit_all(calls, perf_counter()))
             if do is not None:
                 do(what)
             del do, what, calls

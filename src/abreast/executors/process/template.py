@@ -113,7 +113,9 @@ def _serve(inherited: _Inherited, requests: socket.socket) -> NoReturn:
     with contextlib.suppress(ImportError):
         import ctypes  # noqa: F401  # what every worker needs, once for all
     template = ForkServer(requests, inherited.parent)
+    before = signal.signal(signal.SIGTERM, signal.SIG_IGN)  # which all of a service get; it ends with its parent
     request = template.serve()
+    signal.signal(signal.SIGTERM, before)
     _work(inherited, template.pid, request.fds)
 
 

@@ -160,6 +160,21 @@ def _die_with(lifeline: int) -> None:
         fcntl.fcntl(fd, fcntl.F_SETFL, os.O_NONBLOCK | os.O_ASYNC)
 
 
+def _hold(numbers: tuple[int, ...]) -> None:
+    """Outlive signals that the parent takes as the order to let running tasks finish, and nothing else (`abreast.drain_on`).
+
+    They may be sent to all processes of a service at once. Not ignored, which programs that a task starts would inherit.
+    """
+    for number in numbers:
+        if signal.getsignal(number) == signal.SIG_DFL:
+            signal.signal(number, _go_on)
+            signal.siginterrupt(number, False)
+
+
+def _go_on(_number: int, _frame: Any) -> None:
+    pass
+
+
 def _be_the_first_to_go() -> None:
     """Have the kernel, when memory runs out, take a worker and not the parent."""
     with contextlib.suppress(OSError, ValueError), open("/proc/self/oom_score_adj", "r+") as file:
@@ -329,6 +344,7 @@ class _Worker:
         sys.path[:] = told["path"]
         sys.argv[:] = told["argv"]
         self.most_memory = told["max_memory"]
+        _hold(told["held"])
         if told["faulthandler"]:
             import faulthandler
 
