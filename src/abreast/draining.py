@@ -24,8 +24,8 @@ from __future__ import annotations
 import _thread
 import os
 import signal as signals
-import sys
 import threading
+import time
 from contextlib import suppress
 from time import monotonic
 from typing import TYPE_CHECKING, Any
@@ -130,7 +130,9 @@ class Drain:
             raise RuntimeError("a block of drain_on can be entered once")
         self._entered = True
         self._pid = os.getpid()
-        self._thread = threading.Thread(target=self._drain, name="abreast-drain", daemon=True)  # starts at the signal, if one comes
+        self._thread = threading.Thread(
+            target=self._drain, name="abreast-drain", daemon=True
+        )  # starts at the signal, if one comes
         self._held = draining.hold((*draining.held_signals(), *self._numbers))
         try:
             for number in self._numbers:
@@ -186,7 +188,11 @@ class Drain:
         elif self.signal is None:
             self.signal = number
             draining.begin(_name(number))
-            _thread.start_new_thread(self._start, ())
+            try:
+                _thread.start_new_thread(self._start, ())
+            except RuntimeError:  # the system gives no thread: then at least the program ends
+                self._over.release()
+                raise Stopped from None
         elif self._killed_at is not None and monotonic() - self._killed_at > PATIENCE:
             os._exit(128 + number)  # whoever goes on sending it wants that
         else:
@@ -250,7 +256,7 @@ class Drain:
         if hasattr(signals, "pthread_kill"):
             signals.pthread_kill(threading.main_thread().ident or 0, number)
         else:
-            _thread.interrupt_main(number)
+            _thread.interrupt_main(signals.Signals(number))
 
 
 class _MainThread:
@@ -261,13 +267,13 @@ class _MainThread:
         self._last = -1.0
         self._clock: int | None = None
         with suppress(AttributeError, OSError):  # not on every system: there the body has until the deadline
-            self._clock = sys.modules["time"].pthread_getcpuclockid(threading.main_thread().ident or 0)
+            self._clock = time.pthread_getcpuclockid(threading.main_thread().ident or 0)
 
     def stands_still(self) -> bool:
         """Look, and return whether it has not moved at the last `STILL` looks. Looks, not seconds: on a busy machine both wait."""
         if self._clock is None:
             return False
-        now: float = sys.modules["time"].clock_gettime(self._clock)
+        now = time.clock_gettime(self._clock)
         if now - self._last > MOVED:
             self._last, self._looks = now, 0
         self._looks += 1

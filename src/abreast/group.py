@@ -43,8 +43,8 @@ from reprlib import repr as short
 from time import monotonic
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeGuard, TypeVar, cast, overload
 
-from abreast.core.check import count_or_none, function, initargs_tuple, no_coroutine_function, seconds_or_none, text_or_none
 from abreast.core import draining
+from abreast.core.check import count_or_none, function, initargs_tuple, no_coroutine_function, seconds_or_none, text_or_none
 from abreast.core.current import Body, Scope, Task, current_scopes, here, locked, name_of
 from abreast.core.errors import Drained
 from abreast.core.future import Future, acquire_patiently

@@ -42,7 +42,21 @@ if TYPE_CHECKING:
             """Whether somebody has still to take what came of it, and has not come to wait for anything else."""
 
 
-__all__ = ["EXECUTOR", "GROUP", "RUN", "begin", "drain_all", "drained", "drop_all", "end", "enrol", "held_signals", "hold", "is_any", "reason"]
+__all__ = [
+    "EXECUTOR",
+    "GROUP",
+    "RUN",
+    "begin",
+    "drain_all",
+    "drained",
+    "drop_all",
+    "end",
+    "enrol",
+    "held_signals",
+    "hold",
+    "is_any",
+    "reason",
+]
 
 LOGGER = logging.getLogger("abreast")
 

@@ -60,7 +60,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from abreast.core import draining
 from abreast.core.current import Scope, here
 from abreast.core.errors import Drained
-from abreast.core.future import Future
+from abreast.core.future import STEP, Future
 from abreast.executors import deadlock, timers
 from abreast.executors.base import deliver_from
 from abreast.executors.batch import run_batch
@@ -527,7 +527,8 @@ class Crew:
             # Again and again: a worker that is given up for its time limit is replaced, also now.
             while working := self._working():
                 for ended in working:
-                    ended.wait()
+                    while not ended.wait(STEP):  # in steps: see acquire_patiently
+                        pass
             for worker in list(self.members):
                 worker.join()
         except KeyboardInterrupt:
@@ -599,7 +600,9 @@ class Crew:
         tasks = [worker.task for worker in list(self.members)]
         self.abandon()
         for task in tasks:
-            if task is not None and task._publish(None, Drained(f"a task of {self.name} was still running when the program ended")):
+            if task is not None and task._publish(
+                None, Drained(f"a task of {self.name} was still running when the program ended")
+            ):
                 self.aside(functools.partial(task._invoke_callbacks, BaseException))
 
     def is_working(self) -> bool:

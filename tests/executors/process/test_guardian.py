@@ -586,10 +586,21 @@ class TestItDies:
             until(lambda: not is_alive(before) and not is_alive(worker))
             assert pool.submit(pow, 2, 3).result(PATIENCE) == 8
 
-    def test_of_sigterm(self):
+    def test_of_sigterm_it_does_not_die(self):
+        """A service manager sends it to all processes: whether they end is the parent's affair."""
+        with ProcessPoolExecutor(1) as pool:
+            worker = asks(pool, OS + "getpid()")
+            before = the_guardian().pid
+            os.kill(before, signal.SIGTERM)
+            assert asks(pool, OS + "getpid()") == worker
+            assert asks(pool, "__import__('signal').getsignal(15) == __import__('signal').SIG_DFL")
+            assert the_guardian().pid == before
+            assert the_guardian().is_there()
+
+    def test_of_sighup(self):
         with ProcessPoolExecutor(1) as pool:
             assert pool.submit(pow, 2, 3).result(PATIENCE) == 8
-            os.kill(the_guardian().pid, signal.SIGTERM)
+            os.kill(the_guardian().pid, signal.SIGHUP)
             until(lambda: not the_guardian().is_there())
             until(lambda: pool.submit(pow, 2, 3).exception(PATIENCE) is None)
 
