@@ -239,10 +239,9 @@ class Drain:
 
     def _kill(self) -> None:
         self._killed_at = monotonic()
-        killing = _in_thread(draining.drop_all)
-        killing.join(PATIENCE)
         if not self._leaving:
-            self._strike(Stopped())
+            self._strike(Stopped())  # first: or the body would find its process killed, and end with that error
+        _in_thread(draining.drop_all).join(PATIENCE)
         while not self._leaving and monotonic() - self._killed_at < LAST:
             self._again.acquire(timeout=POLL)
         if not self._leaving:

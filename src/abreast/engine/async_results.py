@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from abreast.core.future import STEP
 from abreast.engine.results import BaseResults
 
 if TYPE_CHECKING:
@@ -55,7 +56,8 @@ async def _wait(run: Run) -> None:
         await asyncio.sleep(0)  # others' turn, however quick the tasks are
         return
     try:
-        await asyncio.wait([waiter], timeout=run.wait_limit())
+        limit = run.wait_limit()
+        await asyncio.wait([waiter], timeout=STEP if limit is None else min(limit, STEP))  # in steps: see acquire_patiently
     finally:
         run.end_wait()
 

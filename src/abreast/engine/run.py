@@ -130,6 +130,14 @@ def _weakly_settle(run: Run) -> Callable[[Batch, BaseException | None], bool]:
     return settle
 
 
+def _stop(handle: Future[Any]) -> None:
+    """Start no further task of a batch; the one that runs finishes, and is told nothing."""
+    if hasattr(handle, "stop"):  # of processes
+        handle.stop()
+    else:
+        handle.cancel()
+
+
 def _decode_outcome(outcome: Outcome[Any], encoded: frozenset[type[Any]]) -> None:
     """Unpickle what is still bytes; what is raised by that is the task's error."""
     value: Any = outcome.value
@@ -528,8 +536,10 @@ class Run:
             batch.sent = perf_counter() - begun
         if batch.handle.cancelled():  # within submit(), when _deliver could not know whether it would be refused
             self._deliver(batch, CancelledError())
-        if self._drained or batch.start > self._limit:  # stopped meanwhile, when there was no handle yet
+        if batch.start > self._limit:  # stopped meanwhile, when there was no handle yet
             batch.handle.cancel()
+        elif self._drained:
+            _stop(batch.handle)
         return True
 
     @_locked
@@ -1126,7 +1136,8 @@ class Run:
 
     def drain(self) -> None:
         """Start nothing more. What has not started comes as Drained, when what runs has ended."""
-        self._cancel(self._begin_drain())
+        for handle in self._begin_drain():
+            _stop(handle)
 
     @_locked
     def _begin_drain(self) -> list[Future[Any]]:
@@ -1159,7 +1170,7 @@ class Run:
     @_locked
     def _is_dry(self) -> bool:
         """Whether nothing that could still be delivered is to come of a run that is drained, and not everything has been."""
-        if self._stopped or self._running or self._finished:
+        if self._stopped or self._running or self._finished or (self._outcomes and self._pending):
             return False
         return bool(self._pending or len(self._order)) or self.source.left() != 0
 

@@ -415,6 +415,12 @@ class _Handle(Future[Any]):
             call.supervisor.post(call.supervisor.halt, call)
         return False
 
+    def stop(self) -> None:
+        """As `cancel`; but a task that is running is to finish, and is not told."""
+        call = self._batch_call
+        if not super().cancel() and call is not None:
+            call.supervisor.post(call.supervisor.stop, call)
+
     def has_begun(self, place: int) -> bool:
         """Whether the task at this place has begun, as its worker's page says."""
         call = self._batch_call

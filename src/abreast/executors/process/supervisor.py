@@ -398,7 +398,19 @@ class Supervisor:
 
     def halt(self, call: Any) -> None:
         """Start no further task of the call; the running one is told that it is to end, which it may ask for."""
+        self._set_quiet(call, 0)
         self._do(self.core.halt(call))
+
+    def stop(self, call: Any) -> None:
+        """Start no further task of the call; the running one is to finish, and is told nothing."""
+        self._set_quiet(call, 1)
+        self._do(self.core.halt(call))
+
+    def _set_quiet(self, call: Any, quiet: int) -> None:
+        for channel in self._channels.values():
+            page = channel.process.page
+            if page is not None and any(getattr(sent.call, "call", sent.call) is call for sent in channel.worker.calls):
+                page.words[Page.QUIET] = quiet
 
     def abandon(self, call: Any) -> None:
         """End the task of the call that is running."""

@@ -282,7 +282,8 @@ class _HaltScope(Scope):
     @property
     def cancelled(self) -> bool:
         running = self.running
-        return running.first != 0 and running.words[Page.HALT] == running.first
+        words = running.words
+        return running.first != 0 and words[Page.HALT] == running.first and not words[Page.QUIET]
 
     @cancelled.setter
     def cancelled(self, value: bool) -> None:
