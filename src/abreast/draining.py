@@ -180,11 +180,11 @@ class Drain:
         elif self._strikes:
             self._strikes -= 1
             error, self._error = self._error, None
-            if error is not None and not self._leaving:
-                try:
-                    raise error
-                finally:
-                    del error, frame
+            try:
+                if error is not None and not self._leaving:
+                    self._raise(error)
+            finally:
+                del error, frame
         elif self.signal is None:
             self.signal = number
             draining.begin(_name(number))
@@ -194,10 +194,17 @@ class Drain:
                 self._over.release()
                 raise Stopped from None
         elif self._killed_at is not None and monotonic() - self._killed_at > PATIENCE:
-            os._exit(128 + number)  # whoever goes on sending it wants that
+            self._end_process(number)  # whoever goes on sending it wants that
         else:
             with suppress(RuntimeError):  # it has been rung already
                 self._again.release()
+
+    def _raise(self, error: BaseException) -> None:
+        """Raise an error in the body; the command does it in its own way (cli/signals.py)."""
+        raise error
+
+    def _end_process(self, number: int) -> None:
+        os._exit(128 + number)
 
     def _pass_on(self, number: int) -> None:
         """In a forked child: this block is the parent's."""
@@ -245,7 +252,7 @@ class Drain:
         while not self._leaving and monotonic() - self._killed_at < LAST:
             self._again.acquire(timeout=POLL)
         if not self._leaving:
-            os._exit(128 + (self.signal or 0))  # it is stuck, or does not want to end
+            self._end_process(self.signal or 0)  # it is stuck, or does not want to end
 
     def _strike(self, error: BaseException) -> None:
         """Raise an error in the main thread, whatever it waits for."""

@@ -597,6 +597,38 @@ class TestSignals:
         assert lines == [str(n) for n in range(len(lines))]
         assert one_line(said) == f"abreast map: ended by {name}: {len(lines)} line{'s' * (len(lines) != 1)} written\n"
 
+    @pytest.mark.parametrize(
+        "kind", ["thread", pytest.param("process", marks=pytest.mark.skipif(sys.platform != "linux", reason="Linux"))]
+    )
+    @pytest.mark.parametrize("options", [[], ["--outcomes"], ["--unordered"]], ids=["", "outcomes", "unordered"])
+    def test_sigterm_lets_what_runs_finish(self, here, kind, options):
+        """What ran is written, and in order nothing that stands behind a gap; inputs that were read, and not begun, with --outcomes."""
+        here.joinpath("gate.py").write_text(
+            "import os, time\ndef waits(text):\n    os.write(2, b'started\\n')\n"
+            "    while not os.path.exists('open'):\n        time.sleep(0.01)\n    return text\n"
+        )
+        here.joinpath("lines.txt").write_text(numbers(100))
+        command = ["map", "--grace", "20", "--kind", kind, "-j", "2", *options, "gate:waits", "lines.txt"]
+        with started(*command) as process:
+            wait_for_line(process)
+            wait_for_line(process)
+            until(lambda: sleeps(process), "main thread does not wait")
+            process.send_signal(signal.SIGTERM)
+            time.sleep(0.3)  # not for an order: if the gate opens before, more tasks run, which is no less right
+            here.joinpath("open").touch()
+            said, status = ended(process, time.monotonic())
+            lines = results(process.stdout.read())
+        assert status == 143
+        assert f"abreast map: ended by SIGTERM: {len(lines)} line" in said
+        if options == ["--outcomes"]:
+            assert [line["index"] for line in lines] == list(range(len(lines)))
+            drained = [line for line in lines if "error" in line]
+            assert all("Drained" in line["error"] and line["attempts"] == 0 for line in drained)
+            assert 2 <= len(lines) - len(drained) < 100
+        else:
+            assert 2 <= len(lines) < 100
+            assert (sorted(lines, key=int) if options else lines) == [str(n) for n in range(len(lines))]
+
     def test_no_line_leaves_no_file(self, here):
         here.joinpath("old").write_text("old")
         for options in (["-o", "out"], ["-o", "old", "--force"]):

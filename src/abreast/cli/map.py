@@ -26,13 +26,16 @@ from abreast.cli.function import described, load_function, name_of_function
 from abreast.cli.main import can_draw, closed_pipe, ended_by, say
 from abreast.cli.output import NobodyReads, Output, OutputError, open_output
 from abreast.cli.reading import InputError, Inputs, TimeIsUp, open_inputs
+from abreast.cli.signals import Terminated, draining
 from abreast.cli.task import Call, to_json
+from abreast.core.errors import Drained
 from abreast.functions import outcomes
 from abreast.observe.progress import printable
 
 if TYPE_CHECKING:
     from typing import TypeAlias
 
+    from abreast.cli.signals import Draining
     from abreast.core.outcome import Outcome
     from abreast.engine.results import Results
 
@@ -65,6 +68,8 @@ Exit status
   1    a task failed, or a limit ended the run
   2    wrong usage, unreadable input, unwritable output
   130  Ctrl-C (143 SIGTERM, 129 hang-up, 141 nobody reads the output)
+
+SIGTERM starts no further task, and lets those that run finish: see --grace.
 """
 
 
@@ -107,6 +112,14 @@ class _Seconds(click.FloatRange):
 @click.option("--timeout", metavar="SECONDS", type=_Seconds(), help="End the run after so long.")
 @click.option("--task-timeout", metavar="SECONDS", type=_Seconds(), help="A task that runs longer has failed.")
 @click.option(
+    "--grace",
+    metavar="SECONDS",
+    type=_Seconds(),
+    default=1.0,
+    show_default=True,
+    help="How long tasks that run may go on after SIGTERM; results of those that end are written.",
+)
+@click.option(
     "--kind",
     type=click.Choice(["thread", "process", "serial"]),
     default="thread",
@@ -136,6 +149,7 @@ def command(
     max_failures: int | None,
     timeout: float | None,
     task_timeout: float | None,
+    grace: float,
     kind: str,
     progress: bool | None,
     dry_run: bool,
@@ -163,7 +177,17 @@ def command(
             raise click.UsageError(str(error), ctx) from None
         if timeout is not None:
             inputs.deadline = monotonic() + timeout
-        status = _Run(results, inputs, out, bar, with_outcomes=with_outcomes, max_failures=max_failures, timeout=timeout).play()
+        run = _Run(
+            results,
+            inputs,
+            out,
+            bar,
+            with_outcomes=with_outcomes,
+            max_failures=max_failures,
+            timeout=timeout,
+            ordered=ordered,
+        )
+        status = run.play(grace)
     ctx.exit(status)
 
 
@@ -205,6 +229,7 @@ class _Run:
         with_outcomes: bool,
         max_failures: int | None,
         timeout: float | None,
+        ordered: bool,
     ) -> None:
         self.results = results
         self.inputs = inputs
@@ -215,13 +240,21 @@ class _Run:
         self.timeout = timeout
         self.lines: list[bytes] = []
         self.done = self.failures = self.cancelled = 0
+        self.ordered = ordered
+        self.is_cut = False
+        """Whether a task was not started: in order, what stands behind it is not written, since it would seem to stand in its place."""
 
-    def play(self) -> int:
-        """Run to the end, or to what ends it; return the exit status."""
+    def play(self, grace: float) -> int:
+        """Run to the end, or to what ends it, or `grace` seconds on from SIGTERM; return the exit status."""
+        with draining(grace) as drain:
+            return self._play(drain)
+
+    def _play(self, drain: Draining | None) -> int:
         try:
             with self.results:
                 try:
-                    self._take_all()
+                    with contextlib.suppress(Drained):  # SIGTERM: inputs are left that were not read
+                        self._take_all()
                 except (InputError, TimeIsUp):
                     self._write()
                     raise
@@ -238,6 +271,8 @@ class _Run:
                 if self.out.is_regular:  # a pipe may be what held it up
                     self._write()
             return ended_by(error, "abreast map", f": {self._written()}")
+        if drain is not None and drain.signal is not None:
+            return ended_by(Terminated(drain.signal), "abreast map", f": {self._written()}")
         if self.cancelled:
             return self._end(f"the timeout of {self.timeout:g} s was over", 1)
         if self.max_failures is not None and self.failures >= self.max_failures:
@@ -259,6 +294,9 @@ class _Run:
         self._write()
 
     def _take(self, outcome: Task) -> None:
+        self.is_cut |= isinstance(outcome.error, Drained) and self.ordered and not self.with_outcomes
+        if self.is_cut:
+            return
         if outcome.cancelled:
             self.cancelled += 1
         else:

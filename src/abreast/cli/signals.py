@@ -2,6 +2,7 @@
 
 `raise_on_signals` lets SIGTERM and SIGHUP raise `Terminated`, a KeyboardInterrupt, so that everything that ends a run at Ctrl-C ends
 it then too. Under `held`, a signal is noted, and raised at the end: so whatever ends the command, an output has whole lines.
+A run lets what runs finish when SIGTERM comes, for a while: `draining`. What would be raised in its body comes as from that signal.
 Handlers run in the main thread, between two steps of Python; so nothing here needs a lock.
 
 The first signal is raised, and no other: one that struck the cleaning up behind the first would be a traceback wherever it came.
@@ -21,10 +22,12 @@ import threading
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
+from abreast.draining import Drain
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["PATIENCE", "Held", "Terminated", "held", "number_of", "raise_on_signals"]
+__all__ = ["PATIENCE", "Draining", "Held", "Terminated", "draining", "held", "number_of", "raise_on_signals"]
 
 PATIENCE = 1.0
 """Seconds that the command has to end after a signal, before another one ends it as it is."""
@@ -60,10 +63,14 @@ def _handle(number: int, _frame: Any) -> None:
         else:
             _raise(number)
     elif monotonic() - _first > PATIENCE:
-        with contextlib.suppress(OSError):
-            if os.isatty(2):
-                os.write(2, b"\x1b[?25h\n")  # a bar has hidden the cursor
-        os._exit(128 + number)
+        _end_process(number)
+
+
+def _end_process(number: int) -> None:
+    with contextlib.suppress(OSError):
+        if os.isatty(2):
+            os.write(2, b"\x1b[?25h\n")  # a bar has hidden the cursor
+    os._exit(128 + number)
 
 
 def _raise(number: int) -> None:
@@ -96,6 +103,31 @@ def raise_on_signals() -> Iterator[None]:
     finally:
         for number in taken:
             signal.signal(number, signal.SIG_DFL)
+
+
+class Draining(Drain):
+    """`abreast.drain_on`, whose interruptions are those of a signal: held back while a line is written."""
+
+    def _raise(self, error: BaseException) -> None:  # noqa: ARG002  # whether nothing runs or the time is up
+        _handle(self.signal or signal.SIGTERM, None)
+
+    def _end_process(self, number: int) -> None:
+        _end_process(number)
+
+
+@contextlib.contextmanager
+def draining(seconds: float) -> Iterator[Draining | None]:
+    """Within, the first SIGTERM lets what runs finish, for so long. None where SIGTERM does not end the command."""
+    if signal.getsignal(signal.SIGTERM) is not _handle:  # not the main thread; or it is ignored
+        yield None
+        return
+    drain = Draining((signal.SIGTERM,), seconds)
+    try:
+        with drain:
+            yield drain
+    except SystemExit:
+        if drain.signal is None:
+            raise
 
 
 @contextlib.contextmanager
