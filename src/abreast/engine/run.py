@@ -5,7 +5,7 @@
     step():
       read inputs ─▶ [pending] ─▶ form a batch ─ submit ─▶ run_batch (executors/batch.py)
       collect  ◀─ [order] ◀─ [finished] ◀──── settle ◀──── deliver, and submit what is pending
-      wait: parked until there is news
+      wait: parked until there is news            └─▶ [lives] of tasks that have failed: judged, wait, are pending again
 
     an outcome reaches the consumer:  when its batch is settled;  or from a batch that still runs, if the consumer waits (live)
 
@@ -18,13 +18,14 @@ Which lock guards what
     since a finalizer or signal handler may close a run while this thread holds it.
 
 Invariants
-    Each input is in exactly one place: not read, in `_pending`, in a batch of `_running`, in `_finished` or `_order`, or taken.
+    Each input is in exactly one place: not read, in `_pending`, in a batch of `_running`, in `_lives`, in `_finished` or `_order`, or taken.
     A batch leaves `_running` once, and only then do its outcomes count; what comes of one that has left is dropped: the run is
     over for it.
     No task at an index above `_limit` is started once that is set: `_limit` is the place of the first error where results come in order, and
     -1 when the run is over.
     A consumer that waits is woken: `_news` is set with everything that could matter to it, reset before a step looks at anything, and
-    looked at before it parks.
+    looked at before it parks. What is to happen at a time (a retry, a start by the rate) is news if that is before `_looks_at`.
+    With retries or `max_failures` a task's error ends its batch (`Work.fails_fast`), so that there are no holes in one.
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ from __future__ import annotations
 import functools
 import sys
 import threading
+import time
 import weakref
 from collections import deque
 from concurrent.futures import BrokenExecutor, CancelledError
@@ -40,9 +42,13 @@ from time import monotonic, perf_counter
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar, cast
 
 from abreast.core.current import Scope, current_scopes, here
+from abreast.core.errors import TooManyFailures
 from abreast.core.future import acquire_patiently
 from abreast.core.outcome import Outcome, RunSummary
+from abreast.engine.life import Lives, judge
 from abreast.engine.notes import add_note
+from abreast.engine.pieces import Failure, Piece, Stretch
+from abreast.executors import timers
 from abreast.executors.base import sender
 from abreast.executors.batch import Batch, Work, run_batch
 from abreast.policy.batch import (
@@ -56,14 +62,17 @@ from abreast.policy.batch import (
     stride,
     time_target,
 )
+from abreast.policy.failures import are_too_many
 from abreast.policy.order import InOrder
+from abreast.policy.rate import Schedule, burst, due, next_start, not_started, started
+from abreast.policy.retry import is_for_good
 from abreast.policy.window import batch_limit, items_to_read, wakes_reader
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from concurrent.futures import Future
-    from contextvars import Context
 
+    from abreast.core.retry import Retry
     from abreast.engine.source import Source
     from abreast.engine.workers import Workers
     from abreast.observe.progress import Progress
@@ -74,6 +83,7 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 _NEVER = sys.maxsize
+_FAR = float("inf")
 
 _PATIENCE = 0.001
 """Seconds to wait for a whole batch of tiny tasks before asking for what there is of it: without the GIL, a consumer that is quicker
@@ -82,6 +92,10 @@ _TINY = 20e-6
 _TINY_FOR_PROCESSES, _PATIENCE_FOR_PROCESSES = 500e-6, 0.004
 """The same where each wake-up of the consumer takes a core from the processes that compute: 40 us of CPU time, on two cores."""
 _SLOW_READ = 0.001
+_LEAST_SLEEP = 0.001
+"""Seconds between two looks whether more tasks may start by the rate: far less than may be caught up."""
+_SEEN = 1000
+"""Starts per second and worker up to which no batch is sent ahead where there is a rate, so that what is sent starts."""
 _SHARES = getattr(sys, "_is_gil_enabled", lambda: True)()
 
 
@@ -143,54 +157,6 @@ def _decode_outcome(outcome: Outcome[Any], encoded: frozenset[type[Any]]) -> Non
         outcome.value, outcome.error = None, why
 
 
-class _Stretch:
-    """Consecutive inputs that have been read and are not in a batch."""
-
-    __slots__ = ("context", "items", "place", "start")
-
-    def __init__(self, start: int, items: list[Any], place: int, context: Context | None) -> None:
-        self.start = start
-        """The index of items[place]."""
-        self.items = items
-        self.place = place
-        self.context = context
-
-    def __len__(self) -> int:
-        return len(self.items) - self.place
-
-    def cut(self, size: int) -> list[Any]:
-        """Take the first `size` items away."""
-        place = self.place
-        items = self.items if place == 0 and size >= len(self.items) else self.items[place : place + size]
-        self.place += len(items)
-        self.start += len(items)
-        return items
-
-
-class _Piece(list[Any]):
-    """Results of a batch, from place `first` on: consecutive ones."""
-
-    __slots__ = ("batch", "first", "size")
-
-    def __init__(self, results: list[Any], batch: Batch, first: int) -> None:
-        super().__init__(results)
-        self.batch = batch
-        self.first = first
-        self.size = len(results)
-
-
-class _Failure:
-    """The error that ends a run, with what its note says."""
-
-    __slots__ = ("batch", "error", "index", "place")
-
-    def __init__(self, index: int, error: BaseException, batch: Batch, place: int) -> None:
-        self.index = index
-        self.error = error
-        self.batch = batch
-        self.place = place
-
-
 class Run:
     """One function over many inputs.
 
@@ -203,7 +169,9 @@ class Run:
         outcomes: whether results are `Outcome` objects, and errors never raised.
         keeps_all: whether the consumer keeps every result and waits for the last: `map`. Errors are raised as soon as they are known.
         at_once: whether everything is read and started at the start: the standard library's ``executor.map``.
-        buffersize, chunksize, timeout: as the options.
+        buffersize, chunksize, timeout, max_per_second, max_failures: as the options.
+        retry: as the option ``retries``; None if no task is tried again.
+        task_timeout: as the option, where the executor is not made with it.
         progress: makes the progress display, or None; called at the start.
     """
 
@@ -221,6 +189,10 @@ class Run:
         buffersize: int | None = None,
         chunksize: int | None = None,
         timeout: float | None = None,
+        retry: Retry | None = None,
+        task_timeout: float | None = None,
+        max_per_second: float | None = None,
+        max_failures: float | None = None,
         progress: Callable[[], Progress | None] | None = None,
     ) -> None:
         self.name = name
@@ -237,17 +209,20 @@ class Run:
         self._at_once = at_once
         self._chunksize = chunksize
         self._timeout = timeout
+        self._lives = None if retry is None else Lives(retry)
+        self._schedule = None if max_per_second is None else Schedule(max_per_second)
+        self._max_failures = max_failures
         self._lock = threading.RLock()
         self._acquire, self._release = self._lock.acquire, self._lock.release
 
-        self._pending: deque[_Stretch] = deque()
+        self._pending: deque[Stretch] = deque()
         self._running: dict[int, Batch] = {}  # by start
         self._head: Batch | None = None  # some of whose results have been taken already
         self._finished: deque[tuple[int, list[Any]]] = deque()
         self._order: InOrder[list[Any]] = InOrder()
         self._ahead = 0  # inputs read and not taken by the consumer
         self._limit = self._first_dropped = _NEVER
-        self._failure: _Failure | None = None
+        self._failure: Failure | None = None
         self._broken: BaseException | None = None  # the executor refused a batch, or a bug of ours
         self._expired = self._cancelled = self._executor_breaks = self._stopped = False
         self._go_on_here = False
@@ -255,8 +230,15 @@ class Run:
         self._turned_away = False  # another one wanted to meanwhile
 
         self._undecodable: BaseException | None = None  # of a result that is due next
-        self._origins: list[_Piece] = []  # where results come from that are being taken; if they are still bytes
+        self._origins: list[Piece] = []  # where results come from that are being taken; if they are still bytes
         self._look_again: float | None = None  # when a batch will be overdue
+        self._looks_at = 0.0  # when the consumer looks by itself; 0 while it does
+        self._too_many: TooManyFailures | None = None
+        self._first_error: Any = None  # of max_failures
+        self._halted: list[Future[Any]] = []  # by max_failures
+        self._cut_short = ""  # why the rest comes as cancelled
+        self._held = False  # whether the executor has been told to stay
+        self._alarm: timers.Alarm | None = None
         self._news = False
         self._patient = False  # waits for more than one result
         self._waker: Callable[[], object] | None = None
@@ -274,7 +256,7 @@ class Run:
             fn,
             star=source.star,
             name=name,
-            fails_fast=not outcomes,
+            fails_fast=not outcomes or retry is not None or max_failures is not None,
             timed=outcomes,
             scope=self.scope,
             heed=_weakly(self, Run._heed),
@@ -282,6 +264,9 @@ class Run:
             settle=_weakly_settle(self),
             send_more=_weakly(self, Run._send_more),
         )
+        self._work.limit = task_timeout
+        if self._lives is not None:
+            self._work.tried = self._lives.tried
 
     # ---- start
 
@@ -297,9 +282,14 @@ class Run:
         self._goes_deep = self._fixed_size is not None and (self._keeps_all or self._at_once or self.buffersize is not None)
         self._pace = Pace(workers.dispatch, least_time=workers.least_time)
         self._live = not self._keeps_all
+        if self._schedule is not None and self._schedule.rate <= _SEEN * workers.count:
+            workers.per_worker = 1
         # Everything is pending from the start, and the threads that complete batches send it. The one that iterates must not: the
         # executor may have been dropped or shut down since, when only its own workers can go on.
         self._sends_itself = self._at_once and self.buffersize is None
+        if self._sends_itself and self._lives is not None and hasattr(workers.executor, "call_soon"):
+            workers.executor.hold(self)
+            self._held = True
         self._outer_scopes = current_scopes()
         for scope in self._outer_scopes:
             scope.watch(self._cancel_from_outside)
@@ -309,12 +299,20 @@ class Run:
             self._read(None)
         if self._at_once:
             self._fill()
+            if self._sends_itself and self._lives is not None and not self._held:
+                self._retry_here(self._lives)
             error, self.source.error = self._broken or self.source.error, None
             if error is not None:
                 try:
                     raise error
                 finally:
                     del error
+
+    def _retry_here(self, lives: Lives) -> None:
+        """Wait for retries and make them, in the caller's thread, which runs all tasks."""
+        while self._broken is None and (begins := lives.next_due) is not None:
+            time.sleep(max(0.0, begins - monotonic()))
+            self._fill()
 
     # ---- one step of the thread that asks
 
@@ -333,6 +331,9 @@ class Run:
         if self._undecodable is not None:  # before anything that stands behind it
             self._raise_undecodable()
         self._news = False  # before anything is looked at: what comes from now on may have been missed by this step
+        self._looks_at = 0.0
+        if self._too_many is not None and not self._expired:
+            self._end_rest(self._halted)
         if not self._sends_itself:
             self._fill()
             self._take_back_overdue()
@@ -369,7 +370,7 @@ class Run:
 
     def _fill(self) -> None:
         """Submit what is pending, and read more while there is room."""
-        if self._pending:
+        if self._pending or self._lives is not None:
             self._submit_pending()
         while not self.source.exhausted and (count := self._room()) > 0:
             begun = perf_counter()
@@ -382,7 +383,7 @@ class Run:
     @_locked
     def _has_sent_all(self) -> bool:
         """Whether nothing more will be sent: so workers without work can end while others still work, and the end takes less time."""
-        if not self.source.exhausted or self._pending or self._workers.closed:
+        if not self.source.exhausted or self._pending or self._workers.closed or self._lives is not None:
             return False
         return all(len(batch.items) == 1 and batch.handle is not None for batch in self._running.values())
 
@@ -422,10 +423,10 @@ class Run:
         items = self.source.take(count)
         if items:
             context = copy_context() or None  # an empty one need not be copied for each task
-            self._admit(_Stretch(start, items, 0, context), perf_counter() - begun)
+            self._admit(Stretch(start, items, 0, context), perf_counter() - begun)
 
     @_locked
-    def _admit(self, stretch: _Stretch, seconds: float) -> None:
+    def _admit(self, stretch: Stretch, seconds: float) -> None:
         self._pace = learn_reading(self._pace, len(stretch), seconds)
         self._ahead += len(stretch)
         self._pending.append(stretch)
@@ -449,6 +450,8 @@ class Run:
             return None
         batch = self._cut()
         self._sends = None if batch is None else here_now
+        if batch is None and self._is_held_by_rate():
+            self._notice(self._next_start())
         if batch is None and self._turned_away:
             self._turned_away = False
             self._wake()  # the thread that asks has found inputs pending, and has read no more
@@ -461,16 +464,20 @@ class Run:
 
     def _cut(self) -> Batch | None:
         """Cut a batch off what is pending, if there is room for one with the workers."""
+        if self._lives is not None:
+            self._pending.extendleft(reversed(self._lives.release(monotonic())))
         if not self._pending or self._broken is not None or len(self._running) >= self._batch_limit():
+            return None
+        # One that goes again by itself: thousands may, and what is left is not to be counted for each.
+        size = 1 if len(self._pending[0]) == 1 else self._size()
+        if self._schedule is not None and (size := min(size, due(self._schedule, monotonic()))) == 0:
             return None
         stretch = self._pending[0]
         start, pace, workers = stretch.start, self._pace, self._workers.count
-        if self._fixed_size is not None:
-            items = stretch.cut(self._fixed_size)
-            step, box = stride(pace), None
-        else:
-            items = stretch.cut(self._size())
-            step, box = stride(pace), TIME_BOX * time_target(pace, workers)
+        items = stretch.cut(size)
+        step, box = stride(pace), None if self._fixed_size is not None else TIME_BOX * time_target(pace, workers)
+        if self._schedule is not None:
+            self._schedule = started(self._schedule, monotonic(), len(items))
         if not len(stretch):
             self._pending.popleft()
         batch = Batch(self._work, start, items, stretch.context, step, box)
@@ -492,7 +499,8 @@ class Run:
         left = self.source.left()
         if left is not None:
             left += sum(map(len, self._pending))
-        return batch_size(self._pace, self._workers.count, left)
+        size = batch_size(self._pace, self._workers.count, left)
+        return size if self._schedule is None else min(size, burst(self._schedule.rate))
 
     def _submit(self, batch: Batch) -> bool:
         """Send a batch to the workers; False if this thread, a worker of a closed executor, is to go on with the run itself."""
@@ -523,8 +531,14 @@ class Run:
         if self._running.get(batch.start) is not batch:
             return False
         del self._running[batch.start]
-        self._pending.appendleft(_Stretch(batch.start, batch.items, 0, batch.context))
+        self._put_back(batch, 0, len(batch.items))
         return True
+
+    def _put_back(self, batch: Batch, first: int, last: int) -> None:
+        """Some tasks of a batch were not started: they are pending again."""
+        self._pending.appendleft(Stretch(batch.start + first, batch.items[:last], first, batch.context))
+        if self._schedule is not None:
+            self._schedule = not_started(self._schedule, last - first)
 
     def _goes_on_here(self) -> bool:
         """Whether this thread is a worker of an executor that ends: what was started before that is still run."""
@@ -539,12 +553,16 @@ class Run:
             return  # the executor takes it back and refuses it; see _submit
         try:
             self._cancel(self._settle(batch, lost))
+            if self._lives is not None:
+                self._judge(self._lives)
             if batch.submitting == threading.get_ident():
                 return  # the executor runs calls in submit(): whoever called that goes on
             self._submit_pending()
             while self._go_on_here and (following := self._form_to_run_here()) is not None:
                 run_batch(following)
                 self._cancel(self._settle(following, None))
+            if self._held:
+                self._let_go_if_done()
         except BaseException as error:  # raised where results are asked for
             self._break(error)
 
@@ -555,11 +573,15 @@ class Run:
         except BaseException as error:  # as above
             self._break(error)
             return False
-        return bool(self._pending)
+        return bool(self._pending) or (self._lives is not None and (self._held or self._lives.has_unjudged()))
 
-    def _send_more(self, _batch: Batch) -> bool:
+    def _send_more(self, _batch: Batch | None = None) -> bool:
         try:
+            if self._lives is not None:
+                self._judge(self._lives)
             self._submit_pending()
+            if self._held:
+                self._let_go_if_done()
         except BaseException as error:  # raised where results are asked for
             self._break(error)
         return True
@@ -593,7 +615,7 @@ class Run:
             handles = self._settle_lost(batch, done, *batch.lost)
         elif lost is None and done < len(batch.items):
             if batch.start + done <= self._limit:
-                self._pending.appendleft(_Stretch(batch.start + done, batch.items, done, batch.context))
+                self._put_back(batch, done, len(batch.items))
             else:
                 self._given_up += len(batch.items) - done
         elif lost is not None:
@@ -601,11 +623,22 @@ class Run:
         if done and lost is None:
             pace = learn_dispatch(self._pace, batch.sent)
             self._pace = learn(pace, done, batch.seconds, self._workers.count, typical=bool(self._workers.encodes))
-        last = min(batch.errors, default=done) if self._work.fails_fast else done
-        if last < done:
+        last = done
+        first_failed = min(batch.errors, default=done)
+        if first_failed == done:
+            pass
+        elif self._lives is not None and not (lost is not None and is_for_good(lost)):
+            self._take_out_failed(batch, done, self._lives)
+        elif self._outcomes:
+            if self._max_failures is not None:
+                self._first_error = self._first_error or batch.errors[first_failed]
+        else:
+            last = first_failed
             # Those dropped with it may be before it.
-            handles += self._fail(_Failure(min(batch.start + last, self._first_dropped), batch.errors[last], batch, last))
+            handles += self._fail(Failure(min(batch.start + last, self._first_dropped), batch.errors[last], batch, last))
         self._finished.append((batch.start + batch.taken, self._extract(batch, last)))
+        if self._max_failures is not None:
+            handles += self._end_if_too_many(self._max_failures)
         # The worker may hold the batch a moment longer than the consumer wants its results; and an error must not hold itself,
         # through its traceback, whose frames may hold the batch.
         batch.results = []
@@ -623,11 +656,159 @@ class Run:
         alone.results, alone.errors, alone.ends, alone.seconds = [None], {0: error}, [seconds], seconds
         for first, last in ((place + 1, len(batch.items)), (done, place)):
             if first < last and batch.start + first <= self._limit:
-                self._pending.appendleft(_Stretch(batch.start + first, batch.items[:last], first, batch.context))
+                self._put_back(batch, first, last)
             else:
                 self._given_up += last - first
         self._running[alone.start] = alone
         return self._settle.__wrapped__(self, alone, None)  # type: ignore[attr-defined,no-any-return]  # what @_locked has wrapped
+
+    # ---- a task has failed, and may be tried again
+
+    def _take_out_failed(self, batch: Batch, done: int, lives: Lives) -> None:
+        """Take out of a batch what is to be judged; the results between go on."""
+        for place in sorted(place for place in batch.errors if place < done):
+            self._finished.append((batch.start + batch.taken, self._extract(batch, place)))
+            lives.take_out(batch, place)
+            batch.taken = place + 1
+            self._tasks -= 1  # counted when it is over
+            self._failures -= 1
+
+    def _judge(self, lives: Lives) -> None:
+        """Decide about all tasks that have failed. Runs code of the user's."""
+        while (alone := self._next_unjudged(lives)) is not None:
+            wait = judge(alone, lives.retry, self._workers.encodes)
+            self._cancel(self._judged(lives, alone, wait))
+            alone.errors = {}  # a traceback may hold who holds this batch
+            del alone
+
+    @_locked
+    def _next_unjudged(self, lives: Lives) -> Batch | None:
+        return lives.next_unjudged()
+
+    @_locked
+    def _judged(self, lives: Lives, alone: Batch, wait: float | None) -> list[Future[Any]]:
+        """A failed task waits for its next attempt, or has failed for good. Return the handles that are to be cancelled because of that."""
+        if not lives.is_over(alone):
+            return []  # the run has been given up
+        begins = _NEVER if wait is None else monotonic() + wait
+        if wait is not None and (self._deadline is None or begins < self._deadline):
+            lives.wait(alone, begins)
+            self._notice(begins)
+            if self._held:
+                self._set_alarm(lives)
+            return []
+        self._tasks += 1
+        self._failures += 1
+        if self._outcomes:
+            self._first_error = self._first_error or alone.errors[0]
+            self._finished.append((alone.start, [self._outcome(alone, 0)]))
+            handles = [] if self._max_failures is None else self._end_if_too_many(self._max_failures)
+        else:
+            handles = self._fail(Failure(alone.start, alone.errors[0], alone, 0))
+        self._wake()
+        return handles
+
+    def _end_if_too_many(self, most: float) -> list[Future[Any]]:
+        """End the run if more tasks have failed than may: the rest comes as cancelled. Return the handles that are to be cancelled."""
+        if self._limit != _NEVER or not are_too_many(self._failures, self._tasks, most):
+            return []
+        self._too_many = TooManyFailures(self._failures, self._tasks, most)
+        self._cut_short = f"{self._failures:,} tasks of the run had failed, more than its max_failures={most!r} allows"
+        self._halted = self._cancel_rest()
+        self._wake()
+        return self._halted
+
+    def _set_alarm(self, lives: Lives) -> None:
+        """Have the next attempt made on time, although nobody may iterate."""
+        begins = lives.next_due
+        if self._alarm is not None and begins is not None and self._alarm.due <= begins:
+            return
+        if self._alarm is not None:
+            self._alarm.stop()
+        self._alarm = None if begins is None else timers.Alarm(begins, self._ring)
+
+    def _ring(self) -> None:
+        """A retry is due; in the timers' thread, which is not to be held up."""
+        self._reset_alarm()
+        self._workers.executor.call_soon(self._send_due)
+
+    @_locked
+    def _reset_alarm(self) -> None:
+        self._alarm = None
+
+    def _send_due(self) -> None:
+        self._send_more()
+        self._set_next_alarm()
+
+    @_locked
+    def _set_next_alarm(self) -> None:
+        if self._lives is not None and self._held:
+            self._set_alarm(self._lives)
+
+    @_locked
+    def _is_through(self) -> bool:
+        """Whether nothing is left that the executor would be needed for."""
+        if not self._held or self._running or (self._broken is None and (self._pending or self._lives)):
+            return False
+        self._held = False
+        return True
+
+    def _let_go_if_done(self) -> None:
+        if self._is_through():
+            self._workers.executor.let_go(self)
+
+    def cancel(self) -> None:
+        """The executor is shut down, and what has not started is cancelled: so is what waits for its next attempt."""
+        self._cancel(self._cancel_waiting())
+        self._let_go_if_done()
+
+    @_locked
+    def _cancel_waiting(self) -> list[Future[Any]]:
+        lives = self._lives
+        if lives is None or not lives:
+            return []
+        failed, waiting = lives.take_all()
+        items = [(alone.start, alone.items[0]) for alone in failed] + [(stretch.start, stretch.items[0]) for stretch in waiting]
+        index, item = min(items, key=lambda each: each[0])
+        self._given_up += len(items)
+        error = CancelledError()
+        handles = self._fail(Failure(index, error, Batch(self._work, index, [item], None, 1, None), 0))
+        self._wake()
+        return handles
+
+    # ---- starts by the rate
+
+    def _is_held_by_rate(self) -> bool:
+        """Whether tasks are pending, and workers free, and it is too early."""
+        return (
+            self._schedule is not None
+            and bool(self._pending)
+            and self._broken is None
+            and len(self._running) < self._batch_limit()
+        )
+
+    def _next_start(self) -> float:
+        assert self._schedule is not None
+        now = monotonic()
+        return max(next_start(self._schedule, now), now + _LEAST_SLEEP)
+
+    def _notice(self, when: float) -> None:
+        """Something is to be done at a time: wake the consumer if it would sleep longer."""
+        if when < self._looks_at:
+            self._wake()
+
+    @_locked
+    def _next_look(self) -> float:
+        """Return when the consumer is to look by itself."""
+        looks_at = _FAR
+        if self._lives is not None:
+            looks_at = self._lives.next_due or looks_at
+        if self._is_held_by_rate():
+            looks_at = min(looks_at, self._next_start())
+        self._looks_at = looks_at
+        return looks_at
+
+    # ---- count, lose, fail, take
 
     def _count(self, batch: Batch, done: int) -> None:
         if done:
@@ -658,7 +839,7 @@ class Run:
         batch.errors.update(dict.fromkeys(range(done, done + missing), lost))
         return done + missing
 
-    def _fail(self, failure: _Failure) -> list[Future[Any]]:
+    def _fail(self, failure: Failure) -> list[Future[Any]]:
         """A task's error ends the run: at once, or where results come in order at its place."""
         if failure.index > self._limit:
             return []
@@ -671,6 +852,8 @@ class Run:
         self._limit = min(self._limit, index)
         self._given_up += sum(len(stretch) for stretch in self._pending if stretch.start >= self._limit)
         self._pending = deque(stretch for stretch in self._pending if stretch.start < self._limit)
+        if self._lives is not None:
+            self._given_up += self._lives.drop_behind(self._limit)
         behind = [batch for batch in self._running.values() if batch.start > self._limit]
         for batch in behind:
             batch.stopped = True
@@ -683,7 +866,7 @@ class Run:
         if self._outcomes:
             return [self._outcome(batch, place) for place in range(first, last)]
         results = batch.results[first:last] if first or last < len(batch.results) else batch.results
-        return _Piece(results, batch, first) if self._workers.encodes else results
+        return Piece(results, batch, first) if self._workers.encodes else results
 
     def _outcome(self, batch: Batch, place: int) -> Outcome[Any]:
         error = batch.errors.get(place)
@@ -694,7 +877,7 @@ class Run:
             batch.items[place],
             batch.results[place],
             error,
-            attempts=(0 if isinstance(error, CancelledError) and not ended else 1) + self._work.again.get(batch.start + place, 0),
+            attempts=batch.attempts_at(batch.start + place) - (isinstance(error, CancelledError) and not ended),
             worker=batch.worker,
             duration=ended - begun if ended else 0.0,
         )
@@ -708,6 +891,7 @@ class Run:
             star=self._work.star,
             worker=batch.worker,
             further=further,
+            attempt=batch.attempts_at(batch.start + place),
         )
 
     def _wake_after(self, batch: Batch) -> None:
@@ -752,7 +936,7 @@ class Run:
 
     def _add(self, results: list[Any], piece: list[Any]) -> None:
         results += piece
-        if type(piece) is _Piece:
+        if type(piece) is Piece:
             self._origins.append(piece)
 
     def _awaited(self) -> list[Batch]:
@@ -778,7 +962,7 @@ class Run:
         else:
             results = batch.results[first:last]
             if self._workers.encodes:
-                results = _Piece(results, batch, first)
+                results = Piece(results, batch, first)
         batch.results[first:last] = [None] * (last - first)  # the consumer may drop them: so do we
         if self._ordered:
             self._order.next += len(results)
@@ -799,6 +983,7 @@ class Run:
             and (self.source.exhausted or self._limit != _NEVER)
             and not self._pending
             and not self._running
+            and not self._lives
             and not self._finished
             and not len(self._order)
         )
@@ -833,7 +1018,7 @@ class Run:
                 break
         return results
 
-    def _note_undecodable(self, error: BaseException, origins: list[_Piece], place: int) -> None:
+    def _note_undecodable(self, error: BaseException, origins: list[Piece], place: int) -> None:
         for piece in origins:
             if place < piece.size:
                 self._note(error, piece.batch, piece.first + place)
@@ -937,7 +1122,7 @@ class Run:
             batch.cut = True
             keep = len(batch.results) + 1
             if keep < len(batch.items):
-                self._pending.append(_Stretch(batch.start + keep, batch.items, keep, batch.context))
+                self._pending.append(Stretch(batch.start + keep, batch.items, keep, batch.context))
                 batch.items = batch.items[:keep]
 
     def wait(self) -> None:
@@ -970,6 +1155,8 @@ class Run:
     def wait_limit(self) -> float | None:
         """Return how many seconds to wait at most before the next step."""
         limits = []
+        if (self._lives is not None or self._schedule is not None) and (looks_at := self._next_look()) != _FAR:
+            limits.append(max(0.0, looks_at - monotonic()))
         if self._deadline is not None:
             limits.append(max(0.0, self._deadline - monotonic()))
         if self._progress is not None:
@@ -1018,14 +1205,27 @@ class Run:
 
     def _end(self) -> list[Any]:
         """Everything has been delivered: end the workers; then the error of the inputs, if there was one."""
-        error, self.source.error = self.source.error, None
+        error: BaseException | None
+        error, self.source.error = self._too_many or self.source.error, None
         self._close(abandon=False)
         if error is not None:
             try:
+                if isinstance(error, TooManyFailures):
+                    error.__cause__ = self._decoded_first_error()
                 raise error
             finally:
+                self._too_many = self._first_error = None
                 del error
         return []
+
+    def _decoded_first_error(self) -> BaseException | None:
+        error = self._first_error
+        if type(error) in self._workers.encodes:
+            try:
+                error = error.decode()
+            except Exception as why:
+                error = why
+        return error  # type: ignore[no-any-return]  # a task's
 
     def _raise_failure(self) -> None:
         failure, broken, first = self._failure, self._broken, self._order.next
@@ -1052,18 +1252,28 @@ class Run:
             raise TimeoutError(
                 f"the run of {self.name} took longer than its timeout of {self._timeout:g} s: {tasks:,} tasks had ended"
             )
+        self._cut_short = f"the timeout of {self._timeout:g} s of the run was over"
+        self._end_rest(self._cancel_rest())
+        return self._collect() or self._rest_after_timeout()
+
+    def _end_rest(self, handles: list[Future[Any]]) -> None:
         self._expired = True
-        handles = self._cancel_rest()
         self._cancel(handles)
         self.scope.cancel()
         self._workers.end(abandon=True, handles=handles)
-        return self._collect() or self._rest_after_timeout()
 
     @_locked
     def _cancel_rest(self) -> list[Future[Any]]:
         """What is not finished comes as cancelled. Return the handles to cancel."""
-        why = CancelledError(f"the timeout of {self._timeout:g} s of the run was over")
-        pieces = [(stretch.start, self._cancelled_outcomes(stretch, why)) for stretch in self._pending]
+        why = CancelledError(self._cut_short)
+        pieces: list[tuple[int, list[Any]]] = []
+        if self._lives is not None:
+            failed, waiting = self._lives.take_all()
+            self._pending.extend(waiting)
+            pieces += [(alone.start, [self._outcome(alone, 0)]) for alone in failed]  # it has failed, and nobody will judge it
+            self._tasks += len(failed)
+            self._failures += len(failed)
+        pieces += [(stretch.start, self._cancelled_outcomes(stretch, why)) for stretch in self._pending]
         self._pending.clear()
         handles = self._stop_behind(-1)
         for batch in self._running.values():
@@ -1071,7 +1281,7 @@ class Run:
             self._count(batch, done)
             start = batch.start + batch.taken
             piece = self._extract(batch, done)
-            rest = self._cancelled_outcomes(_Stretch(batch.start + done, batch.items, done, None), why)
+            rest = self._cancelled_outcomes(Stretch(batch.start + done, batch.items, done, None), why)
             is_running: Any = batch.began
             if batch.remote:
                 is_running = batch.handle is not None and batch.handle.has_begun(done)  # type: ignore[attr-defined]  # those of processes have it
@@ -1082,10 +1292,11 @@ class Run:
         self._finished.extend(sorted(pieces, key=lambda piece: piece[0]))
         return handles
 
-    def _cancelled_outcomes(self, stretch: _Stretch, why: CancelledError) -> list[Any]:
+    def _cancelled_outcomes(self, stretch: Stretch, why: CancelledError) -> list[Any]:
         items = stretch.items[stretch.place :]
         self._given_up += len(items)
-        return [Outcome(stretch.start + place, item, error=why, attempts=0) for place, item in enumerate(items)]
+        tried = self._work.tried.get
+        return [Outcome(index, item, error=why, attempts=tried(index, 0)) for index, item in enumerate(items, stretch.start)]
 
     def _rest_after_timeout(self) -> list[Any]:
         """Read what is left of inputs that are known to end, to say that they were cancelled."""
@@ -1094,7 +1305,7 @@ class Run:
             items = self.source.take(256)
             if items:
                 self._ahead += len(items)
-                return self._cancelled_outcomes(_Stretch(start, items, 0, None), CancelledError("the run's timeout was over"))
+                return self._cancelled_outcomes(Stretch(start, items, 0, None), CancelledError(self._cut_short))
         return self._end()
 
     def give_up(self) -> None:
@@ -1107,6 +1318,8 @@ class Run:
         handles = self._stop_all()
         self._cancel(handles)
         self.scope.cancel()
+        if self._held:
+            self._let_go_if_done()
         return handles
 
     @_locked
@@ -1118,6 +1331,9 @@ class Run:
             self._count(batch, len(batch.results))
         self._running.clear()
         self._finished.clear()
+        if self._alarm is not None:
+            self._alarm.stop()
+            self._alarm = None
         self._wake()
         return handles
 
@@ -1165,6 +1381,8 @@ class Run:
     def _counts(self) -> tuple[int, int, int]:
         """Return how many tasks have ended, how many failed (in batches that are over), and how many workers are at work."""
         finished = self._tasks + sum(len(batch.results) for batch in self._running.values())
+        if self._lives is not None:  # what has failed is not over, and is not to be taken back later
+            finished -= sum(place < len(batch.results) for batch in self._running.values() for place in list(batch.errors))
         return finished, self._failures, min(len(self._running), self._workers.count)
 
     def left(self) -> int | None:
@@ -1177,4 +1395,5 @@ class Run:
             return RunSummary(0, 0, 0.0, 0.0, 0)
         wall_time = (self._ended or perf_counter()) - self._begun
         finished, failed, _ = self._counts()
-        return RunSummary(finished, len(self._worker_names), wall_time, self._task_time, failed, self._given_up)
+        retries = 0 if self._lives is None else self._lives.retries
+        return RunSummary(finished, len(self._worker_names), wall_time, self._task_time, failed, self._given_up, retries)
