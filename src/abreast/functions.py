@@ -15,6 +15,7 @@ from abreast.core.options import RunOptions, check_run_options
 from abreast.engine.results import Results, collect
 from abreast.engine.run import Run
 from abreast.engine.source import Source
+from abreast.engine.views import View
 from abreast.engine.workers import has_limits, open_pool, workers_of
 
 if TYPE_CHECKING:
@@ -188,18 +189,19 @@ def make_run(
     no_coroutine_function("fn", fn, "a process" if options.get("kind") == "process" else "a thread")
     if not iterables:
         raise TypeError("map() needs at least one iterable of inputs")
-    get = check_run_options(options, refused=refused or {}).get
+    executor = executor or options.get("executor")
+    if isinstance(executor, View):
+        options = {**executor.options, **{name: value for name, value in options.items() if name != "executor"}}
+        executor = executor.executor
+    get = check_run_options(options, refused=refused or {}, executor=executor).get
     name = get("name") or name_of(fn)
     source = Source(iterables, strict=get("strict", False))
-    executor = executor or get("executor")
     if get("max_failures") is not None and not outcomes:
         raise TypeError(
             f"max_failures={options['max_failures']!r} is for outcomes(), which goes on when tasks fail; this raises the first failed task's error"
         )
     if executor is not None and get("task_timeout") is not None and not has_limits(executor):
-        raise TypeError(
-            f"task_timeout={options['task_timeout']!r} and executor= exclude each other: a {type(executor).__name__} cannot end a task"
-        )
+        raise TypeError(f"task_timeout={options['task_timeout']!r}: a {type(executor).__name__} cannot end a task for us")
     workers: Callable[[], Workers]
     if executor is not None:
         workers = partial(workers_of, executor, limited=get("task_timeout") is not None)

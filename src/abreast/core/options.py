@@ -104,12 +104,13 @@ _OF_POOLS = (
 )
 
 
-def check_run_options(options: Mapping[str, Any], *, refused: Mapping[str, str]) -> dict[str, Any]:
+def check_run_options(options: Mapping[str, Any], *, refused: Mapping[str, str], executor: object = None) -> dict[str, Any]:
     """Return `options` as plain integers and floats; raise TypeError or ValueError unless they are RunOptions that make sense.
 
     Args:
         options: as the user gave them.
         refused: options that exist, but not here, with the reason.
+        executor: what the run is on, if not on a pool of its own.
     """
     for name, value in options.items():
         if name in refused:
@@ -136,12 +137,13 @@ def check_run_options(options: Mapping[str, Any], *, refused: Mapping[str, str])
         if not isinstance(get(name, False), bool):
             raise TypeError(f"{name} must be True or False, not {short(get(name))}")
     text_or_none("name", get("name"))
-    if checked["task_timeout"] is not None and isinstance(checked.get("chunksize"), int) and get("kind") != "process":
+    with_processes = get("kind") == "process" or hasattr(executor, "encodes")
+    if checked["task_timeout"] is not None and isinstance(checked.get("chunksize"), int) and not with_processes:
         raise ValueError(
             f"chunksize={get('chunksize')!r} and task_timeout={get('task_timeout')!r} exclude each other: "
-            "a limit counts from a task's start, so tasks with a limit go to a thread one by one; kind='process' can do both"
+            "a limit counts from a task's start, so tasks with a limit go to a thread one by one; processes can do both"
         )
-    _check_executor(options, checked)
+    _check_executor(executor or options.get("executor"), options, checked)
     return checked
 
 
@@ -181,8 +183,7 @@ def _failures_or_none(value: Any) -> float | None:
     return count_from_zero("max_failures", value)
 
 
-def _check_executor(options: Mapping[str, Any], checked: Mapping[str, Any]) -> None:
-    executor = options.get("executor")
+def _check_executor(executor: Any, options: Mapping[str, Any], checked: Mapping[str, Any]) -> None:
     if executor is None:
         if options.get("kind") == "serial":
             if options.get("task_timeout") is not None:

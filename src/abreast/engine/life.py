@@ -27,7 +27,7 @@ from abreast.policy.retry import next_attempt
 if TYPE_CHECKING:
     from abreast.core.retry import Retry
 
-__all__ = ["Lives", "judge"]
+__all__ = ["Lives", "decide", "judge"]
 
 
 class Lives:
@@ -42,6 +42,8 @@ class Lives:
         self.retry = retry
         self.tried: dict[int, int] = {}
         self.retries = 0
+        self.no_more = False
+        """Whether the executor has been told to cancel what waits: what fails now has failed for good."""
         self._failed: dict[int, Batch] = {}
         self._unjudged: deque[Batch] = deque()
         self._waiting: list[tuple[float, int, Stretch]] = []  # a heap
@@ -109,26 +111,33 @@ class Lives:
 def judge(alone: Batch, retry: Retry, encodes: frozenset[type[Any]]) -> float | None:
     """Return after how many seconds a failed task is to be tried again; None if it has failed for good.
 
-    Its error is unpickled for it, and stays so. What the user's `on` raises becomes the task's error.
+    Its error is unpickled for it, and stays so.
     """
-    from random import random  # when first needed: it takes 3 ms
-
     error: Any = alone.errors[0]
     try:
         if type(error) in encodes:
-            alone.errors[0] = error = error.decode()
-        return next_attempt(retry, error, attempts(alone), random(), time.time())  # noqa: S311  # no secret
-    except KeyboardInterrupt:
-        raise
-    except BaseException as why:
-        if why is not error and isinstance(error, BaseException):
-            why.__context__ = error
-        alone.errors[0] = why
-        return None
+            try:
+                error = error.decode()
+            except KeyboardInterrupt:
+                raise
+            except BaseException as why:
+                error = why
+        wait, alone.errors[0] = decide(retry, error, alone.work.tried.get(alone.start, 0) + 1)
+        return wait
     finally:
         del alone, error  # else: what `on` raises -> its traceback -> this frame -> the batch -> that error
 
 
-def attempts(alone: Batch) -> int:
-    """Return how many attempts at a task that has just failed have counted."""
-    return alone.work.tried.get(alone.start, 0) + 1
+def decide(retry: Retry, error: BaseException, attempts: int) -> tuple[float | None, BaseException]:
+    """Return after how many seconds there is another attempt, or None, and the error: what the user's `on` raises takes its place."""
+    from random import random  # when first needed: it takes 3 ms
+
+    try:
+        return next_attempt(retry, error, attempts, random(), time.time()), error  # noqa: S311  # no secret
+    except KeyboardInterrupt:
+        raise
+    except BaseException as why:
+        why.__context__ = None if why is error else error
+        return None, why
+    finally:
+        del error

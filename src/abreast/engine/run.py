@@ -691,7 +691,7 @@ class Run:
         if not lives.is_over(alone):
             return []  # the run has been given up
         begins = _NEVER if wait is None else monotonic() + wait
-        if wait is not None and (self._deadline is None or begins < self._deadline):
+        if wait is not None and not lives.no_more and (self._deadline is None or begins < self._deadline):
             lives.wait(alone, begins)
             self._notice(begins)
             if self._held:
@@ -730,7 +730,12 @@ class Run:
     def _ring(self) -> None:
         """A retry is due; in the timers' thread, which is not to be held up."""
         self._reset_alarm()
-        self._workers.executor.call_soon(self._send_due)
+        try:
+            self._workers.executor.call_soon(self._send_due)
+        except RuntimeError as error:
+            if self._held:  # else others have been quicker, and the run needs the executor no more
+                self._break(error)
+                self._let_go_if_done()
 
     @_locked
     def _reset_alarm(self) -> None:
@@ -751,6 +756,9 @@ class Run:
         if not self._held or self._running or (self._broken is None and (self._pending or self._lives)):
             return False
         self._held = False
+        if self._alarm is not None:
+            self._alarm.stop()
+            self._alarm = None
         return True
 
     def _let_go_if_done(self) -> None:
@@ -765,7 +773,10 @@ class Run:
     @_locked
     def _cancel_waiting(self) -> list[Future[Any]]:
         lives = self._lives
-        if lives is None or not lives:
+        if lives is None:
+            return []
+        lives.no_more = True
+        if not lives:
             return []
         failed, waiting = lives.take_all()
         items = [(alone.start, alone.items[0]) for alone in failed] + [(stretch.start, stretch.items[0]) for stretch in waiting]

@@ -207,6 +207,10 @@ class Worker(threading.Thread):
             self.ended += 1
             del future
 
+    def run_limited(self, limit: float, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
+        """Call `fn` in this worker, under a limit of its task's own."""
+        return timers.run_limited(self, limit, fn, *args, **kwargs)
+
     def _was_overtaken(self, future: Future[Any]) -> bool:
         """Whether a time limit has settled the task that this worker has just run: then there is another in its place."""
         self.overtaken = any(clock is not None and clock.has_ended(future) for clock in (self.clock, self.own_limit))
@@ -803,7 +807,7 @@ def _run_batch_here(batch: Batch) -> None:
     """Run a batch in a worker, and count its tasks. What came of it is in the batch: a result would keep its errors alive in a cycle."""
     worker = current_worker()
     if worker is not None and batch.work.limit is not None:
-        timers.run_limited(worker, batch.work.limit, run_batch, batch)
+        worker.run_limited(batch.work.limit, run_batch, batch)
     else:
         run_batch(batch)
     if worker is not None:

@@ -22,6 +22,7 @@ from abreast.executors.batch import run_batch
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
+    from contextvars import Context
 
     from abreast.executors.base import Deliver
     from abreast.executors.batch import Batch
@@ -72,13 +73,19 @@ class Serial(concurrent.futures.Executor):
             BaseException: what the initializer raised; it is called at the first submit, and again until it returns.
         """
         function("fn", fn)
-        if self._closed:
+        return self.submit_attempt(fn, args, kwargs, copy_context())
+
+    def submit_attempt(
+        self, fn: Callable[..., T], args: tuple[Any, ...], kwargs: dict[str, Any], context: Context, *, held: bool = False
+    ) -> Future[T]:
+        """For views: as `submit`, of a call that has options of its own."""
+        if self._closed and not held:
             raise RuntimeError("cannot schedule new futures after shutdown")
         if self._initializer is not None:
             self._initializer(*self._initargs)
             self._initializer = None
         future: Future[T] = Future()
-        future._fn, future._args, future._kwargs, future._context = fn, args, kwargs, copy_context()
+        future._fn, future._args, future._kwargs, future._context = fn, args, kwargs, context
         tally = _Tally()
         with self._counting:
             self._running += 1

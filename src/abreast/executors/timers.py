@@ -60,6 +60,7 @@ LOGGER = logging.getLogger("concurrent.futures")
 _condition = threading.Condition(threading.Lock())
 _heap: list[tuple[float, int, Clock | Alarm]] = []
 _numbers = itertools.count()  # so that the heap never compares clocks
+_removed = 0  # entries of the heap that are not armed, or more
 _thread: threading.Thread | None = None
 
 
@@ -111,6 +112,8 @@ class Alarm:
         RuntimeError: no thread can be started.
     """
 
+    __slots__ = ("action", "armed", "due", "resting")
+
     def __init__(self, due: float, action: Callable[[], object]) -> None:
         self.due = due
         self.action = action
@@ -128,11 +131,15 @@ class Alarm:
 
 
 def _remove(entry: Clock | Alarm) -> None:
-    """Take out of the heap, with `_condition` held."""
+    """Take out of the heap, with `_condition` held; for good when half of it has been taken out: ten thousand may be, one by one."""
+    global _removed
     entry.armed = False
-    _heap[:] = [other for other in _heap if other[2] is not entry]
-    heapq.heapify(_heap)
-    _condition.notify()  # nothing left: the timer thread ends
+    _removed += 1
+    if 2 * _removed >= len(_heap):
+        _heap[:] = [other for other in _heap if other[2].armed]
+        heapq.heapify(_heap)
+        _removed = 0
+        _condition.notify()  # nothing left: the timer thread ends
 
 
 def run_limited(worker: Any, limit: float, fn: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
@@ -230,8 +237,8 @@ def _next_due() -> Clock | Alarm | None:
             _condition.wait(min(wait, threading.TIMEOUT_MAX))
             continue
         heapq.heappop(_heap)
-        clock.armed = False
-        if not clock.resting:
+        was_armed, clock.armed = clock.armed, False
+        if was_armed and not clock.resting:
             return clock
     return None
 
@@ -272,9 +279,13 @@ def _stack(worker: Worker) -> str:
         return ""
     frames = traceback.extract_stack(frame)
     ours = [i for i, entry in enumerate(frames) if entry.filename == _RUN.co_filename and entry.name == _RUN.co_name]
-    return "".join(traceback.format_list(frames[ours[0] + 1 :] if ours else frames))
+    first = ours[0] + 1 if ours else 0
+    while first < len(frames) - 1 and frames[first].filename.startswith(_HERE):
+        first += 1
+    return "".join(traceback.format_list(frames[first:]))
 
 
+_HERE = __file__.removesuffix("timers.py")
 _RUN = Future._run.__code__
 
 
