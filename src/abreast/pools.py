@@ -113,8 +113,10 @@ class _Runs(concurrent.futures.Executor):
         run = Run(
             fn,
             Source(iterables, strict=False),
-            # What is tried again needs the executor, so that one is kept alive by it.
-            partial(workers_of, executor, weakly=buffersize is None and retry is None, limited=limit is not None),
+            # What has options needs the executor itself, and keeps it alive.
+            partial(
+                workers_of, executor, weakly=buffersize is None and retry is None and limit is None, limited=limit is not None
+            ),
             name=checked.get("name") or name_of(fn),
             at_once=True,
             retry=retry,

@@ -20,6 +20,7 @@ import time
 from collections import deque
 from typing import TYPE_CHECKING, Any
 
+from abreast.engine.decoding import decode_error
 from abreast.engine.pieces import Stretch
 from abreast.executors.batch import Batch
 from abreast.policy.retry import next_attempt
@@ -113,15 +114,8 @@ def judge(alone: Batch, retry: Retry, encodes: frozenset[type[Any]]) -> float | 
 
     Its error is unpickled for it, and stays so.
     """
-    error: Any = alone.errors[0]
+    error = decode_error(alone.errors[0], encodes)
     try:
-        if type(error) in encodes:
-            try:
-                error = error.decode()
-            except KeyboardInterrupt:
-                raise
-            except BaseException as why:
-                error = why
         wait, alone.errors[0] = decide(retry, error, alone.work.tried.get(alone.start, 0) + 1)
         return wait
     finally:

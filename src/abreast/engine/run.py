@@ -13,7 +13,7 @@ The engine has no thread of its own. Inputs are read by the thread that asks, an
 batch handed back, or everything for ``executor.map``) may be submitted by the thread that completes a batch.
 
 Which lock guards what
-    `_lock` guards everything here but `source`, which belongs to the thread that asks. Methods marked `_locked` take it: they
+    `_lock` guards everything here but `source`, which belongs to the thread that asks. Methods marked `locked` take it: they
     only decide. It is never held while calling the executor, an input iterator, or anything of the user's. It is re-entrant,
     since a finalizer or signal handler may close a run while this thread holds it.
 
@@ -30,25 +30,26 @@ Invariants
 
 from __future__ import annotations
 
-import functools
 import sys
 import threading
 import time
-import weakref
 from collections import deque
 from concurrent.futures import BrokenExecutor, CancelledError
 from contextvars import copy_context
 from time import monotonic, perf_counter
-from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar, cast
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 from abreast.core.current import Scope, current_scopes, here
 from abreast.core.errors import TooManyFailures
 from abreast.core.future import acquire_patiently
 from abreast.core.outcome import Outcome, RunSummary
+from abreast.engine.decoding import Decoder, decode_error
+from abreast.engine.hold import Hold
 from abreast.engine.life import Lives, judge
+from abreast.engine.locking import locked, weakly, weakly_settle
 from abreast.engine.notes import add_note
 from abreast.engine.pieces import Failure, Piece, Stretch
-from abreast.executors import timers
+from abreast.engine.starts import Starts
 from abreast.executors.base import sender
 from abreast.executors.batch import Batch, Work, run_batch
 from abreast.policy.batch import (
@@ -64,7 +65,6 @@ from abreast.policy.batch import (
 )
 from abreast.policy.failures import are_too_many
 from abreast.policy.order import InOrder
-from abreast.policy.rate import Schedule, burst, due, next_start, not_started, started
 from abreast.policy.retry import is_for_good
 from abreast.policy.window import batch_limit, items_to_read, wakes_reader
 
@@ -92,69 +92,7 @@ _TINY = 20e-6
 _TINY_FOR_PROCESSES, _PATIENCE_FOR_PROCESSES = 500e-6, 0.004
 """The same where each wake-up of the consumer takes a core from the processes that compute: 40 us of CPU time, on two cores."""
 _SLOW_READ = 0.001
-_LEAST_SLEEP = 0.001
-"""Seconds between two looks whether more tasks may start by the rate: far less than may be caught up."""
-_SEEN = 1000
-"""Starts per second and worker up to which no batch is sent ahead where there is a rate, so that what is sent starts."""
 _SHARES = getattr(sys, "_is_gil_enabled", lambda: True)()
-
-
-def _locked(method: Callable[Concatenate[Any, P], R]) -> Callable[Concatenate[Any, P], R]:
-    """Run a method under the run's lock.
-
-    `acquire` stands inside the ``try``: signals are handled right after the call, so Ctrl-C would else leave the lock held for good.
-    (``with`` does so on 3.14; see core/future.py.)
-    """
-
-    @functools.wraps(method)
-    def with_lock(self: Any, *args: P.args, **kwargs: P.kwargs) -> R:
-        try:
-            self._acquire()
-            return method(self, *args, **kwargs)
-        finally:
-            try:  # noqa: SIM105  # suppress() is Python code, which another Ctrl-C may interrupt
-                self._release()
-            except RuntimeError:  # Ctrl-C struck while the lock was waited for: it is not ours to release
-                pass
-
-    return cast("Callable[Concatenate[Any, P], R]", with_lock)
-
-
-def _weakly(run: Run, method: Callable[[Run, Batch], bool]) -> Callable[[Batch], bool]:
-    """Return what a worker calls between tasks. Weak: else a run would hold itself until a collection of garbage."""
-    run_of = weakref.ref(run)
-
-    def ask(batch: Batch) -> bool:
-        run = run_of()
-        return run is None or method(run, batch)
-
-    return ask
-
-
-def _weakly_settle(run: Run) -> Callable[[Batch, BaseException | None], bool]:
-    """The same for what is called when a batch is over."""
-    run_of = weakref.ref(run)
-
-    def settle(batch: Batch, lost: BaseException | None) -> bool:
-        run = run_of()
-        return run is not None and run._settle_only(batch, lost)
-
-    return settle
-
-
-def _decode_outcome(outcome: Outcome[Any], encoded: frozenset[type[Any]]) -> None:
-    """Unpickle what is still bytes; what is raised by that is the task's error."""
-    value: Any = outcome.value
-    error: Any = outcome.error
-    try:
-        if type(value) in encoded:
-            outcome.value = value.decode()
-        if type(error) in encoded:
-            outcome.error = error.decode()
-    except KeyboardInterrupt:
-        raise
-    except BaseException as why:
-        outcome.value, outcome.error = None, why
 
 
 class Run:
@@ -210,7 +148,7 @@ class Run:
         self._chunksize = chunksize
         self._timeout = timeout
         self._lives = None if retry is None else Lives(retry)
-        self._schedule = None if max_per_second is None else Schedule(max_per_second)
+        self._starts = None if max_per_second is None else Starts(max_per_second)
         self._max_failures = max_failures
         self._lock = threading.RLock()
         self._acquire, self._release = self._lock.acquire, self._lock.release
@@ -229,16 +167,14 @@ class Run:
         self._sends: int | None = None  # the thread that is sending batches
         self._turned_away = False  # another one wanted to meanwhile
 
-        self._undecodable: BaseException | None = None  # of a result that is due next
-        self._origins: list[Piece] = []  # where results come from that are being taken; if they are still bytes
+        self._decoder = Decoder(frozenset(), outcomes=outcomes)
         self._look_again: float | None = None  # when a batch will be overdue
         self._looks_at = 0.0  # when the consumer looks by itself; 0 while it does
         self._too_many: TooManyFailures | None = None
         self._first_error: Any = None  # of max_failures
         self._halted: list[Future[Any]] = []  # by max_failures
         self._cut_short = ""  # why the rest comes as cancelled
-        self._held = False  # whether the executor has been told to stay
-        self._alarm: timers.Alarm | None = None
+        self._hold: Hold | None = None  # of the executor, if nobody need iterate
         self._news = False
         self._patient = False  # waits for more than one result
         self._waker: Callable[[], object] | None = None
@@ -259,10 +195,10 @@ class Run:
             fails_fast=not outcomes or retry is not None or max_failures is not None,
             timed=outcomes,
             scope=self.scope,
-            heed=_weakly(self, Run._heed),
-            is_over_time=_weakly(self, Run._is_over_time),
-            settle=_weakly_settle(self),
-            send_more=_weakly(self, Run._send_more),
+            heed=weakly(self, Run._heed),
+            is_over_time=weakly(self, Run._is_over_time),
+            settle=weakly_settle(self),
+            send_more=weakly(self, Run._send_more),
         )
         self._work.limit = task_timeout
         if self._lives is not None:
@@ -277,19 +213,19 @@ class Run:
         self._workers = workers = self._open_workers()
         self.started = True
         del self._open_workers  # it may hold the executor
+        self._decoder.encodes = workers.encodes
         self._send = sender(workers.executor)
         self._fixed_size = workers.chunksize or self._chunksize
         self._goes_deep = self._fixed_size is not None and (self._keeps_all or self._at_once or self.buffersize is not None)
         self._pace = Pace(workers.dispatch, least_time=workers.least_time)
         self._live = not self._keeps_all
-        if self._schedule is not None and self._schedule.rate <= _SEEN * workers.count:
+        if self._starts is not None and not self._starts.may_wait_ahead(workers.count):
             workers.per_worker = 1
         # Everything is pending from the start, and the threads that complete batches send it. The one that iterates must not: the
         # executor may have been dropped or shut down since, when only its own workers can go on.
         self._sends_itself = self._at_once and self.buffersize is None
-        if self._sends_itself and self._lives is not None and hasattr(workers.executor, "call_soon"):
-            workers.executor.hold(self)
-            self._held = True
+        if self._sends_itself and (self._lives is not None or self._work.limit is not None) and hasattr(workers.executor, "hold"):
+            self._hold = Hold(workers.executor, self)
         self._outer_scopes = current_scopes()
         for scope in self._outer_scopes:
             scope.watch(self._cancel_from_outside)
@@ -299,7 +235,7 @@ class Run:
             self._read(None)
         if self._at_once:
             self._fill()
-            if self._sends_itself and self._lives is not None and not self._held:
+            if self._sends_itself and self._lives is not None and self._hold is None:
                 self._retry_here(self._lives)
             error, self.source.error = self._broken or self.source.error, None
             if error is not None:
@@ -328,7 +264,7 @@ class Run:
         """
         if self.over:
             return []
-        if self._undecodable is not None:  # before anything that stands behind it
+        if self._decoder.error is not None:  # before anything that stands behind it
             self._raise_undecodable()
         self._news = False  # before anything is looked at: what comes from now on may have been missed by this step
         self._looks_at = 0.0
@@ -380,14 +316,14 @@ class Run:
             if slow and self._live and self._finished and not self._at_once:
                 return  # results are due, and are not to wait until a slow source has filled the window
 
-    @_locked
+    @locked
     def _has_sent_all(self) -> bool:
         """Whether nothing more will be sent: so workers without work can end while others still work, and the end takes less time."""
         if not self.source.exhausted or self._pending or self._workers.closed or self._lives is not None:
             return False
         return all(len(batch.items) == 1 and batch.handle is not None for batch in self._running.values())
 
-    @_locked
+    @locked
     def _room(self) -> int:
         """Return how many inputs may be read now."""
         if (
@@ -425,7 +361,7 @@ class Run:
             context = copy_context() or None  # an empty one need not be copied for each task
             self._admit(Stretch(start, items, 0, context), perf_counter() - begun)
 
-    @_locked
+    @locked
     def _admit(self, stretch: Stretch, seconds: float) -> None:
         self._pace = learn_reading(self._pace, len(stretch), seconds)
         self._ahead += len(stretch)
@@ -441,7 +377,7 @@ class Run:
             if self._sends == threading.get_ident():  # left by an error
                 self._sends = None
 
-    @_locked
+    @locked
     def _form_to_send(self) -> Batch | None:
         """Form a batch; None also if another thread is sending: that one goes on until there is nothing to form."""
         here_now = threading.get_ident()
@@ -450,14 +386,14 @@ class Run:
             return None
         batch = self._cut()
         self._sends = None if batch is None else here_now
-        if batch is None and self._is_held_by_rate():
-            self._notice(self._next_start())
+        if batch is None and (begins := self._next_start()) is not None:
+            self._notice(begins)
         if batch is None and self._turned_away:
             self._turned_away = False
             self._wake()  # the thread that asks has found inputs pending, and has read no more
         return batch
 
-    @_locked
+    @locked
     def _form_to_run_here(self) -> Batch | None:
         """Form a batch for this worker of an executor that ends; None while one is still in its queue, which is first."""
         return self._cut() if all(batch.began for batch in self._running.values()) else None
@@ -470,14 +406,12 @@ class Run:
             return None
         # One that goes again by itself: thousands may, and what is left is not to be counted for each.
         size = 1 if len(self._pending[0]) == 1 else self._size()
-        if self._schedule is not None and (size := min(size, due(self._schedule, monotonic()))) == 0:
+        if self._starts is not None and (size := self._starts.begin(min(size, len(self._pending[0])))) == 0:
             return None
         stretch = self._pending[0]
         start, pace, workers = stretch.start, self._pace, self._workers.count
         items = stretch.cut(size)
         step, box = stride(pace), None if self._fixed_size is not None else TIME_BOX * time_target(pace, workers)
-        if self._schedule is not None:
-            self._schedule = started(self._schedule, monotonic(), len(items))
         if not len(stretch):
             self._pending.popleft()
         batch = Batch(self._work, start, items, stretch.context, step, box)
@@ -500,7 +434,7 @@ class Run:
         if left is not None:
             left += sum(map(len, self._pending))
         size = batch_size(self._pace, self._workers.count, left)
-        return size if self._schedule is None else min(size, burst(self._schedule.rate))
+        return size if self._starts is None else min(size, self._starts.burst)
 
     def _submit(self, batch: Batch) -> bool:
         """Send a batch to the workers; False if this thread, a worker of a closed executor, is to go on with the run itself."""
@@ -525,7 +459,7 @@ class Run:
             batch.handle.cancel()
         return True
 
-    @_locked
+    @locked
     def _take_back(self, batch: Batch) -> bool:
         """A batch could not be sent: its inputs are pending again; False if the run has been given up meanwhile."""
         if self._running.get(batch.start) is not batch:
@@ -537,8 +471,8 @@ class Run:
     def _put_back(self, batch: Batch, first: int, last: int) -> None:
         """Some tasks of a batch were not started: they are pending again."""
         self._pending.appendleft(Stretch(batch.start + first, batch.items[:last], first, batch.context))
-        if self._schedule is not None:
-            self._schedule = not_started(self._schedule, last - first)
+        if self._starts is not None:
+            self._starts.take_back(last - first)
 
     def _goes_on_here(self) -> bool:
         """Whether this thread is a worker of an executor that ends: what was started before that is still run."""
@@ -561,7 +495,9 @@ class Run:
             while self._go_on_here and (following := self._form_to_run_here()) is not None:
                 run_batch(following)
                 self._cancel(self._settle(following, None))
-            if self._held:
+                if self._lives is not None:
+                    self._judge(self._lives)
+            if self._hold is not None:
                 self._let_go_if_done()
         except BaseException as error:  # raised where results are asked for
             self._break(error)
@@ -573,14 +509,14 @@ class Run:
         except BaseException as error:  # as above
             self._break(error)
             return False
-        return bool(self._pending) or (self._lives is not None and (self._held or self._lives.has_unjudged()))
+        return bool(self._pending) or self._hold is not None or (self._lives is not None and self._lives.has_unjudged())
 
     def _send_more(self, _batch: Batch | None = None) -> bool:
         try:
             if self._lives is not None:
                 self._judge(self._lives)
             self._submit_pending()
-            if self._held:
+            if self._hold is not None:
                 self._let_go_if_done()
         except BaseException as error:  # raised where results are asked for
             self._break(error)
@@ -595,7 +531,7 @@ class Run:
             for handle in handles:
                 handle.cancel()
 
-    @_locked
+    @locked
     def _settle(self, batch: Batch, lost: BaseException | None) -> list[Future[Any]]:
         """Take a batch's outcomes, and its rest; return the handles that are to be cancelled because of its error."""
         if self._running.get(batch.start) is not batch:
@@ -660,7 +596,7 @@ class Run:
             else:
                 self._given_up += last - first
         self._running[alone.start] = alone
-        return self._settle.__wrapped__(self, alone, None)  # type: ignore[attr-defined,no-any-return]  # what @_locked has wrapped
+        return self._settle.__wrapped__(self, alone, None)  # type: ignore[attr-defined,no-any-return]  # what @locked has wrapped
 
     # ---- a task has failed, and may be tried again
 
@@ -681,11 +617,11 @@ class Run:
             alone.errors = {}  # a traceback may hold who holds this batch
             del alone
 
-    @_locked
+    @locked
     def _next_unjudged(self, lives: Lives) -> Batch | None:
         return lives.next_unjudged()
 
-    @_locked
+    @locked
     def _judged(self, lives: Lives, alone: Batch, wait: float | None) -> list[Future[Any]]:
         """A failed task waits for its next attempt, or has failed for good. Return the handles that are to be cancelled because of that."""
         if not lives.is_over(alone):
@@ -694,8 +630,8 @@ class Run:
         if wait is not None and not lives.no_more and (self._deadline is None or begins < self._deadline):
             lives.wait(alone, begins)
             self._notice(begins)
-            if self._held:
-                self._set_alarm(lives)
+            if self._hold is not None:
+                self._hold.ring_at(lives.next_due, self._ring)
             return []
         self._tasks += 1
         self._failures += 1
@@ -718,59 +654,48 @@ class Run:
         self._wake()
         return self._halted
 
-    def _set_alarm(self, lives: Lives) -> None:
-        """Have the next attempt made on time, although nobody may iterate."""
-        begins = lives.next_due
-        if self._alarm is not None and begins is not None and self._alarm.due <= begins:
-            return
-        if self._alarm is not None:
-            self._alarm.stop()
-        self._alarm = None if begins is None else timers.Alarm(begins, self._ring)
-
     def _ring(self) -> None:
         """A retry is due; in the timers' thread, which is not to be held up."""
-        self._reset_alarm()
+        hold = self._hold
         try:
-            self._workers.executor.call_soon(self._send_due)
+            if hold is not None:
+                hold.call_soon(self._send_due)
         except RuntimeError as error:
-            if self._held:  # else others have been quicker, and the run needs the executor no more
+            if self._hold is not None:  # else others have been quicker, and the run needs the executor no more
                 self._break(error)
                 self._let_go_if_done()
-
-    @_locked
-    def _reset_alarm(self) -> None:
-        self._alarm = None
 
     def _send_due(self) -> None:
         self._send_more()
         self._set_next_alarm()
 
-    @_locked
+    @locked
     def _set_next_alarm(self) -> None:
-        if self._lives is not None and self._held:
-            self._set_alarm(self._lives)
+        if self._hold is not None and self._lives is not None:
+            self._hold.stop()
+            self._hold.ring_at(self._lives.next_due, self._ring)
 
-    @_locked
-    def _is_through(self) -> bool:
-        """Whether nothing is left that the executor would be needed for."""
-        if not self._held or self._running or (self._broken is None and (self._pending or self._lives)):
-            return False
-        self._held = False
-        if self._alarm is not None:
-            self._alarm.stop()
-            self._alarm = None
-        return True
+    @locked
+    def _end_hold(self) -> Hold | None:
+        """Return the hold, which is to be let go, if nothing is left that the executor would be needed for."""
+        if self._running or (self._broken is None and (self._pending or self._lives)):
+            return None
+        hold, self._hold = self._hold, None
+        if hold is not None:
+            hold.stop()
+        return hold
 
     def _let_go_if_done(self) -> None:
-        if self._is_through():
-            self._workers.executor.let_go(self)
+        hold = self._end_hold()
+        if hold is not None:
+            hold.let_go(self)
 
     def cancel(self) -> None:
         """The executor is shut down, and what has not started is cancelled: so is what waits for its next attempt."""
         self._cancel(self._cancel_waiting())
         self._let_go_if_done()
 
-    @_locked
+    @locked
     def _cancel_waiting(self) -> list[Future[Any]]:
         lives = self._lives
         if lives is None:
@@ -787,37 +712,26 @@ class Run:
         self._wake()
         return handles
 
-    # ---- starts by the rate
+    # ---- what is to be done at a time: retries, starts by the rate
 
-    def _is_held_by_rate(self) -> bool:
-        """Whether tasks are pending, and workers free, and it is too early."""
-        return (
-            self._schedule is not None
-            and bool(self._pending)
-            and self._broken is None
-            and len(self._running) < self._batch_limit()
-        )
-
-    def _next_start(self) -> float:
-        assert self._schedule is not None
-        now = monotonic()
-        return max(next_start(self._schedule, now), now + _LEAST_SLEEP)
+    def _next_start(self) -> float | None:
+        """Return when to look whether more may start, if that is what keeps pending tasks from free workers."""
+        if self._starts is None or not self._pending or self._broken is not None or len(self._running) >= self._batch_limit():
+            return None
+        return self._starts.next()
 
     def _notice(self, when: float) -> None:
         """Something is to be done at a time: wake the consumer if it would sleep longer."""
         if when < self._looks_at:
             self._wake()
 
-    @_locked
+    @locked
     def _next_look(self) -> float:
         """Return when the consumer is to look by itself."""
-        looks_at = _FAR
-        if self._lives is not None:
-            looks_at = self._lives.next_due or looks_at
-        if self._is_held_by_rate():
-            looks_at = min(looks_at, self._next_start())
-        self._looks_at = looks_at
-        return looks_at
+        retry = None if self._lives is None else self._lives.next_due
+        start = self._next_start()
+        self._looks_at = min(_FAR if retry is None else retry, _FAR if start is None else start)
+        return self._looks_at
 
     # ---- count, lose, fail, take
 
@@ -920,14 +834,14 @@ class Run:
         ):
             self._wake()
 
-    @_locked
+    @locked
     def _break(self, error: BaseException) -> None:
         self._broken = self._broken or error
         self._wake()
 
     # ---- collect results, in the thread that asks
 
-    @_locked
+    @locked
     def _collect(self) -> list[Any]:
         """Return what can be yielded now."""
         results: list[Any] = []
@@ -948,7 +862,7 @@ class Run:
     def _add(self, results: list[Any], piece: list[Any]) -> None:
         results += piece
         if type(piece) is Piece:
-            self._origins.append(piece)
+            self._decoder.origins.append(piece)
 
     def _awaited(self) -> list[Batch]:
         """Return the batches that may have the next result."""
@@ -986,7 +900,7 @@ class Run:
             return True  # what is before the failure, if there is one, cannot be run any more
         return failure is not None and (self._limit < 0 or self._order.next >= failure.index)
 
-    @_locked
+    @locked
     def _is_finished(self) -> bool:
         """Whether every input has been read and every outcome taken; not if another thread has given the run up, and ends it."""
         return (
@@ -1002,59 +916,13 @@ class Run:
     # ---- results of processes, unpickled in the thread that asks: that runs code of the user's
 
     def _decoded(self, results: list[Any]) -> list[Any]:
-        """Return results as the user wants them; what stands behind one that cannot be unpickled is dropped, unless errors are outcomes."""
-        encoded = self._workers.encodes
-        origins, self._origins = self._origins, []
-        done = 0
-        if not self._outcomes:
-            kinds = set(map(type, results))
-            if encoded.isdisjoint(kinds):
-                return results  # plain values, which have been unpickled long ago
-            if len(kinds) == 1:
-                done = self._decode_quickly(kinds.pop(), results)
-        for place, result in enumerate(results[done:] if done else results, done):
-            try:
-                if self._outcomes:
-                    _decode_outcome(result, encoded)
-                elif type(result) in encoded:
-                    results[place] = result.decode()
-            except KeyboardInterrupt:
-                raise
-            except BaseException as error:
-                self._note_undecodable(error, origins, place)
-                self._undecodable = error
-                del results[place:]
-                if not results:
-                    self._raise_undecodable()
-                break
+        results = self._decoder.decode(results, self._note)
+        if not results and self._decoder.error is not None:
+            self._raise_undecodable()
         return results
 
-    def _note_undecodable(self, error: BaseException, origins: list[Piece], place: int) -> None:
-        for piece in origins:
-            if place < piece.size:
-                self._note(error, piece.batch, piece.first + place)
-                return
-            place -= piece.size
-
-    def _decode_quickly(self, kind: Any, results: list[Any]) -> int:
-        """Unpickle results that are all of one kind, as far as that goes; return how many.
-
-        What raises is tried once more, by who tells whose it is.
-        """
-        if not hasattr(kind, "decode_into"):
-            return 0
-        values: list[Any] = []
-        try:
-            kind.decode_into(values, results)
-        except KeyboardInterrupt:
-            raise
-        except BaseException:  # noqa: S110  # SystemExit too; raised again by the second try
-            pass
-        results[: len(values)] = values
-        return len(values)
-
     def _raise_undecodable(self) -> None:
-        error, self._undecodable = self._undecodable, None
+        error, self._decoder.error = self._decoder.error, None
         self.give_up()
         try:
             assert error is not None
@@ -1064,7 +932,7 @@ class Run:
 
     # ---- wait
 
-    @_locked
+    @locked
     def begin_wait(self, waker: Callable[[], object], *, ask: bool = True) -> bool:
         """Have `waker` called, once, in any thread, when a `step` is worth while; False if it is now.
 
@@ -1088,7 +956,7 @@ class Run:
         self._waker = waker
         return True
 
-    @_locked
+    @locked
     def end_wait(self) -> None:
         self._waker = None
 
@@ -1102,7 +970,7 @@ class Run:
             and any(batch.box is not None and len(batch.items) - len(batch.results) > 1 for batch in self._running.values())
         )
 
-    @_locked
+    @locked
     def _take_back_overdue(self) -> None:
         """Take the tasks that have not started out of batches over their time, for workers that have nothing to do.
 
@@ -1166,7 +1034,7 @@ class Run:
     def wait_limit(self) -> float | None:
         """Return how many seconds to wait at most before the next step."""
         limits = []
-        if (self._lives is not None or self._schedule is not None) and (looks_at := self._next_look()) != _FAR:
+        if (self._lives is not None or self._starts is not None) and (looks_at := self._next_look()) != _FAR:
             limits.append(max(0.0, looks_at - monotonic()))
         if self._deadline is not None:
             limits.append(max(0.0, self._deadline - monotonic()))
@@ -1176,7 +1044,7 @@ class Run:
             limits.append(max(0.0, self._look_again - perf_counter()))
         return min(limits, default=None)
 
-    @_locked
+    @locked
     def _handle_to_wait_for(self) -> Future[Any] | None:
         """Return the handle of a batch that a worker's wait is for, if the executor can tell whether that would be for good."""
         if not hasattr(self._workers.executor, "wait_for_call"):
@@ -1192,7 +1060,7 @@ class Run:
         if waker is not None:
             waker()
 
-    @_locked
+    @locked
     def _heed(self, batch: Batch) -> bool:
         """Called by a worker between two tasks, because the batch's signal is set: whether it is to stop."""
         done = len(batch.results)
@@ -1203,7 +1071,7 @@ class Run:
         self._wake()
         return False
 
-    @_locked
+    @locked
     def _is_over_time(self, batch: Batch) -> bool:
         """Called by a worker whose batch has reached its box: whether it is to hand back what it has not started.
 
@@ -1222,21 +1090,12 @@ class Run:
         if error is not None:
             try:
                 if isinstance(error, TooManyFailures):
-                    error.__cause__ = self._decoded_first_error()
+                    error.__cause__ = decode_error(self._first_error, self._workers.encodes)
                 raise error
             finally:
                 self._too_many = self._first_error = None
                 del error
         return []
-
-    def _decoded_first_error(self) -> BaseException | None:
-        error = self._first_error
-        if type(error) in self._workers.encodes:
-            try:
-                error = error.decode()
-            except Exception as why:
-                error = why
-        return error  # type: ignore[no-any-return]  # a task's
 
     def _raise_failure(self) -> None:
         failure, broken, first = self._failure, self._broken, self._order.next
@@ -1273,7 +1132,7 @@ class Run:
         self.scope.cancel()
         self._workers.end(abandon=True, handles=handles)
 
-    @_locked
+    @locked
     def _cancel_rest(self) -> list[Future[Any]]:
         """What is not finished comes as cancelled. Return the handles to cancel."""
         why = CancelledError(self._cut_short)
@@ -1329,11 +1188,11 @@ class Run:
         handles = self._stop_all()
         self._cancel(handles)
         self.scope.cancel()
-        if self._held:
+        if self._hold is not None:
             self._let_go_if_done()
         return handles
 
-    @_locked
+    @locked
     def _stop_all(self) -> list[Future[Any]]:
         self._stopped = True
         handles = self._stop_behind(-1)
@@ -1342,13 +1201,10 @@ class Run:
             self._count(batch, len(batch.results))
         self._running.clear()
         self._finished.clear()
-        if self._alarm is not None:
-            self._alarm.stop()
-            self._alarm = None
         self._wake()
         return handles
 
-    @_locked
+    @locked
     def _is_first_to_close(self) -> bool:
         first, self.over = not self.over, True
         return first
@@ -1373,7 +1229,7 @@ class Run:
         self._note_cancelled()
         self.scope.cancel()  # tells the tasks, also if nobody asks for results just now
 
-    @_locked
+    @locked
     def _note_cancelled(self) -> None:
         self._cancelled = True
         self._wake()
@@ -1388,7 +1244,7 @@ class Run:
             finished, failed, running = self._counts()
             progress.update(finished, failed=failed, running=running)
 
-    @_locked
+    @locked
     def _counts(self) -> tuple[int, int, int]:
         """Return how many tasks have ended, how many failed (in batches that are over), and how many workers are at work."""
         finished = self._tasks + sum(len(batch.results) for batch in self._running.values())
