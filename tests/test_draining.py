@@ -50,8 +50,8 @@ def has_been_told(member):
     if hasattr(member, "is_drained"):
         return member.is_drained and not member.core.pending
     if hasattr(member, "exit_posted"):
-        return member.exit_posted and not member.asides
-    return member._drained
+        return member.drained and not member.asides
+    return getattr(member, "_drained", True)
 
 def watch():
     while drain.signal is None:
@@ -344,6 +344,71 @@ class TestInABatch:
                 print(seen)
         """)
         assert (done.returncode, done.stdout, done.stderr) == (143, "[1, 2, 3]\n", "")
+
+
+@pytest.mark.whole
+class TestRetries:
+    """What waits for its next attempt is not tried again: Drained, with the attempts that there were. What runs has failed for good."""
+
+    RETRY = "retries=abreast.Retry(5, wait_initial=1000, wait_max=1000, wait_jitter=0)"
+
+    @pytest.mark.parametrize("kind", KINDS)
+    def test_in_a_run(self, tmp_path, kind):
+        body = f"""
+            def fails(n):
+                if n:
+                    task(n)
+                raise ValueError(n)
+            with drain_on():
+                for o in abreast.outcomes(fails, range(4), kind=KIND, max_workers=1, ordered=False, {self.RETRY}):
+                    tell("came", o.index, type(o.error).__name__, o.attempts)
+        """
+        with Program(tmp_path, kind, body) as program:
+            program.drains(1)
+            program.open()
+            assert program.ends() == (143, "")
+        assert sorted(program.told("came")) == [
+            ["0", "Drained", "1"], ["1", "ValueError", "1"], ["2", "Drained", "0"], ["3", "Drained", "0"],
+        ]  # fmt: skip
+
+    @pytest.mark.parametrize("kind", KINDS)
+    def test_of_an_executor(self, tmp_path, kind):
+        body = f"""
+            def fails(n):
+                if n:
+                    task(n)
+                raise ValueError(n)
+            with drain_on(), Pool(1) as executor:
+                view = executor.with_options({self.RETRY})
+                futures = [view.submit(fails, n) for n in range(4)]
+                mapped = view.map(fails, range(4))
+                abreast.wait(futures)
+                for n, future in enumerate(futures):
+                    tell("came", n, type(future.exception()).__name__)
+                try:
+                    next(mapped)
+                except Drained:
+                    tell("mapped")
+        """
+        with Program(tmp_path, kind, body) as program:
+            program.drains(1)
+            program.open()
+            assert program.ends() == (143, "")
+        assert program.told("came") == [["0", "Drained"], ["1", "ValueError"], ["2", "Drained"], ["3", "Drained"]]
+        assert program.told("mapped")
+
+    def test_starts_that_wait_for_the_rate(self, tmp_path):
+        body = """
+            with drain_on():
+                for o in abreast.outcomes(task, range(100), max_per_second=2):
+                    tell("got" if o.ok else "drained", o.index)
+        """
+        with Program(tmp_path, "thread", body) as program:
+            program.drains(1)
+            program.open()
+            assert program.ends() == (143, "")
+        assert len(program.told("got")) == len(program.told("ended")) < 10
+        assert len(program.told("got")) + len(program.told("drained")) == 100
 
 
 @pytest.mark.whole

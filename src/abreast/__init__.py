@@ -6,7 +6,7 @@ The map of the house; imports go down only (docs/design/README.md has the whole 
     L4  __init__  functions  group  pools  process_pools  draining   what users import
     L3  engine/                             a run over many inputs
     L2  executors/  observe/  report/       the machinery of each kind of worker; progress; views of what was done
-    L1  policy/                             pure decisions: batch, window, order
+    L1  policy/                             pure decisions: batch, window, order, retry, rate, failures
     L0  core/                               futures, outcomes, options, errors, what runs in this thread
 
 A name is imported when it is first used, so ``import abreast`` stays cheap.
@@ -31,6 +31,7 @@ __all__ = [  # noqa: RUF022  # grouped by what they are for
     "RunSummary",
     "RunOptions",
     "TaskOptions",
+    "Retry",
     # functions that run at the same time, and what a task can ask
     "TaskGroup",
     "current_task",
@@ -51,6 +52,7 @@ __all__ = [  # noqa: RUF022  # grouped by what they are for
     "DeadlockDetected",
     "Drained",
     "TaskTimeout",
+    "TooManyFailures",
     "TaskError",
     "TaskPickleError",
     "TaskDecodeError",
@@ -86,7 +88,7 @@ if TYPE_CHECKING:
     )
 
     from abreast.core.current import Task, current_task
-    from abreast.core.errors import AbreastError, DeadlockDetected, Drained, TaskError, TaskTimeout
+    from abreast.core.errors import AbreastError, DeadlockDetected, Drained, TaskError, TaskTimeout, TooManyFailures
     from abreast.core.future import Future
     from abreast.core.options import RunOptions, TaskOptions
     from abreast.core.outcome import Outcome, RunSummary
@@ -97,6 +99,7 @@ if TYPE_CHECKING:
         TaskPickleError,
         WorkerCrashed,
     )
+    from abreast.core.retry import Retry
     from abreast.core.statistics import PoolStatistics
     from abreast.draining import Drain, drain_on
     from abreast.engine.async_results import AsyncResults
@@ -118,7 +121,7 @@ _HOMES = {
     "abreast.core.current": ("Task", "current_task"),
     "abreast.core.options": ("RunOptions", "TaskOptions"),
     "abreast.core.outcome": ("Outcome", "RunSummary"),
-    "abreast.core.errors": ("AbreastError", "DeadlockDetected", "Drained", "TaskError", "TaskTimeout"),
+    "abreast.core.errors": ("AbreastError", "DeadlockDetected", "Drained", "TaskError", "TaskTimeout", "TooManyFailures"),
     "abreast.core.process_errors": (
         "MemoryLimitExceeded",
         "ResultDecodeError",
@@ -126,6 +129,7 @@ _HOMES = {
         "TaskPickleError",
         "WorkerCrashed",
     ),
+    "abreast.core.retry": ("Retry",),
     "abreast.core.future": ("Future",),
     "abreast.core.statistics": ("PoolStatistics",),
     "concurrent.futures": (

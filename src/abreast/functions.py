@@ -15,7 +15,8 @@ from abreast.core.options import RunOptions, check_run_options
 from abreast.engine.results import Results, collect
 from abreast.engine.run import Run
 from abreast.engine.source import Source
-from abreast.engine.workers import open_pool, workers_of
+from abreast.engine.views import View
+from abreast.engine.workers import has_limits, open_pool, workers_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -51,7 +52,8 @@ def map(fn: Callable[..., T], /, *iterables: Iterable[Any], **options: Unpack[Ru
         fn: called with one input, or with one item of each iterable if there are several; then the shortest ends the run.
         iterables: the inputs, read in this thread as they are needed; they may be endless only if something else ends the run.
         options: see `abreast.RunOptions`: ``kind``, ``executor``, ``max_workers``, ``ordered``, ``buffersize``, ``chunksize``,
-            ``timeout`` (seconds, of the run), ``strict``, ``progress``, ``name``, ``task_timeout`` (seconds, of each task).
+            ``timeout`` (seconds, of the run), ``strict``, ``progress``, ``name``, ``task_timeout`` (seconds, of each task), ``retries`` (more
+            attempts for a task that fails), ``max_per_second`` (starts).
 
     Raises:
         TypeError, ValueError: a wrong argument or option, before any input is read.
@@ -115,10 +117,12 @@ def outcomes(
 def outcomes(fn: Callable[..., T], /, *iterables: Iterable[Any], **options: Unpack[RunOptions]) -> Results[Outcome[T]]:
     """As `imap`, but yield an `Outcome` for every input, and never raise a task's error: for runs that must go on.
 
-    When `timeout` is over, tasks that have not ended come as cancelled, and the iterator ends without an error.
+    When `timeout` is over, tasks that have not ended come as cancelled, and the iterator ends without an error. So they come when more tasks
+    have failed than `max_failures` allows; then `TooManyFailures` is raised.
 
     Raises:
         TypeError, ValueError: a wrong argument or option, at the call.
+        TooManyFailures: from the iterator, at its end.
         Exception: from the iterator, what an input iterator raised; what the executor raised.
 
     >>> import abreast
@@ -185,13 +189,22 @@ def make_run(
     no_coroutine_function("fn", fn, "a process" if options.get("kind") == "process" else "a thread")
     if not iterables:
         raise TypeError("map() needs at least one iterable of inputs")
-    get = check_run_options(options, refused=refused or {}).get
+    executor = executor or options.get("executor")
+    if isinstance(executor, View):
+        options = {**executor.options, **{name: value for name, value in options.items() if name != "executor"}}
+        executor = executor.executor
+    get = check_run_options(options, refused=refused or {}, executor=executor).get
     name = get("name") or name_of(fn)
     source = Source(iterables, strict=get("strict", False))
-    executor = executor or get("executor")
+    if get("max_failures") is not None and not outcomes:
+        raise TypeError(
+            f"max_failures={options['max_failures']!r} is for outcomes(), which goes on when tasks fail; this raises the first failed task's error"
+        )
+    if executor is not None and get("task_timeout") is not None and not has_limits(executor):
+        raise TypeError(f"task_timeout={options['task_timeout']!r}: a {type(executor).__name__} cannot end a task for us")
     workers: Callable[[], Workers]
     if executor is not None:
-        workers = partial(workers_of, executor)
+        workers = partial(workers_of, executor, limited=get("task_timeout") is not None)
     else:
         workers = partial(
             open_pool,
@@ -213,6 +226,10 @@ def make_run(
         buffersize=get("buffersize"),
         chunksize=None if chunksize == "auto" else chunksize,
         timeout=get("timeout"),
+        retry=get("retries"),
+        task_timeout=None if executor is None else get("task_timeout"),
+        max_per_second=get("max_per_second"),
+        max_failures=get("max_failures"),
         progress=_progress(get("progress", False), source.total, name),
     )
 

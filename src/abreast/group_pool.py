@@ -144,7 +144,7 @@ class _Call(FutureCall):
             self._tell()
 
     def drained(self, error: BaseException) -> None:
-        if self.begin(self.future):
+        if self.begin(self.future) or self.future.running():  # its process had not begun it
             super().drained(error)
             self._tell()
 

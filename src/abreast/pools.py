@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from abreast.core.check import count, count_or_none, function, no_coroutine_function
 from abreast.core.current import name_of
+from abreast.core.options import check_task_options
 from abreast.engine.results import Results
 from abreast.engine.run import Run
 from abreast.engine.source import Source
+from abreast.engine.views import View
 from abreast.engine.workers import workers_of
 from abreast.executors.serial import Serial
 from abreast.executors.threads import ThreadPool
@@ -20,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
     from typing import Unpack
 
-    from abreast.core.options import RunOptions
+    from abreast.core.options import RunOptions, TaskOptions
     from abreast.core.outcome import Outcome
 
 __all__ = ["SerialExecutor", "ThreadPoolExecutor"]
@@ -28,11 +30,37 @@ __all__ = ["SerialExecutor", "ThreadPoolExecutor"]
 T = TypeVar("T")
 
 
-_POOLS_OWN = dict.fromkeys(("kind", "executor", "max_workers", "task_timeout"), "it belongs to the executor whose method this is")
+_POOLS_OWN = dict.fromkeys(("kind", "executor", "max_workers"), "it belongs to the executor whose method this is")
 
 
 class _Runs(concurrent.futures.Executor):
-    """Methods over many inputs."""
+    """Methods over many inputs, and with options."""
+
+    def with_options(self, **options: Unpack[TaskOptions]) -> _View:
+        """Return a view of this executor: its workers, with options for what is submitted through the view.
+
+        It has `submit`, `map`, `imap` and `outcomes`, and may be given as ``executor=``. What one call of these gives goes before what
+        the view has, and that before what the executor has. To shut a view down is to shut down the executor.
+
+        Args:
+            options: `TaskOptions`: ``task_timeout`` (seconds, of each attempt), ``retries`` (a number, or a `Retry`), ``name``.
+
+        Raises:
+            TypeError, ValueError: a wrong option; ``task_timeout`` of a `SerialExecutor`, which cannot end a task.
+
+        >>> import abreast
+        >>> def flaky(number):
+        ...     if abreast.current_task().attempt < 3:
+        ...         raise ConnectionError("try again")
+        ...     return number
+        >>> with abreast.ThreadPoolExecutor(2) as executor:
+        ...     patiently = executor.with_options(retries=abreast.Retry(2, wait_initial=0.01, wait_jitter=0), task_timeout=5)
+        ...     patiently.submit(flaky, number=7).result()
+        ...     list(patiently.map(flaky, [8, 9]))
+        7
+        [8, 9]
+        """
+        return _View(self, options)
 
     def map(
         self,
@@ -73,12 +101,26 @@ class _Runs(concurrent.futures.Executor):
         buffersize = count_or_none("buffersize", buffersize, text="buffersize must be None or > 0")
         if timeout is not None and (isinstance(timeout, (bool, str)) or not hasattr(timeout, "__float__")):
             raise TypeError(f"timeout must be a number of seconds or None, not {timeout!r}")
+        given = self.options if isinstance(self, View) else {}
+        checked = check_task_options(given)
+        limit, retry = checked.get("task_timeout"), checked.get("retries")
+        executor = self.executor if isinstance(self, View) else self
+        if limit is not None and size is not None and not hasattr(executor, "encodes"):
+            raise ValueError(
+                f"chunksize={size} and this view's task_timeout={limit:g} exclude each other: a limit counts from a task's start, so tasks "
+                "with a limit go to a thread one by one"
+            )
         run = Run(
             fn,
             Source(iterables, strict=False),
-            partial(workers_of, self, weakly=buffersize is None),
-            name=name_of(fn),
+            # What has options needs the executor itself, and keeps it alive.
+            partial(
+                workers_of, executor, weakly=buffersize is None and retry is None and limit is None, limited=limit is not None
+            ),
+            name=checked.get("name") or name_of(fn),
             at_once=True,
+            retry=retry,
+            task_timeout=limit,
             buffersize=buffersize,
             chunksize=size,
             timeout=None if timeout is None else float(timeout),
@@ -96,7 +138,7 @@ class _Runs(concurrent.futures.Executor):
         Args:
             fn: called with one item of each iterable.
             iterables: the inputs; they may be endless.
-            options: as for `abreast.imap`, but for ``kind``, ``executor``, ``max_workers`` and ``task_timeout``.
+            options: as for `abreast.imap`, but for ``kind``, ``executor`` and ``max_workers``.
 
         Raises:
             TypeError, ValueError: a wrong argument or option, at the call.
@@ -120,6 +162,10 @@ class _Runs(concurrent.futures.Executor):
         [(7, None), (None, ValueError("invalid literal for int() with base 10: 'x'"))]
         """
         return Results(make_run(fn, iterables, options, outcomes=True, executor=self, refused=_POOLS_OWN))
+
+
+class _View(_Runs, View):
+    """What `with_options` returns: an executor with options of its own, whose workers are another's."""
 
 
 class ThreadPoolExecutor(_Runs, ThreadPool):

@@ -94,6 +94,28 @@ class TestWrong:
             ({"ordered": None}, TypeError, "ordered must be True or False, not None"),
             ({"strict": "yes"}, TypeError, "strict must be True or False, not 'yes'"),
             ({"name": 5}, TypeError, "name must be a string, not 5"),
+            ({"retries": True}, TypeError, "retries must be an integer or a Retry, not True"),
+            ({"retries": 1.5}, TypeError, r"retries must be an integer or a Retry, not 1\.5 \(float\)"),
+            ({"retries": "3"}, TypeError, "retries must be an integer or a Retry, not '3'"),
+            ({"retries": None}, TypeError, "retries must be an integer or a Retry, not None"),
+            ({"retries": -1}, ValueError, "retries must be at least 0, not -1"),
+            ({"retry": 1}, TypeError, "did you mean 'retries'"),
+            ({"max_per_second": True}, TypeError, "max_per_second must be a number or None, not True"),
+            ({"max_per_second": "5"}, TypeError, "max_per_second must be a number or None, not '5'"),
+            ({"max_per_second": 0}, ValueError, "max_per_second must be finite and greater than 0, not 0"),
+            ({"max_per_second": -2.5}, ValueError, r"max_per_second must be finite and greater than 0, not -2\.5"),
+            ({"max_per_second": float("nan")}, ValueError, "max_per_second must be finite and greater than 0, not nan"),
+            ({"max_per_second": float("inf")}, ValueError, "max_per_second must be finite and greater than 0, not inf"),
+            ({"max_failures": True}, TypeError, "max_failures must be an integer, a share between 0 and 1, or None, not True"),
+            ({"max_failures": "5"}, TypeError, "max_failures must be an integer, a share between 0 and 1, or None, not '5'"),
+            ({"max_failures": -1}, ValueError, "max_failures must be at least 0, not -1"),
+            (
+                {"max_failures": 0.0},
+                ValueError,
+                "max_failures must be an integer of at least 0, or a share between 0 and 1, not 0",
+            ),
+            ({"max_failures": 5.0}, ValueError, r"a share between 0 and 1, not 5\.0"),
+            ({"max_failures": float("nan")}, ValueError, "a share between 0 and 1, not nan"),
         ],
         ids=str,
     )
@@ -123,10 +145,19 @@ class TestWrong:
             (
                 {"task_timeout": 2, "chunksize": 3},
                 ValueError,
-                "chunksize=3 and task_timeout=2 exclude each other: .*kind='process'",
+                "chunksize=3 and task_timeout=2 exclude each other: .*processes can do both",
             ),
             ({"kind": "serial", "task_timeout": 2, "chunksize": 3}, ValueError, "exclude each other"),
-            ({"executor": SerialExecutor(), "task_timeout": 3}, TypeError, "task_timeout=3 and executor= exclude each other"),
+            (
+                {"executor": SerialExecutor(), "task_timeout": 3},
+                TypeError,
+                "task_timeout=3: a SerialExecutor cannot end a task",
+            ),
+            (
+                {"executor": concurrent.futures.ThreadPoolExecutor(), "task_timeout": 3},
+                TypeError,
+                "task_timeout=3: a ThreadPoolExecutor cannot",
+            ),
         ],
         ids=str,
     )
@@ -142,7 +173,7 @@ class TestWrong:
     @on_executors
     @pytest.mark.parametrize(
         "options",
-        [{"kind": "thread"}, {"executor": None}, {"max_workers": 2}, {"max_workers": None}, {"task_timeout": 3}],
+        [{"kind": "thread"}, {"executor": None}, {"max_workers": 2}, {"max_workers": None}],
         ids=str,
     )
     def test_what_is_an_executors_own_is_refused_by_its_methods(self, name, options):
@@ -278,11 +309,11 @@ class TestRight:
         """RunOptions is the one list: what type checkers know of is what runs accept."""
         values = {
             "name": "x", "task_timeout": 60, "kind": "thread", "executor": None, "max_workers": 2, "ordered": True, "buffersize": 5,
-            "chunksize": "auto", "timeout": 60, "strict": False, "progress": False,
+            "chunksize": "auto", "timeout": 60, "strict": False, "progress": False, "retries": 2, "max_per_second": 100, "max_failures": 5,
         }  # fmt: skip
         assert set(values) == set(RunOptions.__annotations__)
         assert set(TaskOptions.__annotations__) < set(values)
-        assert list(abreast.imap(square, [1], **values)) == [1]
+        assert [outcome.value for outcome in abreast.outcomes(square, [1], **values)] == [1]
 
     @pytest.mark.parametrize("name", ["map", "imap", "outcomes", "amap", "aimap"])
     def test_the_first_argument_is_positional(self, name):

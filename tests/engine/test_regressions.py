@@ -241,7 +241,7 @@ def test_nothing_that_stands_behind_a_result_that_cannot_be_unpickled_is_yielded
     results = abreast.imap(square, range(3), max_workers=1, chunksize=1)
     run = results._run
     run.start()
-    run._undecodable = ValueError("cannot be unpickled")
+    run._decoder.error = ValueError("cannot be unpickled")
     with pytest.raises(ValueError, match="cannot be unpickled"):
         run.step()
     assert run.over

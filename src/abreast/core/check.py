@@ -11,11 +11,13 @@ from typing import Any
 __all__ = [
     "callable_or_none",
     "count",
+    "count_from_zero",
     "count_or_none",
     "function",
     "initargs_tuple",
     "module_names",
     "no_coroutine_function",
+    "number",
     "seconds_or_none",
     "text_or_none",
 ]
@@ -28,15 +30,27 @@ def count(name: str, value: object, *, default: str = "", text: str = "") -> int
     integers) is taken. `default` is the text of what else the argument may be; `text` opens the error of a number below 1
     where the standard library has a text of its own.
     """
-    if isinstance(value, bool):
-        raise TypeError(f"{name} must be an integer{default}, not {value!r}")
-    try:
-        number = operator.index(value)  # type: ignore[arg-type]  # that it may lack __index__ is what is asked here
-    except TypeError:
-        raise TypeError(f"{name} must be an integer{default}, not {short(value)} ({type(value).__name__})") from None
+    number = _integer(name, value, default)
     if number <= 0:
         raise ValueError(f"{text or f'{name} must be greater than 0'}, not {number}")
     return number
+
+
+def count_from_zero(name: str, value: object, *, default: str = "") -> int:
+    """As `count`, of at least 0."""
+    number = _integer(name, value, default)
+    if number < 0:
+        raise ValueError(f"{name} must be at least 0, not {number}")
+    return number
+
+
+def _integer(name: str, value: object, default: str) -> int:
+    if isinstance(value, bool):
+        raise TypeError(f"{name} must be an integer{default}, not {value!r}")
+    try:
+        return operator.index(value)  # type: ignore[arg-type]  # that it may lack __index__ is what is asked here
+    except TypeError:
+        raise TypeError(f"{name} must be an integer{default}, not {short(value)} ({type(value).__name__})") from None
 
 
 def count_or_none(name: str, value: object, *, text: str = "") -> int | None:
@@ -48,12 +62,17 @@ def seconds_or_none(name: str, value: object) -> float | None:
     """Return `value` as a float above 0 (seconds), or None; else raise TypeError or ValueError."""
     if value is None:
         return None
-    if isinstance(value, (bool, str, bytes)) or not hasattr(value, "__float__"):
-        raise TypeError(f"{name} must be a number of seconds or None, not {short(value)} ({type(value).__name__})")
-    seconds = float(value)
+    seconds = number(name, value, "a number of seconds or None")
     if not seconds > 0:  # also refuses nan
         raise ValueError(f"{name} must be greater than 0 seconds, not {seconds:g}")
     return seconds
+
+
+def number(name: str, value: Any, what: str) -> float:
+    """Return `value` as a float, or raise a TypeError that says `what` it must be; a bool or a text is none."""
+    if isinstance(value, (bool, str, bytes)) or not hasattr(value, "__float__"):
+        raise TypeError(f"{name} must be {what}, not {short(value)} ({type(value).__name__})")
+    return float(value)
 
 
 def function(name: str, value: object) -> None:

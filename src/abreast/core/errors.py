@@ -6,6 +6,7 @@
     ├── DeadlockDetected (RuntimeError)     your use of us: tasks wait for each other, for good
     ├── Drained (CancelledError)            nobody: the program was asked to end, and this was not started any more
     ├── TaskTimeout (TimeoutError)          your function: it ran longer than its task_timeout
+    ├── TooManyFailures                     your function: it failed for more inputs than max_failures allows
     ├── TaskError                           your function: it raised, in another process, what cannot be sent
     ├── TaskPickleError (PicklingError)     your data: it cannot be sent to another process, or back
     ├── TaskDecodeError (BrokenProcessPool)     your data: it was sent, and cannot be unpickled in the worker
@@ -26,7 +27,7 @@ from __future__ import annotations
 
 from concurrent.futures import CancelledError
 
-__all__ = ["AbreastError", "DeadlockDetected", "Drained", "TaskError", "TaskTimeout"]
+__all__ = ["AbreastError", "DeadlockDetected", "Drained", "TaskError", "TaskTimeout", "TooManyFailures"]
 
 
 class AbreastError(Exception):
@@ -38,6 +39,9 @@ class AbreastError(Exception):
     >>> issubclass(abreast.TaskTimeout, abreast.AbreastError)
     True
     """
+
+    _fails_again = False
+    """Whether another attempt at the task could only end the same way."""
 
 
 class DeadlockDetected(AbreastError, RuntimeError):
@@ -61,6 +65,8 @@ class DeadlockDetected(AbreastError, RuntimeError):
         ...
     abreast.core.errors.DeadlockDetected: no worker is left that could run the task waited for...
     """
+
+    _fails_again = True
 
     def __init__(self, chain: tuple[str, ...] = ()) -> None:
         super().__init__(chain)
@@ -123,6 +129,42 @@ class TaskTimeout(AbreastError, TimeoutError):
     def __str__(self) -> str:
         where = f"; it was here:\n{self.stack.rstrip()}" if self.stack else ""
         return f"{self.task} ran longer than its task_timeout of {self.limit:g} s on {self.worker}{where}"
+
+
+class TooManyFailures(AbreastError):
+    """More tasks of a run have failed than its ``max_failures`` allows: the run was ended.
+
+    Raised by the iterator of `abreast.outcomes`, after the outcomes of all that is known; its cause is the first task's error.
+
+    Attributes:
+        failures (int): how many tasks had failed, after all their attempts.
+        ended (int): how many tasks had ended, the failed ones included.
+        max_failures (float): the option.
+
+    >>> import abreast
+    >>> try:
+    ...     for outcome in abreast.outcomes(int, ["1", "x", "y"], max_failures=1):
+    ...         print(outcome.index, outcome.ok)
+    ... except abreast.TooManyFailures as error:
+    ...     print(error)
+    0 True
+    1 False
+    2 False
+    2 of 3 tasks failed, and max_failures=1 allows no more than 1: the run was ended
+    """
+
+    def __init__(self, failures: int = 0, ended: int = 0, max_failures: float = 0) -> None:
+        super().__init__(failures, ended, max_failures)
+        self.failures = failures
+        self.ended = ended
+        self.max_failures: int | float = max_failures  # which of them it is makes the difference
+
+    def __str__(self) -> str:
+        most = f"{self.max_failures:.4g} of them" if isinstance(self.max_failures, float) else f"{self.max_failures:,}"
+        return (
+            f"{self.failures:,} of {self.ended:,} tasks failed, and max_failures={self.max_failures!r} allows no more than {most}: "
+            "the run was ended"
+        )
 
 
 class TaskError(AbreastError):

@@ -8,15 +8,17 @@ from __future__ import annotations
 
 import concurrent.futures  # noqa: TC003  # whoever looks up the annotations of RunOptions needs it
 import sys
+from math import isfinite
 from reprlib import repr as short
 from typing import TYPE_CHECKING, Any, Literal, TypedDict, get_args
 
-from abreast.core.check import count, count_or_none, seconds_or_none, text_or_none
+from abreast.core.check import count, count_from_zero, count_or_none, number, seconds_or_none, text_or_none
+from abreast.core.retry import Retry, retry_or_none
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
 
-__all__ = ["Kind", "RunOptions", "TaskOptions", "check_run_options"]
+__all__ = ["Kind", "RunOptions", "TaskOptions", "check_run_options", "check_task_options"]
 
 Kind = Literal["thread", "process", "serial"]
 
@@ -27,16 +29,19 @@ class TaskOptions(TypedDict, total=False):
     Attributes:
         name: what the tasks are called in names of threads, notes and progress; default: the function's name.
         task_timeout: seconds a task may take from its start, above 0; one over it fails with `TaskTimeout`. Its thread is left behind,
-            its process is killed. None: no limit.
+            its process is killed. None: no limit, or what the executor that it runs on has.
+        retries: how many more attempts a task gets that fails, runs into its `task_timeout`, or dies with its process; 0 (default) or more; or a
+            `Retry`, which says for which errors and how long to wait. A task that waits for its next attempt holds no worker.
 
     >>> import abreast
-    >>> per_task: abreast.TaskOptions = {"name": "length", "task_timeout": 30}
+    >>> per_task: abreast.TaskOptions = {"name": "length", "task_timeout": 30, "retries": 2}
     >>> abreast.map(len, ["one", "three"], **per_task)
     [3, 5]
     """
 
     name: str | None
     task_timeout: float | None
+    retries: int | Retry
 
 
 class RunOptions(TaskOptions, total=False):
@@ -56,6 +61,11 @@ class RunOptions(TaskOptions, total=False):
             With threads, a number and `task_timeout` exclude each other.
         timeout: seconds the whole run may take, above 0; then `TimeoutError`: threads that are at work are left behind, processes
             killed. None: no limit.
+        max_per_second: the most tasks that start per second, retries included, above 0 (``1/3`` is one in three seconds): on a schedule, of
+            which 25 ms may be caught up. Counted where they are handed to a worker that is free. None: no limit.
+        max_failures: for `outcomes` and ``executor.outcomes``: how many tasks may fail for good, at least 0; or what share of those that have
+            ended, between 0 and 1, as a float, looked at from the 20th on. One more ends the run: the rest comes as cancelled, then
+            `TooManyFailures` is raised. None: no limit.
         strict: True: iterables of different lengths are a ValueError; False (default): the shortest ends the run.
         progress: False (default); True or a label: a bar on terminals and in notebooks, lines elsewhere; None: on terminals and in
             notebooks only, after half a second; a tqdm class or object, a rich Progress, or a function that gets the number
@@ -74,6 +84,8 @@ class RunOptions(TaskOptions, total=False):
     buffersize: int | None
     chunksize: int | Literal["auto"]
     timeout: float | None
+    max_per_second: float | None
+    max_failures: float | None
     strict: bool
     progress: Any
 
@@ -92,12 +104,13 @@ _OF_POOLS = (
 )
 
 
-def check_run_options(options: Mapping[str, Any], *, refused: Mapping[str, str]) -> dict[str, Any]:
+def check_run_options(options: Mapping[str, Any], *, refused: Mapping[str, str], executor: object = None) -> dict[str, Any]:
     """Return `options` as plain integers and floats; raise TypeError or ValueError unless they are RunOptions that make sense.
 
     Args:
         options: as the user gave them.
         refused: options that exist, but not here, with the reason.
+        executor: what the run is on, if not on a pool of its own.
     """
     for name, value in options.items():
         if name in refused:
@@ -117,21 +130,60 @@ def check_run_options(options: Mapping[str, Any], *, refused: Mapping[str, str])
         checked["chunksize"] = count("chunksize", get("chunksize"), default=" or 'auto'")
     for name in ("timeout", "task_timeout"):
         checked[name] = seconds_or_none(name, get(name))
+    checked["retries"] = retry_or_none(get("retries", 0))
+    checked["max_per_second"] = _rate_or_none(get("max_per_second"))
+    checked["max_failures"] = _failures_or_none(get("max_failures"))
     for name in ("ordered", "strict"):
         if not isinstance(get(name, False), bool):
             raise TypeError(f"{name} must be True or False, not {short(get(name))}")
     text_or_none("name", get("name"))
-    if checked["task_timeout"] is not None and isinstance(checked.get("chunksize"), int) and get("kind") != "process":
+    with_processes = get("kind") == "process" or hasattr(executor, "encodes")
+    if checked["task_timeout"] is not None and isinstance(checked.get("chunksize"), int) and not with_processes:
         raise ValueError(
             f"chunksize={get('chunksize')!r} and task_timeout={get('task_timeout')!r} exclude each other: "
-            "a limit counts from a task's start, so tasks with a limit go to a thread one by one; kind='process' can do both"
+            "a limit counts from a task's start, so tasks with a limit go to a thread one by one; processes can do both"
         )
-    _check_executor(options, checked)
+    _check_executor(executor or options.get("executor"), options, checked)
     return checked
 
 
-def _check_executor(options: Mapping[str, Any], checked: Mapping[str, Any]) -> None:
-    executor = options.get("executor")
+def check_task_options(options: Mapping[str, Any]) -> dict[str, Any]:
+    """As `check_run_options`, for TaskOptions."""
+    known = TaskOptions.__annotations__
+    for name, value in options.items():
+        if name not in known:
+            hint = "; give it to map, imap or outcomes" if name in KNOWN else ""
+            raise TypeError((hint and f"{name}={short(value)} is no option of a task{hint}") or _unknown(name, value, known))
+    checked = dict(options)
+    if "retries" in options:
+        checked["retries"] = retry_or_none(options["retries"])
+    if "task_timeout" in options:
+        checked["task_timeout"] = seconds_or_none("task_timeout", options["task_timeout"])
+    text_or_none("name", options.get("name"))
+    return checked
+
+
+def _rate_or_none(value: object) -> float | None:
+    if value is None:
+        return None
+    rate = number("max_per_second", value, "a number or None")
+    if not (rate > 0 and isfinite(rate)):
+        raise ValueError(f"max_per_second must be finite and greater than 0, not {rate:g}")
+    return rate
+
+
+def _failures_or_none(value: Any) -> float | None:
+    if value is None:
+        return None
+    if isinstance(value, bool) or not hasattr(value, "__index__"):
+        share = number("max_failures", value, "an integer, a share between 0 and 1, or None")
+        if not 0 < share < 1:
+            raise ValueError(f"max_failures must be an integer of at least 0, or a share between 0 and 1, not {value!r}")
+        return share
+    return count_from_zero("max_failures", value)
+
+
+def _check_executor(executor: Any, options: Mapping[str, Any], checked: Mapping[str, Any]) -> None:
     if executor is None:
         if options.get("kind") == "serial":
             if options.get("task_timeout") is not None:
@@ -143,7 +195,7 @@ def _check_executor(options: Mapping[str, Any], checked: Mapping[str, Any]) -> N
         return
     if isinstance(executor, type) or not callable(getattr(executor, "submit", None)):
         raise TypeError(f"executor must be a concurrent.futures.Executor, not {short(executor)} ({type(executor).__name__})")
-    for name in ("kind", "max_workers", "task_timeout"):
+    for name in ("kind", "max_workers"):
         if options.get(name) is not None:
             raise TypeError(f"{name}={short(options[name])} and executor= exclude each other: it belongs to the executor")
 

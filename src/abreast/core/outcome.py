@@ -93,6 +93,7 @@ class RunSummary(NamedTuple):
             the GIL a task's time contains waiting for the turns of others.
         failures: how many tasks raised.
         cancelled: how many tasks were read but not run to their end.
+        retries: how many attempts were made after a task's first.
 
     >>> import abreast
     >>> results = abreast.imap(abs, [-1, -2, -3], max_workers=1)
@@ -108,10 +109,13 @@ class RunSummary(NamedTuple):
     task_time: float
     failures: int
     cancelled: int = 0
+    retries: int = 0
 
     def __str__(self) -> str:
         text = (
             f"{self.tasks:,} task{'s' * (self.tasks != 1)} on {self.workers} worker{'s' * (self.workers != 1)} "
             f"in {self.wall_time:.3g} s; task times add up to {self.task_time:.3g} s; {self.failures:,} failed"
         )
+        if self.retries:
+            text += f", {self.retries:,} retr{'y' if self.retries == 1 else 'ies'}"
         return f"{text}, {self.cancelled:,} cancelled" if self.cancelled else text

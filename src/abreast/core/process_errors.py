@@ -34,6 +34,8 @@ class TaskPickleError(AbreastError, pickle.PicklingError):
     abreast.core.process_errors.TaskPickleError: the arguments of fetch cannot be pickled, because of args[0].conn (socket): ...
     """
 
+    _fails_again = True
+
     def __init__(self, what: str = "", place: str = "", why: str = "") -> None:
         super().__init__(what, place, why)
         self.what = what
@@ -63,6 +65,8 @@ class TaskDecodeError(AbreastError, BrokenProcessPool):
     abreast.core.process_errors.TaskDecodeError: fetch('a.txt') could not be unpickled in its worker: ModuleNotFoundError: ...
     """
 
+    _fails_again = True
+
     def __init__(self, why: str = "", task: str = "") -> None:
         super().__init__(why, task)
         self.why = why
@@ -87,6 +91,8 @@ class ResultDecodeError(AbreastError, BrokenProcessPool):
         ...
     abreast.core.process_errors.ResultDecodeError: the result cannot be unpickled in this process: TypeError: ...
     """
+
+    _fails_again = True
 
     def __init__(self, why: str = "") -> None:
         super().__init__(why)

@@ -10,10 +10,12 @@ __all__ = ["add_note"]
 _MOST = 3  # runs in runs each add their own
 
 
-def add_note(error: BaseException, *, name: str, index: int, given: object, star: bool, worker: str, further: int) -> None:
+def add_note(
+    error: BaseException, *, name: str, index: int, given: object, star: bool, worker: str, further: int, attempt: int = 1
+) -> None:
     """Tell with the error, whose type stays, function, index, input, attempt and worker, and how many tasks failed besides."""
     call = f"{name}({', '.join(map(_shown, given)) if star and isinstance(given, tuple) else _shown(given)})"
-    note = f"abreast: raised by {call}: input {index}, attempt 1{f', on {worker}' if worker else ''}"
+    note = f"abreast: raised by {call}: input {index}, attempt {attempt}{f', on {worker}' if worker else ''}"
     if further > 0:
         note += f"; {further:,} further task{'s' * (further > 1)} failed"
     # One object may be the error of many tasks: a constant that is raised, or what broke an executor.

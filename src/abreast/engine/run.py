@@ -5,7 +5,7 @@
     step():
       read inputs ─▶ [pending] ─▶ form a batch ─ submit ─▶ run_batch (executors/batch.py)
       collect  ◀─ [order] ◀─ [finished] ◀──── settle ◀──── deliver, and submit what is pending
-      wait: parked until there is news
+      wait: parked until there is news            └─▶ [lives] of tasks that have failed: judged, wait, are pending again
 
     an outcome reaches the consumer:  when its batch is settled;  or from a batch that still runs, if the consumer waits (live)
 
@@ -13,38 +13,44 @@ The engine has no thread of its own. Inputs are read by the thread that asks, an
 batch handed back, or everything for ``executor.map``) may be submitted by the thread that completes a batch.
 
 Which lock guards what
-    `_lock` guards everything here but `source`, which belongs to the thread that asks. Methods marked `_locked` take it: they
+    `_lock` guards everything here but `source`, which belongs to the thread that asks. Methods marked `locked` take it: they
     only decide. It is never held while calling the executor, an input iterator, or anything of the user's. It is re-entrant,
     since a finalizer or signal handler may close a run while this thread holds it.
 
 Invariants
-    Each input is in exactly one place: not read, in `_pending`, in a batch of `_running`, in `_finished` or `_order`, or taken.
+    Each input is in exactly one place: not read, in `_pending`, in a batch of `_running`, in `_lives`, in `_finished` or `_order`, or taken.
     A batch leaves `_running` once, and only then do its outcomes count; what comes of one that has left is dropped: the run is
     over for it.
     No task at an index above `_limit` is started once that is set: `_limit` is the place of the first error where results come in order, and
     -1 when the run is over.
     A consumer that waits is woken: `_news` is set with everything that could matter to it, reset before a step looks at anything, and
-    looked at before it parks.
+    looked at before it parks. What is to happen at a time (a retry, a start by the rate) is news if that is before `_looks_at`.
+    With retries or `max_failures` a task's error ends its batch (`Work.fails_fast`), so that there are no holes in one.
 """
 
 from __future__ import annotations
 
-import functools
 import sys
 import threading
-import weakref
+import time
 from collections import deque
 from concurrent.futures import BrokenExecutor, CancelledError
 from contextvars import copy_context
 from time import monotonic, perf_counter
-from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar, cast
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 from abreast.core import draining
 from abreast.core.current import Scope, current_scopes, here
-from abreast.core.errors import Drained
+from abreast.core.errors import Drained, TooManyFailures
 from abreast.core.future import acquire_patiently
 from abreast.core.outcome import Outcome, RunSummary
+from abreast.engine.decoding import Decoder, decode_error
+from abreast.engine.hold import Hold
+from abreast.engine.life import Lives, judge
+from abreast.engine.locking import locked, weakly, weakly_settle
 from abreast.engine.notes import add_note
+from abreast.engine.pieces import Failure, Piece, Stretch
+from abreast.engine.starts import Starts
 from abreast.executors.base import sender
 from abreast.executors.batch import Batch, Work, run_batch
 from abreast.policy.batch import (
@@ -58,14 +64,16 @@ from abreast.policy.batch import (
     stride,
     time_target,
 )
+from abreast.policy.failures import are_too_many
 from abreast.policy.order import InOrder
+from abreast.policy.retry import is_for_good
 from abreast.policy.window import batch_limit, items_to_read, wakes_reader
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from concurrent.futures import Future
-    from contextvars import Context
 
+    from abreast.core.retry import Retry
     from abreast.engine.source import Source
     from abreast.engine.workers import Workers
     from abreast.observe.progress import Progress
@@ -76,6 +84,7 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 _NEVER = sys.maxsize
+_FAR = float("inf")
 
 _PATIENCE = 0.001
 """Seconds to wait for a whole batch of tiny tasks before asking for what there is of it: without the GIL, a consumer that is quicker
@@ -87,118 +96,12 @@ _SLOW_READ = 0.001
 _SHARES = getattr(sys, "_is_gil_enabled", lambda: True)()
 
 
-def _locked(method: Callable[Concatenate[Any, P], R]) -> Callable[Concatenate[Any, P], R]:
-    """Run a method under the run's lock.
-
-    `acquire` stands inside the ``try``: signals are handled right after the call, so Ctrl-C would else leave the lock held for good.
-    (``with`` does so on 3.14; see core/future.py.)
-    """
-
-    @functools.wraps(method)
-    def with_lock(self: Any, *args: P.args, **kwargs: P.kwargs) -> R:
-        try:
-            self._acquire()
-            return method(self, *args, **kwargs)
-        finally:
-            try:  # noqa: SIM105  # suppress() is Python code, which another Ctrl-C may interrupt
-                self._release()
-            except RuntimeError:  # Ctrl-C struck while the lock was waited for: it is not ours to release
-                pass
-
-    return cast("Callable[Concatenate[Any, P], R]", with_lock)
-
-
-def _weakly(run: Run, method: Callable[[Run, Batch], bool]) -> Callable[[Batch], bool]:
-    """Return what a worker calls between tasks. Weak: else a run would hold itself until a collection of garbage."""
-    run_of = weakref.ref(run)
-
-    def ask(batch: Batch) -> bool:
-        run = run_of()
-        return run is None or method(run, batch)
-
-    return ask
-
-
-def _weakly_settle(run: Run) -> Callable[[Batch, BaseException | None], bool]:
-    """The same for what is called when a batch is over."""
-    run_of = weakref.ref(run)
-
-    def settle(batch: Batch, lost: BaseException | None) -> bool:
-        run = run_of()
-        return run is not None and run._settle_only(batch, lost)
-
-    return settle
-
-
 def _stop(handle: Future[Any]) -> None:
     """Start no further task of a batch; the one that runs finishes, and is told nothing."""
     if hasattr(handle, "stop"):  # of processes
         handle.stop()
     else:
         handle.cancel()
-
-
-def _decode_outcome(outcome: Outcome[Any], encoded: frozenset[type[Any]]) -> None:
-    """Unpickle what is still bytes; what is raised by that is the task's error."""
-    value: Any = outcome.value
-    error: Any = outcome.error
-    try:
-        if type(value) in encoded:
-            outcome.value = value.decode()
-        if type(error) in encoded:
-            outcome.error = error.decode()
-    except KeyboardInterrupt:
-        raise
-    except BaseException as why:
-        outcome.value, outcome.error = None, why
-
-
-class _Stretch:
-    """Consecutive inputs that have been read and are not in a batch."""
-
-    __slots__ = ("context", "items", "place", "start")
-
-    def __init__(self, start: int, items: list[Any], place: int, context: Context | None) -> None:
-        self.start = start
-        """The index of items[place]."""
-        self.items = items
-        self.place = place
-        self.context = context
-
-    def __len__(self) -> int:
-        return len(self.items) - self.place
-
-    def cut(self, size: int) -> list[Any]:
-        """Take the first `size` items away."""
-        place = self.place
-        items = self.items if place == 0 and size >= len(self.items) else self.items[place : place + size]
-        self.place += len(items)
-        self.start += len(items)
-        return items
-
-
-class _Piece(list[Any]):
-    """Results of a batch, from place `first` on: consecutive ones."""
-
-    __slots__ = ("batch", "first", "size")
-
-    def __init__(self, results: list[Any], batch: Batch, first: int) -> None:
-        super().__init__(results)
-        self.batch = batch
-        self.first = first
-        self.size = len(results)
-
-
-class _Failure:
-    """The error that ends a run, with what its note says."""
-
-    __slots__ = ("batch", "error", "index", "place")
-
-    def __init__(self, index: int, error: BaseException, batch: Batch, place: int) -> None:
-        self.index = index
-        self.error = error
-        self.batch = batch
-        self.place = place
 
 
 class Run:
@@ -213,7 +116,9 @@ class Run:
         outcomes: whether results are `Outcome` objects, and errors never raised.
         keeps_all: whether the consumer keeps every result and waits for the last: `map`. Errors are raised as soon as they are known.
         at_once: whether everything is read and started at the start: the standard library's ``executor.map``.
-        buffersize, chunksize, timeout: as the options.
+        buffersize, chunksize, timeout, max_per_second, max_failures: as the options.
+        retry: as the option ``retries``; None if no task is tried again.
+        task_timeout: as the option, where the executor is not made with it.
         progress: makes the progress display, or None; called at the start.
     """
 
@@ -231,6 +136,10 @@ class Run:
         buffersize: int | None = None,
         chunksize: int | None = None,
         timeout: float | None = None,
+        retry: Retry | None = None,
+        task_timeout: float | None = None,
+        max_per_second: float | None = None,
+        max_failures: float | None = None,
         progress: Callable[[], Progress | None] | None = None,
     ) -> None:
         self.name = name
@@ -247,17 +156,20 @@ class Run:
         self._at_once = at_once
         self._chunksize = chunksize
         self._timeout = timeout
+        self._lives = None if retry is None else Lives(retry)
+        self._starts = None if max_per_second is None else Starts(max_per_second)
+        self._max_failures = max_failures
         self._lock = threading.RLock()
         self._acquire, self._release = self._lock.acquire, self._lock.release
 
-        self._pending: deque[_Stretch] = deque()
+        self._pending: deque[Stretch] = deque()
         self._running: dict[int, Batch] = {}  # by start
         self._head: Batch | None = None  # some of whose results have been taken already
         self._finished: deque[tuple[int, list[Any]]] = deque()
         self._order: InOrder[list[Any]] = InOrder()
         self._ahead = 0  # inputs read and not taken by the consumer
         self._limit = self._first_dropped = _NEVER
-        self._failure: _Failure | None = None
+        self._failure: Failure | None = None
         self._broken: BaseException | None = None  # the executor refused a batch, or a bug of ours
         self._expired = self._cancelled = self._executor_breaks = self._stopped = False
         self._drained = self._drained_inputs = self._reads = False
@@ -265,9 +177,14 @@ class Run:
         self._sends: int | None = None  # the thread that is sending batches
         self._turned_away = False  # another one wanted to meanwhile
 
-        self._undecodable: BaseException | None = None  # of a result that is due next
-        self._origins: list[_Piece] = []  # where results come from that are being taken; if they are still bytes
+        self._decoder = Decoder(frozenset(), outcomes=outcomes)
         self._look_again: float | None = None  # when a batch will be overdue
+        self._looks_at = 0.0  # when the consumer looks by itself; 0 while it does
+        self._too_many: TooManyFailures | None = None
+        self._first_error: Any = None  # of max_failures
+        self._halted: list[Future[Any]] = []  # by max_failures
+        self._cut_short = ""  # why the rest comes as cancelled
+        self._hold: Hold | None = None  # of the executor, if nobody need iterate
         self._news = False
         self._patient = False  # waits for more than one result
         self._waker: Callable[[], object] | None = None
@@ -285,14 +202,17 @@ class Run:
             fn,
             star=source.star,
             name=name,
-            fails_fast=not outcomes,
+            fails_fast=not outcomes or retry is not None or max_failures is not None,
             timed=outcomes,
             scope=self.scope,
-            heed=_weakly(self, Run._heed),
-            is_over_time=_weakly(self, Run._is_over_time),
-            settle=_weakly_settle(self),
-            send_more=_weakly(self, Run._send_more),
+            heed=weakly(self, Run._heed),
+            is_over_time=weakly(self, Run._is_over_time),
+            settle=weakly_settle(self),
+            send_more=weakly(self, Run._send_more),
         )
+        self._work.limit = task_timeout
+        if self._lives is not None:
+            self._work.tried = self._lives.tried
 
     # ---- start
 
@@ -306,14 +226,19 @@ class Run:
         self._workers = workers = self._open_workers()
         self.started = True
         del self._open_workers  # it may hold the executor
+        self._decoder.encodes = workers.encodes
         self._send = sender(workers.executor)
         self._fixed_size = workers.chunksize or self._chunksize
         self._goes_deep = self._fixed_size is not None and (self._keeps_all or self._at_once or self.buffersize is not None)
         self._pace = Pace(workers.dispatch, least_time=workers.least_time)
         self._live = not self._keeps_all
+        if self._starts is not None and not self._starts.may_wait_ahead(workers.count):
+            workers.per_worker = 1
         # Everything is pending from the start, and the threads that complete batches send it. The one that iterates must not: the
         # executor may have been dropped or shut down since, when only its own workers can go on.
         self._sends_itself = self._at_once and self.buffersize is None
+        if self._sends_itself and (self._lives is not None or self._work.limit is not None) and hasattr(workers.executor, "hold"):
+            self._hold = Hold(workers.executor, self)
         self._outer_scopes = current_scopes()
         for scope in self._outer_scopes:
             scope.watch(self._cancel_from_outside)
@@ -323,12 +248,20 @@ class Run:
             self._read(None)
         if self._at_once:
             self._fill()
+            if self._sends_itself and self._lives is not None and self._hold is None:
+                self._retry_here(self._lives)
             error, self.source.error = self._broken or self.source.error, None
             if error is not None:
                 try:
                     raise error
                 finally:
                     del error
+
+    def _retry_here(self, lives: Lives) -> None:
+        """Wait for retries and make them, in the caller's thread, which runs all tasks."""
+        while self._broken is None and (begins := lives.next_due) is not None:
+            time.sleep(max(0.0, begins - monotonic()))
+            self._fill()
 
     # ---- one step of the thread that asks
 
@@ -344,9 +277,12 @@ class Run:
         """
         if self.over:
             return []
-        if self._undecodable is not None:  # before anything that stands behind it
+        if self._decoder.error is not None:  # before anything that stands behind it
             self._raise_undecodable()
         self._news = False  # before anything is looked at: what comes from now on may have been missed by this step
+        self._looks_at = 0.0
+        if self._too_many is not None and not self._expired:
+            self._end_rest(self._halted)
         if not self._sends_itself:
             self._fill()
             self._take_back_overdue()
@@ -371,7 +307,7 @@ class Run:
         if self._drained and (self._is_dry() or self._drained_inputs):
             return self._rest_after_drain()
         if self._is_finished():
-            return self._rest_after("the run's timeout was over") if self._expired else self._end()
+            return self._rest_after_timeout() if self._expired else self._end()
         if self._stopped:
             return []
         if self._deadline is not None and monotonic() >= self._deadline:
@@ -387,7 +323,7 @@ class Run:
 
     def _fill(self) -> None:
         """Submit what is pending, and read more while there is room."""
-        if self._pending:
+        if self._pending or self._lives is not None:
             self._submit_pending()
         while not self.source.exhausted and (count := self._room()) > 0:
             begun = perf_counter()
@@ -397,14 +333,14 @@ class Run:
             if slow and self._live and self._finished and not self._at_once:
                 return  # results are due, and are not to wait until a slow source has filled the window
 
-    @_locked
+    @locked
     def _has_sent_all(self) -> bool:
         """Whether nothing more will be sent: so workers without work can end while others still work, and the end takes less time."""
-        if not self.source.exhausted or self._pending or self._workers.closed:
+        if not self.source.exhausted or self._pending or self._workers.closed or self._lives is not None:
             return False
         return all(len(batch.items) == 1 and batch.handle is not None for batch in self._running.values())
 
-    @_locked
+    @locked
     def _room(self) -> int:
         """Return how many inputs may be read now."""
         if (
@@ -445,10 +381,10 @@ class Run:
             self._reads = False
         if items:
             context = copy_context() or None  # an empty one need not be copied for each task
-            self._admit(_Stretch(start, items, 0, context), perf_counter() - begun)
+            self._admit(Stretch(start, items, 0, context), perf_counter() - begun)
 
-    @_locked
-    def _admit(self, stretch: _Stretch, seconds: float) -> None:
+    @locked
+    def _admit(self, stretch: Stretch, seconds: float) -> None:
         self._pace = learn_reading(self._pace, len(stretch), seconds)
         self._ahead += len(stretch)
         self._pending.append(stretch)
@@ -463,7 +399,7 @@ class Run:
             if self._sends == threading.get_ident():  # left by an error
                 self._sends = None
 
-    @_locked
+    @locked
     def _form_to_send(self) -> Batch | None:
         """Form a batch; None also if another thread is sending: that one goes on until there is nothing to form."""
         here_now = threading.get_ident()
@@ -472,28 +408,34 @@ class Run:
             return None
         batch = self._cut()
         self._sends = None if batch is None else here_now
+        if batch is None and (begins := self._next_start()) is not None:
+            self._notice(begins)
         if batch is None and self._turned_away:
             self._turned_away = False
             self._wake()  # the thread that asks has found inputs pending, and has read no more
         return batch
 
-    @_locked
+    @locked
     def _form_to_run_here(self) -> Batch | None:
         """Form a batch for this worker of an executor that ends; None while one is still in its queue, which is first."""
         return self._cut() if all(batch.began for batch in self._running.values()) else None
 
     def _cut(self) -> Batch | None:
         """Cut a batch off what is pending, if there is room for one with the workers."""
-        if not self._pending or self._broken is not None or self._drained or len(self._running) >= self._batch_limit():
+        if self._drained:
+            return None
+        if self._lives is not None:
+            self._pending.extendleft(reversed(self._lives.release(monotonic())))
+        if not self._pending or self._broken is not None or len(self._running) >= self._batch_limit():
+            return None
+        # One that goes again by itself: thousands may, and what is left is not to be counted for each.
+        size = 1 if len(self._pending[0]) == 1 else self._size()
+        if self._starts is not None and (size := self._starts.begin(min(size, len(self._pending[0])))) == 0:
             return None
         stretch = self._pending[0]
         start, pace, workers = stretch.start, self._pace, self._workers.count
-        if self._fixed_size is not None:
-            items = stretch.cut(self._fixed_size)
-            step, box = stride(pace), None
-        else:
-            items = stretch.cut(self._size())
-            step, box = stride(pace), TIME_BOX * time_target(pace, workers)
+        items = stretch.cut(size)
+        step, box = stride(pace), None if self._fixed_size is not None else TIME_BOX * time_target(pace, workers)
         if not len(stretch):
             self._pending.popleft()
         batch = Batch(self._work, start, items, stretch.context, step, box)
@@ -515,7 +457,8 @@ class Run:
         left = self.source.left()
         if left is not None:
             left += sum(map(len, self._pending))
-        return batch_size(self._pace, self._workers.count, left)
+        size = batch_size(self._pace, self._workers.count, left)
+        return size if self._starts is None else min(size, self._starts.burst)
 
     def _submit(self, batch: Batch) -> bool:
         """Send a batch to the workers; False if this thread, a worker of a closed executor, is to go on with the run itself."""
@@ -542,14 +485,20 @@ class Run:
             _stop(batch.handle)
         return True
 
-    @_locked
+    @locked
     def _take_back(self, batch: Batch) -> bool:
         """A batch could not be sent: its inputs are pending again; False if the run has been given up meanwhile."""
         if self._running.get(batch.start) is not batch:
             return False
         del self._running[batch.start]
-        self._pending.appendleft(_Stretch(batch.start, batch.items, 0, batch.context))
+        self._put_back(batch, 0, len(batch.items))
         return True
+
+    def _put_back(self, batch: Batch, first: int, last: int) -> None:
+        """Some tasks of a batch were not started: they are pending again."""
+        self._pending.appendleft(Stretch(batch.start + first, batch.items[:last], first, batch.context))
+        if self._starts is not None:
+            self._starts.take_back(last - first)
 
     def _goes_on_here(self) -> bool:
         """Whether this thread is a worker of an executor that ends: what was started before that is still run."""
@@ -564,12 +513,18 @@ class Run:
             return  # the executor takes it back and refuses it; see _submit
         try:
             self._cancel(self._settle(batch, lost))
+            if self._lives is not None:
+                self._judge(self._lives)
             if batch.submitting == threading.get_ident():
                 return  # the executor runs calls in submit(): whoever called that goes on
             self._submit_pending()
             while self._go_on_here and (following := self._form_to_run_here()) is not None:
                 run_batch(following)
                 self._cancel(self._settle(following, None))
+                if self._lives is not None:
+                    self._judge(self._lives)
+            if self._hold is not None:
+                self._let_go_if_done()
         except BaseException as error:  # raised where results are asked for
             self._break(error)
 
@@ -580,11 +535,15 @@ class Run:
         except BaseException as error:  # as above
             self._break(error)
             return False
-        return bool(self._pending)
+        return bool(self._pending) or self._hold is not None or (self._lives is not None and self._lives.has_unjudged())
 
-    def _send_more(self, _batch: Batch) -> bool:
+    def _send_more(self, _batch: Batch | None = None) -> bool:
         try:
+            if self._lives is not None:
+                self._judge(self._lives)
             self._submit_pending()
+            if self._hold is not None:
+                self._let_go_if_done()
         except BaseException as error:  # raised where results are asked for
             self._break(error)
         return True
@@ -598,7 +557,7 @@ class Run:
             for handle in handles:
                 handle.cancel()
 
-    @_locked
+    @locked
     def _settle(self, batch: Batch, lost: BaseException | None) -> list[Future[Any]]:
         """Take a batch's outcomes, and its rest; return the handles that are to be cancelled because of its error."""
         if self._running.get(batch.start) is not batch:
@@ -620,7 +579,7 @@ class Run:
             handles = self._settle_lost(batch, done, *batch.lost)
         elif lost is None and done < len(batch.items):
             if batch.start + done <= self._limit:
-                self._pending.appendleft(_Stretch(batch.start + done, batch.items, done, batch.context))
+                self._put_back(batch, done, len(batch.items))
             else:
                 self._given_up += len(batch.items) - done
         elif lost is not None:
@@ -628,11 +587,22 @@ class Run:
         if done and lost is None:
             pace = learn_dispatch(self._pace, batch.sent)
             self._pace = learn(pace, done, batch.seconds, self._workers.count, typical=bool(self._workers.encodes))
-        last = min(batch.errors, default=done) if self._work.fails_fast else done
-        if last < done:
+        last = done
+        first_failed = min(batch.errors, default=done)
+        if first_failed == done:
+            pass
+        elif self._lives is not None and not (lost is not None and is_for_good(lost)):
+            self._take_out_failed(batch, done, self._lives)
+        elif self._outcomes:
+            if self._max_failures is not None:
+                self._first_error = self._first_error or batch.errors[first_failed]
+        else:
+            last = first_failed
             # Those dropped with it may be before it.
-            handles += self._fail(_Failure(min(batch.start + last, self._first_dropped), batch.errors[last], batch, last))
+            handles += self._fail(Failure(min(batch.start + last, self._first_dropped), batch.errors[last], batch, last))
         self._finished.append((batch.start + batch.taken, self._extract(batch, last)))
+        if self._max_failures is not None:
+            handles += self._end_if_too_many(self._max_failures)
         # The worker may hold the batch a moment longer than the consumer wants its results; and an error must not hold itself,
         # through its traceback, whose frames may hold the batch.
         batch.results = []
@@ -650,11 +620,154 @@ class Run:
         alone.results, alone.errors, alone.ends, alone.seconds = [None], {0: error}, [seconds], seconds
         for first, last in ((place + 1, len(batch.items)), (done, place)):
             if first < last and batch.start + first <= self._limit:
-                self._pending.appendleft(_Stretch(batch.start + first, batch.items[:last], first, batch.context))
+                self._put_back(batch, first, last)
             else:
                 self._given_up += last - first
         self._running[alone.start] = alone
-        return self._settle.__wrapped__(self, alone, None)  # type: ignore[attr-defined,no-any-return]  # what @_locked has wrapped
+        return self._settle.__wrapped__(self, alone, None)  # type: ignore[attr-defined,no-any-return]  # what @locked has wrapped
+
+    # ---- a task has failed, and may be tried again
+
+    def _take_out_failed(self, batch: Batch, done: int, lives: Lives) -> None:
+        """Take out of a batch what is to be judged; the results between go on."""
+        for place in sorted(place for place in batch.errors if place < done):
+            self._finished.append((batch.start + batch.taken, self._extract(batch, place)))
+            lives.take_out(batch, place)
+            batch.taken = place + 1
+            self._tasks -= 1  # counted when it is over
+            self._failures -= 1
+
+    def _judge(self, lives: Lives) -> None:
+        """Decide about all tasks that have failed. Runs code of the user's."""
+        while (alone := self._next_unjudged(lives)) is not None:
+            wait = judge(alone, lives.retry, self._workers.encodes)
+            self._cancel(self._judged(lives, alone, wait))
+            alone.errors = {}  # a traceback may hold who holds this batch
+            del alone
+
+    @locked
+    def _next_unjudged(self, lives: Lives) -> Batch | None:
+        return lives.next_unjudged()
+
+    @locked
+    def _judged(self, lives: Lives, alone: Batch, wait: float | None) -> list[Future[Any]]:
+        """A failed task waits for its next attempt, or has failed for good. Return the handles that are to be cancelled because of that."""
+        if not lives.is_over(alone):
+            return []  # the run has been given up
+        begins = _NEVER if wait is None else monotonic() + wait
+        if wait is not None and not lives.no_more and (self._deadline is None or begins < self._deadline):
+            lives.wait(alone, begins)
+            self._notice(begins)
+            if self._hold is not None:
+                self._hold.ring_at(lives.next_due, self._ring)
+            return []
+        self._tasks += 1
+        self._failures += 1
+        if self._outcomes:
+            self._first_error = self._first_error or alone.errors[0]
+            self._finished.append((alone.start, [self._outcome(alone, 0)]))
+            handles = [] if self._max_failures is None else self._end_if_too_many(self._max_failures)
+        else:
+            handles = self._fail(Failure(alone.start, alone.errors[0], alone, 0))
+        self._wake()
+        return handles
+
+    def _end_if_too_many(self, most: float) -> list[Future[Any]]:
+        """End the run if more tasks have failed than may: the rest comes as cancelled. Return the handles that are to be cancelled."""
+        if self._limit != _NEVER or not are_too_many(self._failures, self._tasks, most):
+            return []
+        self._too_many = TooManyFailures(self._failures, self._tasks, most)
+        self._cut_short = f"{self._failures:,} tasks of the run had failed, more than its max_failures={most!r} allows"
+        self._halted = self._cancel_rest()
+        self._wake()
+        return self._halted
+
+    def _ring(self) -> None:
+        """A retry is due; in the timers' thread, which is not to be held up."""
+        hold = self._hold
+        try:
+            if hold is not None:
+                hold.call_soon(self._send_due)
+        except RuntimeError as error:
+            if self._hold is not None:  # else others have been quicker, and the run needs the executor no more
+                self._break(error)
+                self._let_go_if_done()
+
+    def _send_due(self) -> None:
+        self._send_more()
+        self._set_next_alarm()
+
+    @locked
+    def _set_next_alarm(self) -> None:
+        if self._hold is not None and self._lives is not None:
+            self._hold.stop()
+            self._hold.ring_at(self._lives.next_due, self._ring)
+
+    @locked
+    def _end_hold(self) -> Hold | None:
+        """Return the hold, which is to be let go, if nothing is left that the executor would be needed for."""
+        if self._running or (self._broken is None and ((self._pending and not self._drained) or self._lives)):
+            return None
+        hold, self._hold = self._hold, None
+        if hold is not None:
+            hold.stop()
+        return hold
+
+    def _let_go_if_done(self) -> None:
+        hold = self._end_hold()
+        if hold is not None:
+            hold.let_go(self)
+
+    def cancel(self) -> None:
+        """The executor is shut down, and what has not started is cancelled: so is what waits for its next attempt."""
+        self._cancel(self._cancel_waiting())
+        self._let_go_if_done()
+
+    @locked
+    def _cancel_waiting(self) -> list[Future[Any]]:
+        lives = self._lives
+        if lives is None:
+            return []
+        lives.no_more = True
+        if not lives:
+            return []
+        failed, waiting = lives.take_all()
+        items = [(alone.start, alone.items[0]) for alone in failed] + [(stretch.start, stretch.items[0]) for stretch in waiting]
+        index, item = min(items, key=lambda each: each[0])
+        self._given_up += len(items)
+        error = CancelledError()
+        handles = self._fail(Failure(index, error, Batch(self._work, index, [item], None, 1, None), 0))
+        self._wake()
+        return handles
+
+    # ---- what is to be done at a time: retries, starts by the rate
+
+    def _next_start(self) -> float | None:
+        """Return when to look whether more may start, if that is what keeps pending tasks from free workers."""
+        if (
+            self._starts is None
+            or self._drained
+            or not self._pending
+            or self._broken is not None
+            or len(self._running) >= self._batch_limit()
+        ):
+            return None
+        return self._starts.next()
+
+    def _notice(self, when: float) -> None:
+        """Something is to be done at a time: wake the consumer if it would sleep longer."""
+        if when < self._looks_at:
+            self._wake()
+
+    @locked
+    def _next_look(self) -> float:
+        """Return when the consumer is to look by itself."""
+        retry = None if self._lives is None else self._lives.next_due
+        start = self._next_start()
+        self._looks_at = min(_FAR if retry is None else retry, _FAR if start is None else start)
+        return self._looks_at
+
+    # ---- count, lose, fail, take
 
     def _count(self, batch: Batch, done: int) -> None:
         if done:
@@ -685,7 +798,7 @@ class Run:
         batch.errors.update(dict.fromkeys(range(done, done + missing), lost))
         return done + missing
 
-    def _fail(self, failure: _Failure) -> list[Future[Any]]:
+    def _fail(self, failure: Failure) -> list[Future[Any]]:
         """A task's error ends the run: at once, or where results come in order at its place."""
         if failure.index > self._limit:
             return []
@@ -698,6 +811,8 @@ class Run:
         self._limit = min(self._limit, index)
         self._given_up += sum(len(stretch) for stretch in self._pending if stretch.start >= self._limit)
         self._pending = deque(stretch for stretch in self._pending if stretch.start < self._limit)
+        if self._lives is not None:
+            self._given_up += self._lives.drop_behind(self._limit)
         behind = [batch for batch in self._running.values() if batch.start > self._limit]
         for batch in behind:
             batch.stopped = True
@@ -710,7 +825,7 @@ class Run:
         if self._outcomes:
             return [self._outcome(batch, place) for place in range(first, last)]
         results = batch.results[first:last] if first or last < len(batch.results) else batch.results
-        return _Piece(results, batch, first) if self._workers.encodes else results
+        return Piece(results, batch, first) if self._workers.encodes else results
 
     def _outcome(self, batch: Batch, place: int) -> Outcome[Any]:
         error = batch.errors.get(place)
@@ -721,7 +836,7 @@ class Run:
             batch.items[place],
             batch.results[place],
             error,
-            attempts=(0 if isinstance(error, CancelledError) and not ended else 1) + self._work.again.get(batch.start + place, 0),
+            attempts=batch.attempts_at(batch.start + place) - (isinstance(error, CancelledError) and not ended),
             worker=batch.worker,
             duration=ended - begun if ended else 0.0,
         )
@@ -735,13 +850,15 @@ class Run:
             star=self._work.star,
             worker=batch.worker,
             further=further,
+            attempt=batch.attempts_at(batch.start + place),
         )
 
     def _wake_after(self, batch: Batch) -> None:
         """Wake the consumer if it could do something now."""
         if (
             self._is_failure_due()
-            or (not self._running and (self._drained or not self._pending))
+            or (not self._running and self._drained)
+            or (not self._running and not self._pending)
             or (
                 self._live
                 and not self._patient
@@ -752,14 +869,14 @@ class Run:
         ):
             self._wake()
 
-    @_locked
+    @locked
     def _break(self, error: BaseException) -> None:
         self._broken = self._broken or error
         self._wake()
 
     # ---- collect results, in the thread that asks
 
-    @_locked
+    @locked
     def _collect(self) -> list[Any]:
         """Return what can be yielded now."""
         results: list[Any] = []
@@ -781,8 +898,8 @@ class Run:
 
     def _add(self, results: list[Any], piece: list[Any]) -> None:
         results += piece
-        if type(piece) is _Piece:
-            self._origins.append(piece)
+        if type(piece) is Piece:
+            self._decoder.origins.append(piece)
 
     def _awaited(self) -> list[Batch]:
         """Return the batches that may have the next result."""
@@ -807,7 +924,7 @@ class Run:
         else:
             results = batch.results[first:last]
             if self._workers.encodes:
-                results = _Piece(results, batch, first)
+                results = Piece(results, batch, first)
         batch.results[first:last] = [None] * (last - first)  # the consumer may drop them: so do we
         if self._ordered:
             self._order.next += len(results)
@@ -820,7 +937,7 @@ class Run:
             return True  # what is before the failure, if there is one, cannot be run any more
         return failure is not None and (self._limit < 0 or self._order.next >= failure.index)
 
-    @_locked
+    @locked
     def _is_finished(self) -> bool:
         """Whether every input has been read and every outcome taken; not if another thread has given the run up, and ends it."""
         return (
@@ -828,6 +945,7 @@ class Run:
             and (self.source.exhausted or self._limit != _NEVER or self._drained)
             and not self._pending
             and not self._running
+            and not self._lives
             and not self._finished
             and not len(self._order)
         )
@@ -835,59 +953,13 @@ class Run:
     # ---- results of processes, unpickled in the thread that asks: that runs code of the user's
 
     def _decoded(self, results: list[Any]) -> list[Any]:
-        """Return results as the user wants them; what stands behind one that cannot be unpickled is dropped, unless errors are outcomes."""
-        encoded = self._workers.encodes
-        origins, self._origins = self._origins, []
-        done = 0
-        if not self._outcomes:
-            kinds = set(map(type, results))
-            if encoded.isdisjoint(kinds):
-                return results  # plain values, which have been unpickled long ago
-            if len(kinds) == 1:
-                done = self._decode_quickly(kinds.pop(), results)
-        for place, result in enumerate(results[done:] if done else results, done):
-            try:
-                if self._outcomes:
-                    _decode_outcome(result, encoded)
-                elif type(result) in encoded:
-                    results[place] = result.decode()
-            except KeyboardInterrupt:
-                raise
-            except BaseException as error:
-                self._note_undecodable(error, origins, place)
-                self._undecodable = error
-                del results[place:]
-                if not results:
-                    self._raise_undecodable()
-                break
+        results = self._decoder.decode(results, self._note)
+        if not results and self._decoder.error is not None:
+            self._raise_undecodable()
         return results
 
-    def _note_undecodable(self, error: BaseException, origins: list[_Piece], place: int) -> None:
-        for piece in origins:
-            if place < piece.size:
-                self._note(error, piece.batch, piece.first + place)
-                return
-            place -= piece.size
-
-    def _decode_quickly(self, kind: Any, results: list[Any]) -> int:
-        """Unpickle results that are all of one kind, as far as that goes; return how many.
-
-        What raises is tried once more, by who tells whose it is.
-        """
-        if not hasattr(kind, "decode_into"):
-            return 0
-        values: list[Any] = []
-        try:
-            kind.decode_into(values, results)
-        except KeyboardInterrupt:
-            raise
-        except BaseException:  # noqa: S110  # SystemExit too; raised again by the second try
-            pass
-        results[: len(values)] = values
-        return len(values)
-
     def _raise_undecodable(self) -> None:
-        error, self._undecodable = self._undecodable, None
+        error, self._decoder.error = self._decoder.error, None
         self.give_up()
         try:
             assert error is not None
@@ -897,7 +969,7 @@ class Run:
 
     # ---- wait
 
-    @_locked
+    @locked
     def begin_wait(self, waker: Callable[[], object], *, ask: bool = True) -> bool:
         """Have `waker` called, once, in any thread, when a `step` is worth while; False if it is now.
 
@@ -921,7 +993,7 @@ class Run:
         self._waker = waker
         return True
 
-    @_locked
+    @locked
     def end_wait(self) -> None:
         self._waker = None
 
@@ -935,7 +1007,7 @@ class Run:
             and any(batch.box is not None and len(batch.items) - len(batch.results) > 1 for batch in self._running.values())
         )
 
-    @_locked
+    @locked
     def _take_back_overdue(self) -> None:
         """Take the tasks that have not started out of batches over their time, for workers that have nothing to do.
 
@@ -966,7 +1038,7 @@ class Run:
             batch.cut = True
             keep = len(batch.results) + 1
             if keep < len(batch.items):
-                self._pending.append(_Stretch(batch.start + keep, batch.items, keep, batch.context))
+                self._pending.append(Stretch(batch.start + keep, batch.items, keep, batch.context))
                 batch.items = batch.items[:keep]
 
     def wait(self) -> None:
@@ -999,6 +1071,8 @@ class Run:
     def wait_limit(self) -> float | None:
         """Return how many seconds to wait at most before the next step."""
         limits = []
+        if (self._lives is not None or self._starts is not None) and (looks_at := self._next_look()) != _FAR:
+            limits.append(max(0.0, looks_at - monotonic()))
         if self._deadline is not None:
             limits.append(max(0.0, self._deadline - monotonic()))
         if self._progress is not None:
@@ -1007,7 +1081,7 @@ class Run:
             limits.append(max(0.0, self._look_again - perf_counter()))
         return min(limits, default=None)
 
-    @_locked
+    @locked
     def _handle_to_wait_for(self) -> Future[Any] | None:
         """Return the handle of a batch that a worker's wait is for, if the executor can tell whether that would be for good."""
         if not hasattr(self._workers.executor, "wait_for_call"):
@@ -1023,7 +1097,7 @@ class Run:
         if waker is not None:
             waker()
 
-    @_locked
+    @locked
     def _heed(self, batch: Batch) -> bool:
         """Called by a worker between two tasks, because the batch's signal is set: whether it is to stop."""
         done = len(batch.results)
@@ -1039,7 +1113,7 @@ class Run:
         self._wake()
         return False
 
-    @_locked
+    @locked
     def _is_over_time(self, batch: Batch) -> bool:
         """Called by a worker whose batch has reached its box: whether it is to hand back what it has not started.
 
@@ -1052,12 +1126,16 @@ class Run:
 
     def _end(self) -> list[Any]:
         """Everything has been delivered: end the workers; then the error of the inputs, if there was one."""
-        error, self.source.error = self.source.error, None
+        error: BaseException | None
+        error, self.source.error = self._too_many or self.source.error, None
         self._close(abandon=False)
         if error is not None:
             try:
+                if isinstance(error, TooManyFailures):
+                    error.__cause__ = decode_error(self._first_error, self._workers.encodes)
                 raise error
             finally:
+                self._too_many = self._first_error = None
                 del error
         return []
 
@@ -1086,18 +1164,28 @@ class Run:
             raise TimeoutError(
                 f"the run of {self.name} took longer than its timeout of {self._timeout:g} s: {tasks:,} tasks had ended"
             )
+        self._cut_short = f"the timeout of {self._timeout:g} s of the run was over"
+        self._end_rest(self._cancel_rest())
+        return self._collect() or self._rest_after_timeout()
+
+    def _end_rest(self, handles: list[Future[Any]]) -> None:
         self._expired = True
-        handles = self._cancel_rest()
         self._cancel(handles)
         self.scope.cancel()
         self._workers.end(abandon=True, handles=handles)
-        return self._collect() or self._rest_after("the run's timeout was over")
 
-    @_locked
+    @locked
     def _cancel_rest(self) -> list[Future[Any]]:
         """What is not finished comes as cancelled. Return the handles to cancel."""
-        why = CancelledError(f"the timeout of {self._timeout:g} s of the run was over")
-        pieces = [(stretch.start, self._cancelled_outcomes(stretch, why)) for stretch in self._pending]
+        why = CancelledError(self._cut_short)
+        pieces: list[tuple[int, list[Any]]] = []
+        if self._lives is not None:
+            failed, waiting = self._lives.take_all()
+            self._pending.extend(waiting)
+            pieces += [(alone.start, [self._outcome(alone, 0)]) for alone in failed]  # it has failed, and nobody will judge it
+            self._tasks += len(failed)
+            self._failures += len(failed)
+        pieces += [(stretch.start, self._cancelled_outcomes(stretch, why)) for stretch in self._pending]
         self._pending.clear()
         handles = self._stop_behind(-1)
         for batch in self._running.values():
@@ -1105,7 +1193,7 @@ class Run:
             self._count(batch, done)
             start = batch.start + batch.taken
             piece = self._extract(batch, done)
-            rest = self._cancelled_outcomes(_Stretch(batch.start + done, batch.items, done, None), why)
+            rest = self._cancelled_outcomes(Stretch(batch.start + done, batch.items, done, None), why)
             is_running: Any = batch.began
             if batch.remote:
                 is_running = batch.handle is not None and batch.handle.has_begun(done)  # type: ignore[attr-defined]  # those of processes have it
@@ -1116,20 +1204,21 @@ class Run:
         self._finished.extend(sorted(pieces, key=lambda piece: piece[0]))
         return handles
 
-    def _cancelled_outcomes(self, stretch: _Stretch, why: BaseException) -> list[Any]:
+    def _cancelled_outcomes(self, stretch: Stretch, why: BaseException) -> list[Any]:
         items = stretch.items[stretch.place :]
         self._given_up += len(items)
-        return [Outcome(stretch.start + place, item, error=why, attempts=0) for place, item in enumerate(items)]
+        tried = self._work.tried.get
+        return [Outcome(index, item, error=why, attempts=tried(index, 0)) for index, item in enumerate(items, stretch.start)]
 
-    def _rest_after(self, why: str) -> list[Any]:
+    def _rest_after_timeout(self) -> list[Any]:
         """Read what is left of inputs that are known to end, to say that they were cancelled."""
         if self.source.total is not None and not self.source.exhausted:
             start = self.source.read
             items = self.source.take(256)
             if items:
                 self._ahead += len(items)
-                error = draining.drained(why) if self._drained else CancelledError(why)
-                return self._cancelled_outcomes(_Stretch(start, items, 0, None), error)
+                why = draining.drained(f"a task of {self.name}") if self._drained else CancelledError(self._cut_short)
+                return self._cancelled_outcomes(Stretch(start, items, 0, None), why)
         return self._end()
 
     # ---- the program has been asked to end: see core/draining.py, Member
@@ -1138,10 +1227,14 @@ class Run:
         """Start nothing more. What has not started comes as Drained, when what runs has ended."""
         for handle in self._begin_drain():
             _stop(handle)
+        self._let_go_if_done()
 
-    @_locked
+    @locked
     def _begin_drain(self) -> list[Future[Any]]:
         self._drained = True
+        if self._lives is not None:
+            self._lives.no_more = True
+            self._pending.extendleft(reversed(self._lives.release(_FAR)))
         for batch in self._running.values():
             batch.stopped = True
             batch.signal.append(None)
@@ -1153,31 +1246,31 @@ class Run:
         self._drained = True
         self._cancel_from_outside()
 
-    @_locked
+    @locked
     def is_working(self) -> bool:
         return bool(self._running)
 
     def is_consumed(self) -> bool:
         return self.started and not self.over and not self._reads
 
-    @_locked
+    @locked
     def _end_pending(self) -> None:
         """Inputs that have been read, and not been begun, come as Drained."""
         for stretch in self._pending:
             self._finished.append((stretch.start, self._cancelled_outcomes(stretch, draining.drained(f"a task of {self.name}"))))
         self._pending.clear()
 
-    @_locked
+    @locked
     def _is_dry(self) -> bool:
         """Whether nothing that could still be delivered is to come of a run that is drained, and not everything has been."""
-        if self._stopped or self._running or self._finished or (self._outcomes and self._pending):
+        if self._stopped or self._running or self._lives or self._finished or (self._outcomes and self._pending):
             return False
         return bool(self._pending or len(self._order)) or self.source.left() != 0
 
     def _rest_after_drain(self) -> list[Any]:
         if self._outcomes and self.source.total is not None:
             self._drained_inputs = True
-            return self._rest_after(f"a task of {self.name}")
+            return self._rest_after_timeout()
         ended = self._tasks
         self.give_up()
         raise Drained(
@@ -1195,9 +1288,11 @@ class Run:
         handles = self._stop_all()
         self._cancel(handles)
         self.scope.cancel()
+        if self._hold is not None:
+            self._let_go_if_done()
         return handles
 
-    @_locked
+    @locked
     def _stop_all(self) -> list[Future[Any]]:
         self._stopped = True
         handles = self._stop_behind(-1)
@@ -1209,7 +1304,7 @@ class Run:
         self._wake()
         return handles
 
-    @_locked
+    @locked
     def _is_first_to_close(self) -> bool:
         first, self.over = not self.over, True
         return first
@@ -1234,7 +1329,7 @@ class Run:
         self._note_cancelled()
         self.scope.cancel()  # tells the tasks, also if nobody asks for results just now
 
-    @_locked
+    @locked
     def _note_cancelled(self) -> None:
         self._cancelled = True
         self._wake()
@@ -1249,10 +1344,12 @@ class Run:
             finished, failed, running = self._counts()
             progress.update(finished, failed=failed, running=running)
 
-    @_locked
+    @locked
     def _counts(self) -> tuple[int, int, int]:
         """Return how many tasks have ended, how many failed (in batches that are over), and how many workers are at work."""
         finished = self._tasks + sum(len(batch.results) for batch in self._running.values())
+        if self._lives is not None:  # what has failed is not over, and is not to be taken back later
+            finished -= sum(place < len(batch.results) for batch in self._running.values() for place in list(batch.errors))
         return finished, self._failures, min(len(self._running), self._workers.count)
 
     def left(self) -> int | None:
@@ -1265,4 +1362,5 @@ class Run:
             return RunSummary(0, 0, 0.0, 0.0, 0)
         wall_time = (self._ended or perf_counter()) - self._begun
         finished, failed, _ = self._counts()
-        return RunSummary(finished, len(self._worker_names), wall_time, self._task_time, failed, self._given_up)
+        retries = 0 if self._lives is None else self._lives.retries
+        return RunSummary(finished, len(self._worker_names), wall_time, self._task_time, failed, self._given_up, retries)

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from abreast.core.options import Kind
 
-__all__ = ["Workers", "open_pool", "workers_of"]
+__all__ = ["Workers", "has_limits", "open_pool", "workers_of"]
 
 
 class Workers:
@@ -36,10 +36,10 @@ class Workers:
 
     __slots__ = ("chunksize", "closed", "count", "dispatch", "encodes", "executor", "least_time", "own", "per_worker")
 
-    def __init__(self, executor: Executor, count: int, *, own: bool) -> None:
+    def __init__(self, executor: Executor, count: int, *, own: bool, limited: bool = False) -> None:
         serial = isinstance(executor, Serial)
         threads = isinstance(executor, ThreadPool)
-        limited = isinstance(executor, ThreadPool) and executor._crew.task_timeout is not None
+        limited = isinstance(executor, ThreadPool) and (limited or executor._crew.task_timeout is not None)
         self.executor: Any = executor
         self.count = count
         self.per_worker = 1 if serial else 2
@@ -86,6 +86,11 @@ class Workers:
             self.executor.shutdown(wait=True)
 
 
+def has_limits(executor: Executor) -> bool:
+    """Whether tasks of a run may have a limit of their own on this executor."""
+    return is_ours(executor) and not isinstance(executor, Serial)
+
+
 def open_pool(kind: Kind, max_workers: int | None, *, name: str, inputs: int | None, task_timeout: float | None) -> Workers:
     """Return a pool for one run: never more workers than inputs."""
     if kind == "serial":
@@ -109,14 +114,16 @@ def _open_processes(max_workers: int | None, *, name: str, inputs: int | None, t
     return Workers(ProcessPool(count, task_timeout=task_timeout, name=name), count, own=True)
 
 
-def workers_of(executor: Executor, *, weakly: bool = False) -> Workers:
+def workers_of(executor: Executor, *, weakly: bool = False, limited: bool = False) -> Workers:
     """Return what a run must know of an executor of the user's. One that does not say how many workers it has gets work for the cores.
 
     `weakly` is for ``executor.map``, where everything is started at the call: what is left of the run does not keep the executor
     alive, since dropping it ends its threads, as in the standard library. They finish what was started.
+
+    `limited`: whether tasks of this run have a limit of their own.
     """
     if weakly and isinstance(executor, ThreadPool) and is_ours(executor):
-        workers = Workers(executor, executor._max_workers, own=False)
+        workers = Workers(executor, executor._max_workers, own=False, limited=limited)
         workers.executor = executor._crew
         return workers
     if isinstance(executor, Serial):
@@ -124,4 +131,4 @@ def workers_of(executor: Executor, *, weakly: bool = False) -> Workers:
     count = getattr(executor, "_max_workers", None)
     if not isinstance(count, int) or count < 1:
         count = os.cpu_count() or 1
-    return Workers(executor, count, own=False)
+    return Workers(executor, count, own=False, limited=limited)

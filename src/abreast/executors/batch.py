@@ -44,7 +44,8 @@ class Work:
         fn: the user's function.
         star: whether an item is a tuple of arguments.
         name: what its tasks are called.
-        fails_fast: whether a task's error ends its batch; the rest is handed back.
+        fails_fast: whether a task's error ends its batch; the rest is handed back. It ends the run, or goes again by itself, or the
+            failures are counted.
         timed: whether each task's end is noted.
         scope: cancelled with the run.
         heed: called by a worker that found its batch's signal set; returns whether to stop. It takes no more than a moment.
@@ -54,6 +55,8 @@ class Work:
         deaths: by index of a batch's first task: how many worker processes died with it at hand before they began it.
         pickles_quickly: whether its inputs, if they are not plain, have been such that a plain pickle of each will do.
         again: by index of a task: how often it ran in a process that died before what came of it was sent.
+        tried: by index of a task: how often it failed before. Such a task is a batch of its own.
+        limit: seconds that a task may take, if that is not as the executor has it.
     """
 
     __slots__ = (
@@ -63,6 +66,7 @@ class Work:
         "fn",
         "heed",
         "is_over_time",
+        "limit",
         "name",
         "pickles_quickly",
         "scope",
@@ -70,6 +74,7 @@ class Work:
         "settle",
         "star",
         "timed",
+        "tried",
     )
 
     def __init__(
@@ -98,6 +103,8 @@ class Work:
         self.send_more = send_more
         self.deaths: dict[int, int] = {}
         self.again: dict[int, int] = {}
+        self.tried: dict[int, int] = {}
+        self.limit: float | None = None
         self.pickles_quickly = True
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -146,7 +153,17 @@ class Batch:
     def current_task(self) -> Task:
         worker = here.worker
         scopes = (self.work.scope,) if worker is None else (self.work.scope, worker.scope)
-        return Task(self.work.name, self.start + len(self.results), 1, scopes)
+        return Task(self.work.name, self.start + len(self.results), self.attempt, scopes)
+
+    @property
+    def attempt(self) -> int:
+        """Which attempt it is at its first task; of a batch of several it is the first."""
+        return 1 if len(self.items) > 1 else self.attempts_at(self.start)
+
+    def attempts_at(self, index: int) -> int:
+        """Return how often a task has been tried, with this batch."""
+        work = self.work
+        return 1 + work.again.get(index, 0) + work.tried.get(index, 0)
 
     @property
     def scope(self) -> Scope:
@@ -168,7 +185,7 @@ class Batch:
         return f"<Batch {self.work.name} {self.start}-{self.start + len(self.items) - 1}: {len(self.results)} done>"
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _batch_arrives, (self.work, self.start, self.items, self.stride, self.box)
+        return _batch_arrives, (self.work, self.start, self.items, self.stride, self.box, self.attempt)
 
 
 class Finished(NamedTuple):
@@ -244,7 +261,9 @@ def _yes(_batch: Batch) -> bool:
     return True
 
 
-def _batch_arrives(work: Work, start: int, items: list[Any], stride: int, box: float | None) -> Batch:
+def _batch_arrives(work: Work, start: int, items: list[Any], stride: int, box: float | None, attempt: int) -> Batch:
+    if attempt > 1:
+        work.tried[start] = attempt - 1
     batch = Batch(work, start, items, None, stride, box)
     batch.remote = True
     return batch

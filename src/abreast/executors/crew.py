@@ -30,6 +30,9 @@ Invariants
     posted, and looked at again after the task was put. If it is set then, the submitter cancels its own task: if that works
     nobody will run it, and the submit is refused; if not, a worker has it.
 
+    *Who holds the crew may submit although it is closed*: a call that is to be tried again later (`hold`). EXIT is posted when nobody holds
+    it any more; `ends` is set right before, and is to them what `closed` is to all others.
+
     *Between get() and `worker.task`* nothing of ours raises: the task would be in nobody's hands.
 
     *Who settles a future is decided by the future* (core/future.py): a worker, the time limit, or a cancel. A worker overtaken by
@@ -67,9 +70,20 @@ from abreast.executors.batch import run_batch
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
+    from typing import Protocol
 
     from abreast.executors.base import Deliver
     from abreast.executors.batch import Batch
+
+    class Holder(Protocol):
+        """What is to be done later, and needs the workers then."""
+
+        def cancel(self) -> object:
+            """Cancel it if it waits."""
+
+        def drain(self) -> object:
+            """It is not to be done any more: if it waits, it ends with Drained."""
+
 
 __all__ = ["Crew", "Worker"]
 
@@ -110,6 +124,7 @@ class Worker(threading.Thread):
         """Whether crew.idle holds an entry for this worker."""
         self.ended = self.failed = self.cancelled = 0  # written by this thread only
         self.clock: timers.Clock | None = None if crew.task_timeout is None else timers.Clock(self, crew.task_timeout)
+        self.own_limit: timers.Clock | None = None  # of tasks that have a limit of their own
         self.overtaken = self.over = False
         self.scope = Scope()
         """Cancelled when the worker is left behind: tells its task, if that asks."""
@@ -126,8 +141,9 @@ class Worker(threading.Thread):
                 while not self._serve_until_exit():
                     pass
         finally:
-            if self.clock is not None:
-                self.clock.stop()
+            for clock in (self.clock, self.own_limit):
+                if clock is not None:
+                    clock.stop()
             if not self.overtaken:  # else give_up() does it, when the successor is there
                 self.released.set()
             crew.forget(self)
@@ -164,6 +180,8 @@ class Worker(threading.Thread):
                     return
                 self.task = future
                 if future._run(self) is None:
+                    if self._was_overtaken(future):
+                        return
                     self.cancelled += future.cancelled()
                 self.task = None
                 self.ended += 1
@@ -186,14 +204,24 @@ class Worker(threading.Thread):
             ran = future._run(self, idle)
             self.task = None
             if ran is None:
-                if clock is not None and clock.has_ended(future):
-                    self.overtaken = True
+                if self._was_overtaken(future):
                     return
                 self.cancelled += future.cancelled()
             elif ran:
                 self.registered = True
             self.ended += 1
             del future
+
+    def run_limited(self, limit: float, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
+        """Call `fn` in this worker, under a limit of its task's own."""
+        return timers.run_limited(self, limit, fn, *args, **kwargs)
+
+    def _was_overtaken(self, future: Future[Any]) -> bool:
+        """Whether a time limit has settled the task that this worker has just run: then there is another in its place."""
+        self.overtaken = any(clock is not None and clock.has_ended(future) for clock in (self.clock, self.own_limit))
+        if self.overtaken:
+            self.task = None
+        return self.overtaken
 
     def _get_idle(self, queue: SimpleQueue[Any]) -> Any:
         """Take the next task; before waiting for one, enter the idle list and tell the clock.
@@ -292,14 +320,15 @@ class Crew:
         self.broken: str = ""
         self.cause: BaseException | None = None
         self.drained = False
-        self.exit_posted = False
+        self.exit_posted = self.ends = False
+        self.holders: set[Holder] = set()
         self.gone = Counts(0, 0, 0)  # of workers that have gone, and of tasks settled without one
         self.members: set[Worker] = set()
         self.abandoned: set[Worker] = set()
         self.asides: set[threading.Event] = set()  # one for each thread beside the workers, set when it has ended
         self._start_afresh()
         with _crews_lock:
-            self.closed = _program_ends
+            self.closed = self.ends = _program_ends
             _crews.add(self)
         draining.enrol(self, draining.EXECUTOR)
 
@@ -314,17 +343,18 @@ class Crew:
 
     # ---- a submit that is not direct
 
-    def admit(self, future: Future[Any], *, may_wait: bool = True) -> None:
+    def admit(self, future: Future[Any], *, may_wait: bool = True, held: bool = False) -> None:
         """Queue a task, starting a worker for it if none is idle and there may be more.
 
         Args:
             future: the task.
             may_wait: whether to wait for room if there is a `max_pending`.
+            held: whether it belongs to somebody who may hold the crew.
 
         Raises:
             RuntimeError: the crew is closed (BrokenThreadPool if broken), or not even one thread can be started.
         """
-        if self.closed:
+        if self.drained or (self.ends if held else self.closed):
             raise self.refusal()
         try:
             if self.room is not None and may_wait:
@@ -337,8 +367,37 @@ class Crew:
             if self.room is not None:
                 self.room.leave(future)
             raise
-        if self.closed:
-            self.withdraw(future)  # type: ignore[unreachable]  # another thread may have closed it since
+        if self.drained or (self.ends if held else self.closed):  # type: ignore[redundant-expr]  # another thread may have drained it since
+            self.withdraw(future)  # another thread may have closed it since
+
+    # ---- held open, for what is to be done later
+
+    def hold(self, holder: Holder) -> None:
+        """Keep the crew at work until `let_go`, although it may be closed meanwhile; ``holder.cancel()`` is called when what waits is cancelled.
+
+        Raises:
+            RuntimeError: it is closed.
+        """
+        with self.lock:
+            if self.closed:
+                raise self.refusal()
+            self.holders.add(holder)
+
+    def let_go(self, holder: Holder) -> None:
+        """End a `hold`; nothing happens if it has been ended."""
+        with self.lock:
+            self.holders.discard(holder)
+            if self.closed:
+                self._post_exit()
+
+    def call_soon(self, action: Callable[[], object]) -> None:
+        """Have a worker call `action`, for who holds the crew. Never waits."""
+        errand: Future[Any] = Future()
+        errand._owner = None
+        errand._fn, errand._args = _do_errand, (action,)
+        errand._kwargs = errand._context = None
+        errand._promised = False
+        self.admit(errand, may_wait=False, held=True)
 
     def submit_call(self, batch: Batch, deliver: Deliver) -> Future[Any]:
         """Queue a batch of a run; `deliver` is called by the worker once it is over. See executors/base.py.
@@ -363,8 +422,8 @@ class Crew:
         if self.direct:
             self.put(future)
         else:
-            self.admit(future, may_wait=worker is None)
-        if self.closed or (mine and self.must_end()):  # meanwhile
+            self.admit(future, may_wait=worker is None, held=mine)
+        if self.must_end() if mine else self.closed:  # meanwhile
             self.withdraw(future)
         return future
 
@@ -479,7 +538,7 @@ class Crew:
             self.grow()
 
     def may_start_one(self) -> bool:
-        return self.idle is not None and not self.closed and len(self.members) < self.max_workers
+        return self.idle is not None and not self.ends and len(self.members) < self.max_workers
 
     def has_room(self) -> bool:
         return self.room is None or self.closed or len(self.room.waiting) < self.room.limit
@@ -541,19 +600,26 @@ class Crew:
 
     # ---- ending
 
-    def close(self) -> None:
-        """Accept nothing more; the workers finish what is queued, and end."""
+    def close(self, *, at_once: bool = False) -> None:
+        """Accept nothing more; the workers finish what is queued, and end: with `at_once` although somebody holds the crew."""
         with self.lock:
             self.closed = True
             self.direct = False
-            if not self.exit_posted:
-                self.put(None)  # first: were Ctrl-C to strike in between, a second EXIT does no harm
-                self.exit_posted = True
+            if at_once:
+                self.holders.clear()
+            self._post_exit()
         if self.room is not None:
             self.room.wake_all()
 
+    def _post_exit(self) -> None:
+        """Tell the workers to end, with `lock` held, if nobody holds the crew."""
+        if not self.holders and not self.exit_posted:
+            self.ends = True
+            self.put(None)  # first: were Ctrl-C to strike in between, a second EXIT does no harm
+            self.exit_posted = True
+
     def cancel_pending(self) -> None:
-        """Cancel what is queued, and tell those who wait for it (the standard library's `shutdown` forgets `wait`)."""
+        """Cancel what is queued, and what waits to be tried again, and tell those who wait for it (the standard library's `shutdown` forgets `wait`)."""
 
         def settle(future: Future[Any]) -> None:
             try:
@@ -564,6 +630,10 @@ class Crew:
                     with self.lock:
                         self.gone = _sum((self.gone, _CANCELLED))
 
+        with self.lock:
+            holders = list(self.holders)
+        for holder in holders:
+            holder.cancel()
         self._settle_pending(settle)
 
     def break_down(self, why: str, cause: BaseException | None = None) -> None:
@@ -571,7 +641,7 @@ class Crew:
         with self.lock:
             self.broken = why
             self.cause = cause
-        self.close()
+        self.close(at_once=True)
         self.fail_pending()
 
     def fail_pending(self) -> None:
@@ -591,6 +661,10 @@ class Crew:
         """The program has been asked to end: what is queued fails with Drained, what runs goes on. See core/draining.py, Member."""
         self.drained = True
         self.close()
+        with self.lock:
+            holders = list(self.holders)
+        for holder in holders:
+            holder.drain()
         if self.pending():
             self.aside(self.fail_pending)  # in a thread of its own: callbacks of the user's may block
 
@@ -629,7 +703,11 @@ class Crew:
 
     def abandon(self) -> None:
         """Cancel what is queued, and wait for nobody: what runs is left behind."""
-        self.close()
+        with self.lock:
+            holders = list(self.holders)
+        self.close(at_once=True)
+        for holder in holders:
+            holder.cancel()
         with self.lock:
             left_behind = list(self.members)
             for worker in left_behind:
@@ -690,9 +768,9 @@ class Crew:
         worker.released.set()
 
     def must_end(self) -> bool:
-        """Whether EXIT is, or should be, in the queue: closed, or its executor collected."""
+        """Whether EXIT is, or should be, in the queue: it ends, or its executor was collected."""
         owner = self.owner
-        return self.closed or owner is None or owner() is None
+        return self.ends or owner is None or owner() is None
 
     def aside(self, action: Callable[[], object]) -> None:
         """Run what may call the user's code in a thread of its own, which `join` waits for."""
@@ -749,7 +827,8 @@ class Crew:
         if self.room is not None:
             self.room.condition = threading.Condition(threading.Lock())
             self.room.waiting.clear()
-        self.exit_posted = False
+        self.exit_posted = self.ends = False
+        self.holders.clear()
         self._start_afresh()
 
 
@@ -758,10 +837,21 @@ def _sum(parts: Iterable[Counts | Worker]) -> Counts:
     return Counts(sum(part.ended for part in parts), sum(part.failed for part in parts), sum(part.cancelled for part in parts))
 
 
+def _do_errand(action: Callable[[], object]) -> None:
+    """Do something of ours in a worker; it is no task that would be counted."""
+    worker = current_worker()
+    if worker is not None:
+        worker.ended -= 1
+    action()
+
+
 def _run_batch_here(batch: Batch) -> None:
     """Run a batch in a worker, and count its tasks. What came of it is in the batch: a result would keep its errors alive in a cycle."""
-    run_batch(batch)
     worker = current_worker()
+    if worker is not None and batch.work.limit is not None:
+        worker.run_limited(batch.work.limit, run_batch, batch)
+    else:
+        run_batch(batch)
     if worker is not None:
         worker.ended += len(batch.results) - 1  # the future counts for one
         worker.failed += len(batch.errors)

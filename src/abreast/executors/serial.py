@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Any, NoReturn, ParamSpec, TypeVar
 
 from abreast.core import draining
 from abreast.core.check import callable_or_none, count, function, initargs_tuple
-from abreast.core.current import name_of
 from abreast.core.future import Future
 from abreast.core.statistics import PoolStatistics
 from abreast.executors.base import deliver_from
@@ -24,6 +23,7 @@ from abreast.executors.batch import run_batch
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
+    from contextvars import Context
 
     from abreast.executors.base import Deliver
     from abreast.executors.batch import Batch
@@ -43,6 +43,25 @@ class _Tally:
     failed = 0
 
 
+class _Now:
+    """What runs, and whether more may; see core/draining.py, Member."""
+
+    running = 0
+    drained = False
+
+    def drain(self) -> None:
+        self.drained = True
+
+    def drop(self) -> None:
+        """What runs is run by the thread that has submitted it."""
+
+    def is_working(self) -> bool:
+        return self.running > 0
+
+    def is_consumed(self) -> bool:
+        return False
+
+
 class Serial(concurrent.futures.Executor):
     """`submit`; the public class adds what runs over many inputs."""
 
@@ -59,9 +78,9 @@ class Serial(concurrent.futures.Executor):
         self._initargs = initargs_tuple("initargs", initargs)
         self._closed = False
         self._counting = threading.Lock()  # guards the counts: several threads may submit, and a task too
-        self._running = self._ended = self._failed = 0
-        self._drained = False
-        draining.enrol(self, draining.EXECUTOR)
+        self._ended = self._failed = 0
+        self._now = _Now()
+        draining.enrol(self._now, draining.EXECUTOR)
 
     def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
         """Call ``fn(*args, **kwargs)`` here and now, in a copy of the context, and return its `Future`, which is done.
@@ -77,23 +96,29 @@ class Serial(concurrent.futures.Executor):
             BaseException: what the initializer raised; it is called at the first submit, and again until it returns.
         """
         function("fn", fn)
-        if self._closed:
+        return self.submit_attempt(fn, args, kwargs, copy_context())
+
+    def submit_attempt(
+        self, fn: Callable[..., T], args: tuple[Any, ...], kwargs: dict[str, Any], context: Context, *, held: bool = False
+    ) -> Future[T]:
+        """For views: as `submit`, of a call that has options of its own."""
+        if self._closed and not held:
             raise RuntimeError("cannot schedule new futures after shutdown")
-        if self._drained:
-            raise draining.drained(name_of(fn))
+        if self._now.drained:
+            raise draining.drained(f"a task of a {type(self).__name__}")
         if self._initializer is not None:
             self._initializer(*self._initargs)
             self._initializer = None
         future: Future[T] = Future()
-        future._fn, future._args, future._kwargs, future._context = fn, args, kwargs, copy_context()
+        future._fn, future._args, future._kwargs, future._context = fn, args, kwargs, context
         tally = _Tally()
         with self._counting:
-            self._running += 1
+            self._now.running += 1
         try:
             future._run(tally)
         finally:
             with self._counting:
-                self._running -= 1
+                self._now.running -= 1
                 self._ended += 1
                 self._failed += tally.failed
         try:
@@ -122,23 +147,11 @@ class Serial(concurrent.futures.Executor):
         """Accept no more tasks. Nothing is waiting or running, so `wait` and `cancel_futures` have nothing to do."""
         self._closed = True
 
-    # ---- see core/draining.py, Member
-
-    def drain(self) -> None:
-        self._drained = True
-
-    def drop(self) -> None:
-        """What runs is run by the thread that submitted it."""
-
-    def is_working(self) -> bool:
-        return self._running > 0
-
-    def is_consumed(self) -> bool:
-        return False
-
     def statistics(self) -> PoolStatistics:
         """Return what the executor is doing and has done, as counts (`PoolStatistics`)."""
-        return PoolStatistics(1, 1, int(not self._running), self._running, 0, self._ended - self._failed, self._failed, 0, 0)
+        return PoolStatistics(
+            1, 1, int(not self._now.running), self._now.running, 0, self._ended - self._failed, self._failed, 0, 0
+        )
 
     def __repr__(self) -> str:
         state = "shut down" if self._closed else "open"

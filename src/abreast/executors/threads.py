@@ -26,11 +26,14 @@ from abreast.executors.crew import Crew, Worker
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
+    from contextvars import Context
     from queue import SimpleQueue
     from types import TracebackType
 
+    from abreast.executors.attempt import Attempt
     from abreast.executors.base import Deliver
     from abreast.executors.batch import Batch
+    from abreast.executors.crew import Holder
 
 __all__ = ["ThreadPool", "default_threads"]
 
@@ -109,6 +112,37 @@ class ThreadPool(concurrent.futures.ThreadPoolExecutor):
         else:
             crew.admit(future)
         return future
+
+    def submit_attempt(
+        self, attempt: Attempt, args: tuple[Any, ...], kwargs: dict[str, Any], context: Context, *, held: bool = False
+    ) -> Future[Any]:
+        """For views: as `submit`, of a call that has options of its own.
+
+        `held`: the caller holds this executor, so that it goes on after `shutdown`; then this never waits for room, and runs no code of the
+        user's.
+        """
+        future: Future[Any] = Future()
+        future._owner = self._crew
+        future._fn, future._args, future._kwargs = attempt, args, kwargs or None
+        future._context = context
+        future._promised = False
+        self._crew.admit(future, may_wait=not held, held=held)
+        return future
+
+    sends_quickly = True
+    """Whether `submit_attempt` for who holds this executor takes no more than a moment, and runs no code of the user's."""
+
+    def hold(self, holder: Holder) -> None:
+        """For what is to be done later: `shutdown` waits until `let_go`; see crew.py."""
+        self._crew.hold(holder)
+
+    def let_go(self, holder: Holder) -> None:
+        """End a `hold`."""
+        self._crew.let_go(holder)
+
+    def call_soon(self, action: Callable[[], object]) -> None:
+        """For who holds this executor: have a worker call `action`."""
+        self._crew.call_soon(action)
 
     def submit_call(self, batch: Batch, deliver: Deliver) -> Future[Any]:
         """For runs: have a worker run `batch`, then call ``deliver(batch, None)`` there; see executors/base.py.

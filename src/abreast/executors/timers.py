@@ -1,11 +1,12 @@
-"""Time limits of thread tasks: one thread, one heap, for all executors of the program.
+"""Time limits of thread tasks, and what is to be done later: one thread, one heap, for all executors of the program.
 
 ::
 
     worker ──start()──▶ clock.since = now          (no lock: one store)
            ──rest()───▶ resting                    (only when it is about to wait for work)
                            │
-    timer thread: heap of (due, clock) ── due ──▶ resting: dropped, start() enters it again
+    timer thread: heap of (due, clock) ── due ──▶ an Alarm: its action is called
+                                              ├─▶ resting: dropped, start() enters it again
                                               ├─▶ since + limit not reached: pushed again, at the time it will be
                                               └─▶ reached: future._publish(TaskTimeout) decides who settles it
                                                     won:  the worker is given up and replaced, callbacks run
@@ -14,6 +15,8 @@
 A thread cannot be killed. So a limit gives the *task* up: its future fails on time, the thread is left behind, does not
 count any more, is replaced, and ends when its function returns. One entry in the heap per worker, not per task: a short
 task costs a look at the clock (70 ns), nothing is pushed or cancelled.
+
+An `Alarm` is for a retry that nobody waits for. What it does must be short, and no code of the user's: it hands the work on.
 
 `_condition` guards the heap, `_thread` and each clock's `resting` and `armed` (whether it is in the heap). `since` and the
 worker's task are written by the worker without a lock and only read here; a stale look costs one more wake-up, since the
@@ -50,22 +53,28 @@ if TYPE_CHECKING:
         def ident(self) -> int | None: ...
 
 
-__all__ = ["Clock", "new_thread", "stop_all"]
+__all__ = ["Alarm", "Clock", "new_thread", "run_limited", "stop_all"]
 
 LOGGER = logging.getLogger("concurrent.futures")
 
 _condition = threading.Condition(threading.Lock())
-_heap: list[tuple[float, int, Clock]] = []
+_heap: list[tuple[float, int, Clock | Alarm]] = []
 _numbers = itertools.count()  # so that the heap never compares clocks
+_removed = 0  # entries of the heap that are not armed, or more
 _thread: threading.Thread | None = None
 
 
 class Clock:
-    """When the task of one worker began, and how long it may run."""
+    """When the task of one worker began, and how long it may run.
 
-    def __init__(self, worker: Worker, limit: float) -> None:
+    Of all its tasks; or with `picks` of those alone that have a limit of their own, `only` being the one that runs now.
+    """
+
+    def __init__(self, worker: Worker, limit: float, *, picks: bool = False) -> None:
         self.worker = worker
         self.limit = limit
+        self.picks = picks
+        self.only: Future[Any] | None = None
         self.since = 0.0
         self.resting = True
         self.armed = False
@@ -93,13 +102,65 @@ class Clock:
         with _condition:
             self.resting = True
             if self.armed:
-                self.armed = False
-                _heap[:] = [entry for entry in _heap if entry[2] is not self]
-                heapq.heapify(_heap)
-                _condition.notify()  # nothing left: the timer thread ends
+                _remove(self)
 
 
-def _push(clock: Clock, due: float) -> bool:
+class Alarm:
+    """Calls `action` at a time (of `monotonic`), once, in the timer thread; it must take no more than a moment, and run no code of the user's.
+
+    Raises:
+        RuntimeError: no thread can be started.
+    """
+
+    __slots__ = ("action", "armed", "due", "resting")
+
+    def __init__(self, due: float, action: Callable[[], object]) -> None:
+        self.due = due
+        self.action = action
+        self.resting = self.armed = False
+        with _condition:
+            if not _push(self, due):
+                raise RuntimeError("no timer thread can be started, so a retry cannot be waited for")
+
+    def stop(self) -> None:
+        """It is not to be called any more; it may be just now."""
+        with _condition:
+            self.resting = True
+            if self.armed:
+                _remove(self)
+
+
+def _remove(entry: Clock | Alarm) -> None:
+    """Take out of the heap, with `_condition` held; for good when half of it has been taken out: ten thousand may be, one by one."""
+    global _removed
+    entry.armed = False
+    _removed += 1
+    if 2 * _removed >= len(_heap):
+        _heap[:] = [other for other in _heap if other[2].armed]
+        heapq.heapify(_heap)
+        _removed = 0
+        _condition.notify()  # nothing left: the timer thread ends
+
+
+def run_limited(worker: Any, limit: float, fn: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    """Call `fn` in a worker, under a limit of this task's own instead of the worker's."""
+    clock: Clock | None = worker.own_limit  # kept: to enter the heap and leave it for each task would take 10 us
+    if clock is None or clock.limit != limit:
+        if clock is not None:
+            clock.stop()
+        worker.own_limit = clock = Clock(worker, limit, picks=True)
+    if worker.clock is not None:
+        worker.clock.rest()
+    clock.start()
+    clock.only = worker.task  # after `since`: the timer reads them the other way round
+    try:
+        return fn(*args, **kwargs)
+    finally:
+        clock.only = None
+        clock.rest()
+
+
+def _push(clock: Clock | Alarm, due: float) -> bool:
     """Enter a clock, with `_condition` held; wake the timer if it is the next one due. False if no timer can be started."""
     global _thread
     if _thread is None or not _thread.is_alive():
@@ -107,7 +168,8 @@ def _push(clock: Clock, due: float) -> bool:
         try:
             thread.start()
         except (RuntimeError, MemoryError) as error:  # the task must not be lost for it; its successor tries again
-            LOGGER.warning("a task runs without its task_timeout, since no timer thread can be started: %s", error)
+            if isinstance(clock, Clock):
+                LOGGER.warning("a task runs without its task_timeout, since no timer thread can be started: %s", error)
             return False
         _thread = thread
     clock.armed = True
@@ -134,6 +196,13 @@ def _watch() -> None:
             if clock is None:
                 _thread = None
                 return
+        if isinstance(clock, Alarm):
+            try:
+                clock.action()
+            except BaseException:  # as below
+                LOGGER.critical("what was to be done later could not be done", exc_info=True)
+            del clock
+            continue
         try:
             again = _look(clock)
         except BaseException:  # nothing may end the limits of all others
@@ -148,6 +217,8 @@ def _watch() -> None:
 def _look(clock: Clock) -> float | None:
     """Look at the worker of a clock that is due; return when to look again, or None if it has been given up."""
     task = clock.worker.task  # first the task, then since when: a task seen has its own time, not the one before's
+    if clock.picks and task is not clock.only:
+        task = None  # it has just ended, or is about to begin
     since = clock.since
     now = monotonic()
     if task is not None and since + clock.limit > now:
@@ -157,8 +228,8 @@ def _look(clock: Clock) -> float | None:
     return now + clock.limit  # between two tasks: the next one begins later than now
 
 
-def _next_due() -> Clock | None:
-    """Wait, with `_condition` held, until the clock of a worker is due; None if there is none left."""
+def _next_due() -> Clock | Alarm | None:
+    """Wait, with `_condition` held, until the clock of a worker is due, or an alarm; None if there is none left."""
     while _heap:
         due, _, clock = _heap[0]
         wait = due - monotonic()
@@ -166,8 +237,8 @@ def _next_due() -> Clock | None:
             _condition.wait(min(wait, threading.TIMEOUT_MAX))
             continue
         heapq.heappop(_heap)
-        clock.armed = False
-        if not clock.resting:
+        was_armed, clock.armed = clock.armed, False
+        if was_armed and not clock.resting:
             return clock
     return None
 
@@ -208,9 +279,13 @@ def _stack(worker: Worker) -> str:
         return ""
     frames = traceback.extract_stack(frame)
     ours = [i for i, entry in enumerate(frames) if entry.filename == _RUN.co_filename and entry.name == _RUN.co_name]
-    return "".join(traceback.format_list(frames[ours[0] + 1 :] if ours else frames))
+    first = ours[0] + 1 if ours else 0
+    while first < len(frames) - 1 and frames[first].filename.startswith(_HERE):
+        first += 1
+    return "".join(traceback.format_list(frames[first:]))
 
 
+_HERE = __file__.removesuffix("timers.py")
 _RUN = Future._run.__code__
 
 

@@ -424,6 +424,8 @@ class PoolCore:
         self.pending: deque[Any] = deque()
         self.workers: dict[int, Worker] = {}
         self.closed = False
+        self.drained = False
+        """Whether no call is to be begun any more: what a worker has not begun does not go to another."""
         self.more_may_come = False
         """Whether, although closed, somebody who is being told of outcomes may submit more: the workers stay so long."""
         self.broken: str | None = None
@@ -896,11 +898,15 @@ class PoolCore:
 
     def _hand_back(self, sent: Sent, ran: int = 0, lost: int = -1) -> None:
         """Tasks without an outcome have not begun, or, the first `ran`, are to run again; but for the one that is `lost`."""
-        if sent.call.parts and self.broken is None:
+        if self.drained and sent.call.parts:
+            for place in range(sent.done, sent.call.size):
+                if place != lost:
+                    self._effects.append(Over(sent.call.parts[place], 0, self.broken))
+        elif sent.call.parts and self.broken is None:
             for place in range(sent.call.size - 1, sent.done - 1, -1):
                 if place != lost:
                     self.pending.appendleft(_again(sent.call.parts[place]))
-        elif sent.call.resends and sent.call.size == 1 and not sent.halted and self.broken is None:
+        elif sent.call.resends and sent.call.size == 1 and not self.drained and not sent.halted and self.broken is None:
             self.pending.appendleft(_again(sent.call))
         else:
             self._effects.append(Over(sent.call, sent.done, self.broken, ran))

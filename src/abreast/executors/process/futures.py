@@ -127,12 +127,19 @@ _NOT_DECODED = RuntimeError("not decoded")
 
 
 def opening(
-    function: int, count: int, *, index: int = -1, box: float = 0.0, name: str = "", context: Payload | None = None
+    function: int,
+    count: int,
+    *,
+    index: int = -1,
+    box: float = 0.0,
+    name: str = "",
+    context: Payload | None = None,
+    attempt: int = 1,
 ) -> bytes:
     """Return how the body of a CALL frame of `count` items begins."""
     told = name.encode(errors="replace")[:1000]
     within = b"" if context is None else context.data
-    return CALL.pack(function, count, index, box, len(told), len(within), 0) + told + within
+    return CALL.pack(function, count, index, box, len(told), len(within), attempt, 0) + told + within
 
 
 def body_of(head: bytes, items: list[Payload]) -> tuple[bytes, tuple[Any, ...]]:
@@ -244,6 +251,7 @@ class FutureCall(_Travels):
     size = 1
     # Set on few calls: they are not worth a slot.
     deaths = 0
+    attempt = 1
     worker = ""
     lane: Lane | None = None
 
@@ -285,7 +293,7 @@ class FutureCall(_Travels):
         return encode_small(self.task[1]) if self.payload is None else self.payload
 
     def frames(self) -> tuple[bytes, tuple[Any, ...]]:
-        return body_of(opening(self.sent[0], 1, name=self.name, context=self.context), [self.encoded()])
+        return body_of(opening(self.sent[0], 1, name=self.name, context=self.context, attempt=self.attempt), [self.encoded()])
 
     def _let_go(self) -> None:
         """Nothing of it will be sent any more."""
@@ -301,6 +309,9 @@ class FutureCall(_Travels):
         return (
             other.sent[0] == self.sent[0]
             and other.context is self.context
+            and other.limit is self.limit  # nor those of `with_options` with others
+            and other.name is self.name
+            and other.attempt == self.attempt
             and (theirs is ours if theirs is None or ours is None else not theirs[1] and not ours[1])
         )
 

@@ -8,8 +8,9 @@
     w4 start   nanoseconds, perf_counter      the worker, written BEFORE seq
     w5 halt    number of a call's first task  the parent: start no further task of that call; its running one is asked to end
     w6 quiet   1 if `halt` is not to be told to the running task  the parent, when the program is drained: that task is to finish
+    w7 drained 1 if no further call is to be begun             the parent, when the program is drained
 
-From the start on the parent reads, but for `halt` and `quiet`: seq, start, phase, then seq and start again, until they are stable. A torn read can only give a later start, hence a later end
+From the start on the parent reads, but for the last three: seq, start, phase, then seq and start again, until they are stable. A torn read can only give a later start, hence a later end
 of a task over its limit. While a function is unpickled `start` is that of the unpickling; it is stored anew before the phase goes on. A store costs 0.04 us. The clock has one zero for all processes of a host.
 """
 
@@ -33,7 +34,7 @@ SIZE = 64
 class Page:
     """One worker's page; on either side."""
 
-    PHASE, SEQ, START, HALT, QUIET = 2, 3, 4, 5, 6
+    PHASE, SEQ, START, HALT, QUIET, DRAINED = 2, 3, 4, 5, 6, 7
 
     def __init__(self, fd: int) -> None:
         self.fd = fd

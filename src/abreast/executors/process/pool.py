@@ -9,7 +9,7 @@ The life of a task, in the order things happen::
 A subclass, since real clients ask with isinstance. Nothing of its machinery is used: its __init__ is not called. Private names that
 clients read are here: `_max_workers`, `_processes`, `_mp_context`, `_broken`, `_shutdown_thread`.
 
-`_starting` guards the start of the supervisor, which is started by the first submit. The executor's object holds the supervisor, and nobody holds the executor: when it is collected, a weak reference's callback posts
+`_holding` guards `_holders`, who are to send more although the pool may be closed. `_starting` guards the start of the supervisor, which is started by the first submit. The executor's object holds the supervisor, and nobody holds the executor: when it is collected, a weak reference's callback posts
 that no more will come, the workers finish what is queued, and end.
 """
 
@@ -30,6 +30,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, ParamSpec, TypeVar
 from abreast.core import draining
 from abreast.core.check import callable_or_none, count, count_or_none, function, initargs_tuple, module_names, seconds_or_none
 from abreast.core.current import name_of
+from abreast.core.future import STEP
 from abreast.core.statistics import PoolStatistics
 from abreast.executors.process import contexts, guardian, logs
 from abreast.executors.process.core import PoolCore, Worker
@@ -57,9 +58,11 @@ from abreast.executors.process.worker import EACH, LIMITED, PLAIN, SINGLE, STAR
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
+    from contextvars import Context
     from types import TracebackType
 
     from abreast.core.future import Future
+    from abreast.executors.attempt import Attempt
     from abreast.executors.base import Deliver
     from abreast.executors.batch import Batch, Work
     from abreast.executors.process.template import Template
@@ -71,6 +74,7 @@ T = TypeVar("T")
 
 _numbers = itertools.count()
 _pools: weakref.WeakSet[Supervisor] = weakref.WeakSet()
+_held: set[ProcessPool] = set()
 _program_ends = False
 
 
@@ -129,6 +133,8 @@ class ProcessPool(concurrent.futures.ProcessPoolExecutor):
         self._functions = Functions(start.common)
         self._closed = _program_ends
         self._starting = threading.Lock()  # guards the start of the supervisor
+        self._holding = threading.Condition(threading.RLock())  # guards who holds it, and whether it is closed for all others
+        self._holders: set[Any] = set()
         if method == "fork" and self._max_tasks_per_child is not None:
             raise ValueError(
                 f"max_tasks_per_child={max_tasks_per_child!r} is incompatible with the 'fork' multiprocessing start method; "
@@ -142,6 +148,7 @@ class ProcessPool(concurrent.futures.ProcessPoolExecutor):
         self._start = start
         self._owner = weakref.ref(self, partial(_let_go, weakref.ref(supervisor)))
         _pools.add(supervisor)
+        supervisor.drain_holders = weakref.WeakMethod(self._drain_held)
         draining.enrol(supervisor, draining.EXECUTOR)
 
     def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
@@ -160,24 +167,50 @@ class ProcessPool(concurrent.futures.ProcessPoolExecutor):
         """
         if not callable(fn):
             function("fn", fn)  # type: ignore[unreachable]  # a caller without a type checker
-        self._check_open()
+        return self._send(fn, args, kwargs, copy_context(), self._task_timeout, name_of(fn))
+
+    def submit_attempt(
+        self, attempt: Attempt, args: tuple[Any, ...], kwargs: dict[str, Any], context: Context, *, held: bool = False
+    ) -> Future[Any]:
+        """For views: as `submit`, of a call that has options of its own. `held`: the caller holds this executor, which so goes on after `shutdown`."""
+        limit = self._task_timeout if attempt.limit is None else attempt.limit
+        return self._send(attempt.fn, args, kwargs, context, limit, attempt.name, attempt.number, held=held)
+
+    sends_quickly = False
+    """Whether `submit_attempt` runs no code of the user's: it pickles."""
+
+    def _send(
+        self,
+        fn: Callable[..., T],
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        within: Context,
+        limit: float | None,
+        name: str,
+        attempt: int = 1,
+        *,
+        held: bool = False,
+    ) -> Future[T]:
+        self._check_open(held=held)
         future: ProcessFuture[T] = ProcessFuture()
         supervisor = self._supervisor
-        name = name_of(fn)
         try:
             sent = self._functions.encode(fn)
             payload = None
             if kwargs or not are_small(args):
                 payload = encode_args(args, kwargs or None, name, common=self._start.common)
                 _refuse_huge(len(payload.data), f"the arguments of {name}")
-            context = encode_context(copy_context(), self._start.common)
+            context = encode_context(within, self._start.common)
         except KeyboardInterrupt:
             raise
         except BaseException as error:  # whatever the user's pickling raises, SystemExit too, is this task's
             future.set_running_or_notify_cancel()
             future.set_exception(error)
             return future
-        call = FutureCall(future, sent, payload, context, self._task_timeout, self._flags, name, (fn, args, kwargs))
+        flags = self._flags if limit is None else self._flags | LIMITED
+        call = FutureCall(future, sent, payload, context, limit, flags, name, (fn, args, kwargs))
+        if attempt > 1:
+            call.attempt = attempt
         future._call = call
         future._courier = supervisor.callbacks
         future._owner = supervisor
@@ -196,8 +229,19 @@ class ProcessPool(concurrent.futures.ProcessPoolExecutor):
         sent = self._functions.encode(work.fn)
         common = self._start.common
         context = None if batch.context is None else encode_context(batch.context, common)
-        head = opening(sent[0], len(batch.items), index=batch.start, box=batch.box or 0.0, name=work.name, context=context)
-        call = BatchCall(batch, deliver, supervisor, sent, self._task_timeout, self._flags, partial(_told_item, batch))
+        head = opening(
+            sent[0],
+            len(batch.items),
+            index=batch.start,
+            box=batch.box or 0.0,
+            name=work.name,
+            context=context,
+            attempt=batch.attempt,
+        )
+        limit, flags = self._task_timeout, self._flags
+        if work.limit is not None:
+            limit, flags = work.limit, flags | LIMITED
+        call = BatchCall(batch, deliver, supervisor, sent, limit, flags, partial(_told_item, batch))
         _load(call, head, batch.items, work, common)
         _refuse_huge(len(call.body), f"{len(batch.items)} inputs of {work.name}")
         call.handle._owner = _CancelsCall(call)
@@ -205,7 +249,52 @@ class ProcessPool(concurrent.futures.ProcessPoolExecutor):
         supervisor.submit(call)
         return call.handle
 
-    def _check_open(self) -> None:
+    # ---- held open, for what is to be done later: a retry
+
+    def hold(self, holder: Any) -> None:
+        """Go on until `let_go`, although the pool may be shut down meanwhile; ``holder.cancel()`` is called when what waits is cancelled.
+
+        Raises:
+            RuntimeError: it is shut down.
+        """
+        with self._holding:
+            self._check_open()
+            self._holders.add(holder)
+            _held.add(self)
+
+    def let_go(self, holder: Any) -> None:
+        """End a `hold`; nothing happens if it has been ended."""
+        with self._holding:
+            self._holders.discard(holder)
+            if self._holders:
+                return
+            _held.discard(self)
+            if self._closed:
+                self._supervisor.post(self._supervisor.close)
+            self._holding.notify_all()
+
+    def call_soon(self, action: Callable[[], object]) -> None:
+        """For who holds this executor: have `action` called in the thread that sends what runs have left to send."""
+        self._supervisor.post(partial(self._supervisor.deliver, _call), action)
+
+    def _wait_for_holders(self) -> None:
+        with self._holding:
+            while self._holders and self._supervisor.core.broken is None and not self._supervisor.ended.is_set():
+                self._holding.wait(STEP)
+
+    def _cancel_held(self) -> None:
+        with self._holding:
+            holders = list(self._holders)
+        for holder in holders:
+            holder.cancel()
+
+    def _drain_held(self) -> None:
+        with self._holding:
+            holders = list(self._holders)
+        for holder in holders:
+            holder.drain()
+
+    def _check_open(self, *, held: bool = False) -> None:
         supervisor = self._supervisor
         if supervisor.forked:
             raise RuntimeError("this executor belongs to the parent process: make another one in a forked child")
@@ -214,7 +303,7 @@ class ProcessPool(concurrent.futures.ProcessPoolExecutor):
             raise broken(why)
         if supervisor.is_drained:
             raise draining.drained(f"a task of {self._name}")
-        if self._closed or _program_ends or supervisor.core.closed:
+        if supervisor.core.closed or (not held and (self._closed or _program_ends)):
             raise RuntimeError("cannot schedule new futures after " + ("interpreter shutdown" if _program_ends else "shutdown"))
         if not supervisor.is_started:
             with self._starting:
@@ -229,15 +318,19 @@ class ProcessPool(concurrent.futures.ProcessPoolExecutor):
             wait: False returns at once; what is queued runs all the same, before the program ends.
             cancel_futures: cancel what has not started.
         """
-        self._closed = True
         supervisor = self._supervisor
+        with self._holding:
+            self._closed = True
+            if not supervisor.forked and not self._holders:  # else who holds it last does
+                supervisor.post(supervisor.close)
         if supervisor.forked:
             return
         if cancel_futures:
             supervisor.post(supervisor.cancel_pending)
-        supervisor.post(supervisor.close)
+            self._cancel_held()
         if wait:
             try:
+                self._wait_for_holders()
                 supervisor.join_all()
             except BaseException:  # KeyboardInterrupt above all
                 self._kill("the executor was killed by Ctrl-C")
@@ -247,6 +340,7 @@ class ProcessPool(concurrent.futures.ProcessPoolExecutor):
         supervisor = self._supervisor
         self._closed = True
         if not supervisor.forked:
+            self._cancel_held()
             supervisor.post(supervisor.kill, why)
             supervisor.join_all()
 
@@ -261,6 +355,7 @@ class ProcessPool(concurrent.futures.ProcessPoolExecutor):
     def _force(self, how: str) -> None:
         supervisor = self._supervisor
         self._closed = True
+        self._cancel_held()
         supervisor.post(supervisor.cancel_pending)
         if how == "terminated":
             supervisor.post(supervisor.terminate)
@@ -509,6 +604,8 @@ def _end_of_program() -> None:
         last = getattr(sys, "last_exc", None) or getattr(sys, "last_value", None)
         if isinstance(last, KeyboardInterrupt):
             raise KeyboardInterrupt
+        for pool in list(_held):
+            pool._wait_for_holders()
         for supervisor in supervisors:
             supervisor.post(supervisor.close)
         for supervisor in supervisors:
@@ -521,7 +618,15 @@ def _end_of_program() -> None:
     guardian.end()
 
 
+def _call(action: Callable[[], object]) -> None:
+    action()
+
+
 def _after_fork_in_child() -> None:
+    for pool in list(_held):
+        pool._holding = threading.Condition(threading.RLock())  # another thread may have held it
+        pool._holders.clear()
+    _held.clear()
     for supervisor in list(_pools):
         supervisor.after_fork()
         supervisor.launch.__self__.forget()  # type: ignore[attr-defined]  # _Start

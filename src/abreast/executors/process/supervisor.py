@@ -211,6 +211,8 @@ class Supervisor:
         self.is_started = False
         self.forked = False
         self.is_drained = False
+        self.drain_holders: Callable[[], Callable[[], object] | None] = lambda: None
+        """Weakly, of the executor: drains who holds it."""
         self.ended_tasks = self.failed_tasks = self.cancelled_tasks = 0
         self.capped_waits = 0
         self.deliveries = Courier(f"{name}-deliveries")
@@ -461,9 +463,19 @@ class Supervisor:
     def drain(self) -> None:
         """What waits fails with Drained; what is with a worker goes on, and then the workers end."""
         self.is_drained = True
+        drain_holders = self.drain_holders()
+        if drain_holders is not None:
+            drain_holders()
         self.post(self._drain)
 
     def _drain(self, _: Any) -> None:
+        self.core.drained = True
+        for channel in list(self._channels.values()):
+            page = channel.process.page
+            if page is not None:
+                page.words[Page.DRAINED] = page.words[Page.QUIET] = 1
+            for sent in list(channel.worker.calls):  # of several tasks, and amid them
+                self._do(self.core.halt(getattr(sent.call, "call", sent.call)))
         for call in list(self.core.pending):
             if self.core.cancel(call):
                 self.cancelled_tasks += call.size
@@ -962,7 +974,11 @@ class Supervisor:
 
     def _over(self, effect: effects.Over) -> None:
         call = effect.call
-        getattr(call, "call", call).over(effect.place, effect.why, effect.ran)
+        bare = getattr(call, "call", call)
+        if self.core.drained and effect.why is None and bare.resends and not effect.place:  # its worker had not begun it
+            self._refuse_as_drained(bare)
+        else:
+            bare.over(effect.place, effect.why, effect.ran)
 
     def _broken(self, effect: effects.Broken) -> None:
         pass  # each call is told by its Over

@@ -78,9 +78,9 @@ __all__ = [
     "main",
 ]
 
-CALL = struct.Struct("<QIqdIII")
+CALL = struct.Struct("<QIqdIIII")
 """The opening of a CALL's body: function, tasks, index of the first (-1: none), time box in seconds (0: none), bytes of name, of context,
-and how many of the tasks may run, 0 for all (`MOST`)."""
+which attempt at them it is, and how many of the tasks may run, 0 for all (`MOST`)."""
 MOST = struct.Struct("<I"), CALL.size - 4
 """How the last of these is packed, and where."""
 ITEM = struct.Struct("<IH")
@@ -200,12 +200,13 @@ class _ParentGone(Exception):
 class _Running:
     """What `current_task` is told about the task that runs."""
 
-    __slots__ = ("base", "first", "name", "scope", "words")
+    __slots__ = ("attempt", "base", "first", "name", "scope", "words")
 
     def __init__(self, words: memoryview) -> None:
         self.words = words
         self.scope = _HaltScope(self)
         self.name = ""
+        self.attempt = 1
         self.base = -1
         """The index of its call's first task; -1 has none."""
         self.first = 0
@@ -213,7 +214,7 @@ class _Running:
 
     def current_task(self) -> Task:
         index = None if self.base < 0 else self.base + self.words[Page.SEQ] - self.first
-        return Task(self.name, index, 1, (self.scope,))
+        return Task(self.name, index, self.attempt, (self.scope,))
 
 
 class _Call:
@@ -234,7 +235,7 @@ class _Call:
 
     def __init__(self, arrived: Frame, running: _Running) -> None:
         body = memoryview(arrived.body)
-        self.function, self.count, running.base, box, name_size, context_size, most = CALL.unpack_from(body)
+        self.function, self.count, running.base, box, name_size, context_size, running.attempt, most = CALL.unpack_from(body)
         place = CALL.size
         running.name = str(body[place : place + name_size], "utf-8")
         place += name_size
@@ -404,7 +405,7 @@ class _Worker:
         try:
             here.running = running
             run = self._run_plain if call.flags & PLAIN and failpoints.hit is None else self._run_each
-            seq = run(call)
+            seq = call.first if self.words[Page.DRAINED] else run(call)
         finally:
             here.running = None
             running.first = 0

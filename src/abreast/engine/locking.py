@@ -1,0 +1,61 @@
+"""How the methods of a run take its lock, and how workers call a run without keeping it alive."""
+
+from __future__ import annotations
+
+import functools
+import weakref
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar, cast
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from abreast.engine.run import Run
+    from abreast.executors.batch import Batch
+
+__all__ = ["locked", "weakly", "weakly_settle"]
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+def locked(method: Callable[Concatenate[Any, P], R]) -> Callable[Concatenate[Any, P], R]:
+    """Run a method under the run's lock.
+
+    `acquire` stands inside the ``try``: signals are handled right after the call, so Ctrl-C would else leave the lock held for good.
+    (``with`` does so on 3.14; see core/future.py.)
+    """
+
+    @functools.wraps(method)
+    def with_lock(self: Any, *args: P.args, **kwargs: P.kwargs) -> R:
+        try:
+            self._acquire()
+            return method(self, *args, **kwargs)
+        finally:
+            try:  # noqa: SIM105  # suppress() is Python code, which another Ctrl-C may interrupt
+                self._release()
+            except RuntimeError:  # Ctrl-C struck while the lock was waited for: it is not ours to release
+                pass
+
+    return cast("Callable[Concatenate[Any, P], R]", with_lock)
+
+
+def weakly(run: Run, method: Callable[[Run, Batch], bool]) -> Callable[[Batch], bool]:
+    """Return what a worker calls between tasks. Weak: else a run would hold itself until a collection of garbage."""
+    run_of = weakref.ref(run)
+
+    def ask(batch: Batch) -> bool:
+        run = run_of()
+        return run is None or method(run, batch)
+
+    return ask
+
+
+def weakly_settle(run: Run) -> Callable[[Batch, BaseException | None], bool]:
+    """The same for what is called when a batch is over."""
+    run_of = weakref.ref(run)
+
+    def settle(batch: Batch, lost: BaseException | None) -> bool:
+        run = run_of()
+        return run is not None and run._settle_only(batch, lost)
+
+    return settle
