@@ -9,6 +9,7 @@ Each also runs by itself:
     python examples/pictures.py           small versions of 48 pictures; needs Pillow
     python examples/compress.py           every .py file of the library with zlib, on threads and in processes
     python examples/compile_library.py    every module of the library to bytecode, on threads and in processes
+    python examples/scraper.py            160 pages from a web server that fails, stalls and limits rates
 
 And examples/course.ipynb is a short course on concurrency, for Jupyter.
 """
@@ -21,7 +22,7 @@ import sys
 import traceback
 from pathlib import Path
 
-NAMES = ("checksums", "pages", "pictures", "compress", "compile_library")
+NAMES = ("checksums", "pages", "pictures", "compress", "compile_library", "scraper")
 
 
 def run(name: str) -> int:

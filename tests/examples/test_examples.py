@@ -25,7 +25,7 @@ pytestmark = pytest.mark.whole
 EXAMPLES = ROOT / "examples"
 PROC = Path("/proc")
 
-ALL = ("checksums.py", "pages.py", "pictures.py", "compress.py", "compile_library.py")
+ALL = ("checksums.py", "pages.py", "pictures.py", "compress.py", "compile_library.py", "scraper.py")
 """In the order in which ``python examples`` runs them."""
 
 needs_linux = pytest.mark.skipif(sys.platform != "linux", reason="processes run on Linux only so far")
@@ -110,6 +110,25 @@ def check_compile_library(stdout):
     assert 300 < compiled <= files < compiled + 30
 
 
+def check_scraper(stdout, runs=("threads", "processes")):
+    assert re.search(r"^160 pages from http://127.0.0.1:\d+/, at most 100 requests per second$", stdout, flags=re.MULTILINE)
+    for run in runs:
+        told = re.search(
+            rf"^{run} +(\d+\.\d\d) s   (\d+) attempts at 160 pages(?:; (\d+) died with their process)?\n"
+            r" +503: (\d+), stalled: (\d+), reset: (\d+), told to wait: (\d+)\n"
+            r" +came too early: 0, at most in a second: (\d+)$",
+            stdout,
+            flags=re.MULTILINE,
+        )
+        seconds, attempts, died, *troubles, most = (float(figure or 0) for figure in told.groups())
+        assert min(troubles) >= 5
+        assert attempts >= 160 + sum(troubles) + died
+        assert seconds >= (attempts - 1) / 100 - 0.05
+        assert most <= 125  # 103 start at most in any second; on their way they may come closer together
+        assert (died >= 3) == (run == "processes")
+    assert "equal: all 160 pages are what they must be\n" in stdout
+
+
 def test_all_of_them_one_after_another():
     pytest.importorskip("PIL")
     done = run("examples", cwd=ROOT)
@@ -118,12 +137,13 @@ def test_all_of_them_one_after_another():
         re.findall(r"^--- (.*)$", done.stdout, flags=re.MULTILINE),
         re.split(r"^--- .*\n", done.stdout, flags=re.MULTILINE),
     )
-    assert titles == ["checksums", "pages", "pictures", "compress", "compile_library"]
+    assert titles == ["checksums", "pages", "pictures", "compress", "compile_library", "scraper"]
     check_checksums(parts[1])
     check_pages(parts[2])
     check_pictures(parts[3])
     check_compress(parts[4])
     check_compile_library(parts[5])
+    check_scraper(parts[6])
     assert "FAILED" not in done.stdout
 
 
@@ -159,6 +179,45 @@ def test_pictures_by_itself():
     done = run("examples/pictures.py", cwd=ROOT)
     assert (done.returncode, done.stderr) == (0, "")
     check_pictures(done.stdout)
+
+
+@needs_linux
+def test_scraper_by_itself(tmp_path):
+    """Called by its path from anywhere."""
+    done = run(str(EXAMPLES / "scraper.py"), cwd=tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
+    check_scraper(done.stdout)
+
+
+def test_scraper_where_no_processes_run():
+    done = run_changed("""
+        import sys, scraper
+        sys.platform = "plan9"
+        sys.exit(scraper.main())
+    """)
+    assert (done.returncode, done.stderr) == (0, "")
+    check_scraper(done.stdout, ["threads"])
+    assert "processes" not in done.stdout
+
+
+def test_scraper_that_is_impolite_says_so():
+    """Without an ear for Retry-After, pages that are missing or wrong."""
+    done = run_changed("""
+        import sys, scraper, abreast
+        sys.platform = "plan9"
+        scraper.Refused.retry_after = property(lambda self: None, lambda self, value: None)
+        sys.exit(scraper.main())
+    """)
+    assert (done.returncode, done.stderr) == (1, "")
+    assert done.stdout.endswith("FAILED: the server was asked again before its Retry-After was over\n")
+    done = run_changed("""
+        import sys, scraper, abreast
+        sys.platform = "plan9"
+        scraper.POLITELY = abreast.Retry(0)
+        sys.exit(scraper.main())
+    """)
+    assert (done.returncode, done.stderr) == (1, "")
+    assert re.search(r"^FAILED: \d+ of 160 pages are not what they must be$", done.stdout, flags=re.MULTILINE)
 
 
 @needs_linux
@@ -373,10 +432,11 @@ class TestWrongResults:
         (tmp_path / "pictures.py").write_text("print('equal')\n")
         (tmp_path / "compress.py").write_text("import sys\nsys.exit(2)\n")
         (tmp_path / "compile_library.py").write_text("")
+        (tmp_path / "scraper.py").write_text("")
         done = run(tmp_path)
         assert done.returncode == 1
         assert done.stdout == (
-            "--- checksums\n--- pages\n--- pictures\nequal\n--- compress\ncompress was left out\n--- compile_library\n"
+            "--- checksums\n--- pages\n--- pictures\nequal\n--- compress\ncompress was left out\n--- compile_library\n--- scraper\n"
             "FAILED: checksums, pages\n"
         )
         assert done.stderr.endswith("OSError: no network\n")
@@ -402,7 +462,7 @@ class TestWithoutPillow:
         done = run(tmp_path)
         assert done.returncode == 0
         assert done.stdout == (
-            "--- checksums\n--- pages\n--- pictures\npictures was left out\n--- compress\n--- compile_library\n"
+            "--- checksums\n--- pages\n--- pictures\npictures was left out\n--- compress\n--- compile_library\n--- scraper\n"
         )
         assert done.stderr == 'pictures.py needs Pillow: python -m pip install "Pillow>=10"\n'
 
@@ -419,6 +479,8 @@ class TestCtrlC:
             pytest.param("compress.py", "threads", marks=needs_linux),
             pytest.param("compile_library.py", " files, ", marks=needs_linux),
             pytest.param("compile_library.py", "threads", marks=needs_linux),
+            ("scraper.py", " pages from "),
+            pytest.param("scraper.py", "threads", marks=needs_linux),
             ("", "--- checksums"),
             ("", "--- pages"),
         ],
@@ -455,6 +517,44 @@ def ask(port, path):
         connection.request("GET", path)
         response = connection.getresponse()
         return response.status, response.read()
+
+
+class TestUnreliableServer:
+    @pytest.fixture
+    def port(self):
+        with subprocess.Popen(
+            [sys.executable, EXAMPLES / "unreliable_server.py"], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+        ) as server:
+            yield int(server.stdout.readline())
+            assert server.communicate(timeout=30) == (b"", None)
+
+    def test_it_keeps_account(self, port, monkeypatch):
+        monkeypatch.syspath_prepend(str(EXAMPLES))
+        import unreliable_server as its
+
+        def first(what):
+            return next(n for n in range(1000) if its.fate(n, 1) == what and its.fate(n, 2) == "answered")
+
+        assert ask(port, f"/a/{first('503')}") == (503, b"")
+        with pytest.raises(ConnectionResetError):
+            ask(port, f"/a/{first('reset')}")
+        assert ask(port, f"/a/{first('429')}") == (429, b"")
+        assert ask(port, f"/a/{first('429')}")[0] == 200  # too early
+        assert ask(port, f"/a/{first('answered')}") == (200, its.page(first("answered")))
+        account = json.loads(ask(port, "/a/account")[1])
+        assert (account["requests"], account["too_early"], account["most_in_a_second"]) == (5, 1, 5)
+        assert account["answers"] == {"503": 1, "reset": 1, "429": 1, "answered": 2}
+        assert json.loads(ask(port, "/b/account")[1])["requests"] == 0
+        assert ask(port, "/nothing")[0] == 404
+
+    def test_it_limits_the_rate(self, port, monkeypatch):
+        monkeypatch.syspath_prepend(str(EXAMPLES))
+        import unreliable_server as its
+
+        monkeypatch.setattr(its, "LIMIT", 3)
+        account = its.Account()
+        page = next(number for number in range(1000) if its.fate(number, 1) == "answered")
+        assert [account.fate_of_next(page) for _ in range(4)][0::3] == ["answered", "429"]
 
 
 class TestServer:
