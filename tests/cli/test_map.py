@@ -223,8 +223,9 @@ class TestFailures:
 
     def test_max_failures_ends_the_run(self):
         done = abreast("map", "-j", "1", "--max-failures", "2", "m:odd_fails", given=numbers(1000), status=1)
-        assert done.stdout == "10\n10\n"
-        assert done.stderr.splitlines()[-1] == "abreast map: ended after 2 failed tasks, as --max-failures asks: 2 lines written"
+        assert done.stdout == "10\n10\n10\n"
+        last = "abreast map: ended after 3 failed tasks, more than --max-failures 2 allows: 3 lines written"
+        assert done.stderr.splitlines()[-1] == last
 
     def test_task_timeout_fails_that_task_only(self):
         done = abreast("map", "--task-timeout", "0.3", "-j", "2", "m:first_hangs", given="0\n1\n2\n", status=1)
@@ -449,7 +450,7 @@ class TestOutput:
             (["m:smae"], b"a\n", 2),
             (["m:same"], b"a\n" * 3 + b"\xff\n", 2),
             (["--json", "m:same"], b"1\n[\n", 2),
-            (["--max-failures", "1", "m:odd_fails"], b"0\n1\n2\n", 1),
+            (["--max-failures", "0", "m:odd_fails"], b"0\n1\n2\n", 1),
             (["--timeout", "0.2", "m:first_hangs"], b"1\n0\n", 1),
         ],
         ids=["function", "not UTF-8", "not JSON", "failures", "timeout"],
@@ -795,7 +796,7 @@ class TestHelp:
         text = abreast("map", "--help").stdout
         for option in (
             "--json", "-0, --null", "-o, --output", "--force", "--outcomes", "-j, --max-workers, --jobs", "-k, --keep-order / -u, --unordered",
-            "--max-failures", "--timeout", "--task-timeout", "--kind [thread|process|serial]", "--progress", "--no-progress", "--dry-run",
+            "--retries", "--max-per-second", "--delay", "--max-failures", "--timeout", "--task-timeout", "--kind [thread|process|serial]", "--progress", "--no-progress", "--dry-run",
         ):  # fmt: skip
             assert option in text
         assert "--fast" in abreast("demo", "--help").stdout
@@ -803,7 +804,7 @@ class TestHelp:
 
     def test_every_example_of_map_works(self, here):
         examples = [line.strip() for line in abreast("map", "--help").stdout.splitlines() if "abreast map " in line[:50]][1:]
-        assert len(examples) == 5
+        assert len(examples) == 6
         here.joinpath("names.txt").write_text("names.txt\nm.py\n")
         here.joinpath("urls.txt").write_text("http://a\nhttp://b\n")
         here.joinpath("scraper.py").write_text(

@@ -32,7 +32,6 @@ from __future__ import annotations
 
 import sys
 import threading
-import time
 from collections import deque
 from concurrent.futures import BrokenExecutor, CancelledError
 from contextvars import copy_context
@@ -41,7 +40,7 @@ from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 from abreast.core.current import Scope, current_scopes, here
 from abreast.core.errors import TooManyFailures
-from abreast.core.future import acquire_patiently
+from abreast.core.future import acquire_patiently, pause
 from abreast.core.outcome import Outcome, RunSummary
 from abreast.engine.decoding import Decoder, decode_error
 from abreast.engine.hold import Hold
@@ -247,7 +246,7 @@ class Run:
     def _retry_here(self, lives: Lives) -> None:
         """Wait for retries and make them, in the caller's thread, which runs all tasks."""
         while self._broken is None and (begins := lives.next_due) is not None:
-            time.sleep(max(0.0, begins - monotonic()))
+            pause(begins - monotonic())
             self._fill()
 
     # ---- one step of the thread that asks
