@@ -223,8 +223,9 @@ class TestFailures:
 
     def test_max_failures_ends_the_run(self):
         done = abreast("map", "-j", "1", "--max-failures", "2", "m:odd_fails", given=numbers(1000), status=1)
-        assert done.stdout == "10\n10\n"
-        assert done.stderr.splitlines()[-1] == "abreast map: ended after 2 failed tasks, as --max-failures asks: 2 lines written"
+        assert done.stdout == "10\n10\n10\n"
+        last = "abreast map: ended after 3 failed tasks, more than --max-failures 2 allows: 3 lines written"
+        assert done.stderr.splitlines()[-1] == last
 
     def test_task_timeout_fails_that_task_only(self):
         done = abreast("map", "--task-timeout", "0.3", "-j", "2", "m:first_hangs", given="0\n1\n2\n", status=1)
@@ -449,7 +450,7 @@ class TestOutput:
             (["m:smae"], b"a\n", 2),
             (["m:same"], b"a\n" * 3 + b"\xff\n", 2),
             (["--json", "m:same"], b"1\n[\n", 2),
-            (["--max-failures", "1", "m:odd_fails"], b"0\n1\n2\n", 1),
+            (["--max-failures", "0", "m:odd_fails"], b"0\n1\n2\n", 1),
             (["--timeout", "0.2", "m:first_hangs"], b"1\n0\n", 1),
         ],
         ids=["function", "not UTF-8", "not JSON", "failures", "timeout"],
@@ -827,7 +828,7 @@ class TestHelp:
         text = abreast("map", "--help").stdout
         for option in (
             "--json", "-0, --null", "-o, --output", "--force", "--outcomes", "-j, --max-workers, --jobs", "-k, --keep-order / -u, --unordered",
-            "--max-failures", "--timeout", "--task-timeout", "--kind [thread|process|serial]", "--progress", "--no-progress", "--dry-run",
+            "--retries", "--max-per-second", "--delay", "--max-failures", "--timeout", "--task-timeout", "--kind [thread|process|serial]", "--progress", "--no-progress", "--dry-run",
         ):  # fmt: skip
             assert option in text
         assert "--fast" in abreast("demo", "--help").stdout
@@ -835,7 +836,7 @@ class TestHelp:
 
     def test_every_example_of_map_works(self, here):
         examples = [line.strip() for line in abreast("map", "--help").stdout.splitlines() if "abreast map " in line[:50]][1:]
-        assert len(examples) == 5
+        assert len(examples) == 6
         here.joinpath("names.txt").write_text("names.txt\nm.py\n")
         here.joinpath("urls.txt").write_text("http://a\nhttp://b\n")
         here.joinpath("scraper.py").write_text(
@@ -845,10 +846,13 @@ class TestHelp:
         here.joinpath("shop.py").write_text("def total(order): return sum(order['prices'])\n")
         here.joinpath("files.txt").write_text("a.png\nb.png\n")
         here.joinpath("pictures.py").write_text("def shrink(name): return name.removesuffix('.png')\n")
-        sizes, found, pages, names, totals = (shell(example, status=int("scraper" in example)).stdout for example in examples)
+        sizes, found, pages, politely, names, totals = (
+            shell(example, status=int("scraper" in example)).stdout for example in examples
+        )
         assert sizes == f"15\n{here.joinpath('m.py').stat().st_size}\n"
         assert len(results(found)) >= 2
         assert pages == ""
+        assert politely == '"page"\n'
         assert [sorted(record)[-1] for record in results(here.joinpath("pages.jsonl").read_text())] == ["value", "input"]
         assert results(names) == ["a", "b"]
         assert totals == "3\n"
@@ -869,6 +873,41 @@ class TestHelp:
 
 @pytest.mark.whole
 class TestOptions:
+    def test_retries_try_again(self, here):
+        here.joinpath("flaky.py").write_text(
+            "import abreast\ndef second(text):\n    if abreast.current_task().attempt < 2: raise OSError('busy')\n    return text\n"
+        )
+        (record,) = results(abreast("map", "--outcomes", "--retries", "1", "flaky:second", given="a\n").stdout)
+        assert record["value"] == "a"
+        assert record["attempts"] == 2
+        assert "OSError: busy" in abreast("map", "--retries", "0", "flaky:second", given="a\n", status=1).stderr
+
+    @pytest.mark.parametrize("option", [["--delay", "0.1"], ["--max-per-second", "10"]], ids=" ".join)
+    def test_starts_are_let_pass(self, here, option):
+        here.joinpath("clock.py").write_text("import time\ndef now(text): return time.monotonic()\n")
+        starts = results(abreast("map", "-j", "4", *option, "clock:now", given=numbers(5)).stdout)
+        assert all(start - starts[0] > 0.1 * n - 0.02 for n, start in enumerate(starts))
+
+    @pytest.mark.parametrize(
+        ("words", "text"),
+        [
+            (["--delay", "1", "--max-per-second", "1"], "--delay 1 and --max-per-second 1 exclude each other"),
+            (["--delay", "0"], "--delay"),
+            (["--max-per-second", "-1"], "--max-per-second"),
+            (["--retries", "-1"], "--retries"),
+            (["--max-failures", "-1"], "'-1' is neither a number of tasks, from 0, nor a share of them, as 5%"),
+            (["--max-failures", "100%"], "'100%' is neither"),
+            (["--max-failures", "some"], "'some' is neither"),
+        ],
+        ids=" ".join,
+    )
+    def test_absurd_numbers_are_refused(self, here, words, text):
+        assert text in abreast("map", *words, "m:same", given="a\n", status=2).stderr
+
+    def test_a_share_of_failures(self, here):
+        done = abreast("map", "-j", "1", "--max-failures", "12.5%", "m:odd_fails", given=numbers(100), status=1)
+        assert "ended after 10 failed tasks, more than --max-failures 12.5% allows: 10 lines written" in done.stderr
+
     @pytest.mark.parametrize("option", ["-j", "--jobs", "--max-workers"])
     def test_jobs_has_three_names(self, here, option):
         here.joinpath("counts.py").write_text(

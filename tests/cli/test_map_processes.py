@@ -241,7 +241,7 @@ class TestFailures:
 
     def test_max_failures_ends_the_run(self):
         done = run("m:boom", "--max-failures", "3", given=numbers(1000), status=1)
-        assert "ended after 3 failed tasks" in done.stderr
+        assert "ended after 4 failed tasks, more than --max-failures 3 allows" in done.stderr
 
 
 class TestSignals:

@@ -42,5 +42,7 @@ def test_nothing_sleeps_prints_or_reads_the_wall_clock(path):
     text = re.sub(r'""".*?"""', "", path.read_text(), flags=re.DOTALL)
     if path.parent.name == "cli":  # the one that writes for a living
         text = re.sub(r"\bprint\(", "", text)
+    if path.name == "life.py":  # a Retry-After may be a date
+        text = text.replace("time.time()", "", 1)
     for word in (r"\bprint\(", r"time\.sleep", r"time\.time\("):
         assert not re.search(word, text), f"{path}: {word}"

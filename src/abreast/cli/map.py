@@ -28,7 +28,7 @@ from abreast.cli.output import NobodyReads, Output, OutputError, open_output
 from abreast.cli.reading import InputError, Inputs, TimeIsUp, open_inputs
 from abreast.cli.signals import Terminated, draining
 from abreast.cli.task import Call, to_json
-from abreast.core.errors import Drained
+from abreast.core.errors import Drained, TooManyFailures
 from abreast.functions import outcomes
 from abreast.observe.progress import printable
 
@@ -40,6 +40,9 @@ if TYPE_CHECKING:
     from abreast.engine.results import Results
 
     Task: TypeAlias = Outcome[str]
+    _Number: TypeAlias = click.ParamType[float]
+else:  # generic only since 8.4
+    _Number = click.ParamType
 
 __all__ = ["command"]
 
@@ -57,6 +60,8 @@ Examples
       the same of all Python files below here
   abreast map -j 32 --outcomes -o pages.jsonl scraper:fetch urls.txt
       fetch() of scraper.py, 32 at once; each URL has its value or error
+  abreast map --retries 3 --delay 0.2 scraper:fetch urls.txt
+      politely: at most 5 a second; what fails is tried again, later
   abreast map --kind process --task-timeout 60 pictures:shrink files.txt
       shrink() on all cores; one that takes over a minute is ended
   abreast map --json shop:total orders.jsonl
@@ -78,6 +83,24 @@ class _Seconds(click.FloatRange):
 
     def __init__(self) -> None:
         super().__init__(min=0, min_open=True)
+
+
+class _Failures(_Number):
+    """A number of tasks, or a share of them as ``5%``."""
+
+    name = "failures"
+
+    def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        try:
+            if value.endswith("%"):
+                share = float(value[:-1]) / 100
+                if 0 < share < 1:
+                    return share
+            elif (number := int(value)) >= 0:
+                return number
+        except ValueError:
+            pass
+        return self.fail(f"{value!r} is neither a number of tasks, from 0, nor a share of them, as 5%", param, ctx)
 
 
 @click.command("map", epilog=EPILOG)
@@ -108,7 +131,14 @@ class _Seconds(click.FloatRange):
     default=True,
     help="Results in the order of the inputs (default), or as completed.",
 )
-@click.option("--max-failures", metavar="N", type=click.IntRange(min=1), help="End the run when N tasks have failed.")
+@click.option(
+    "--retries", metavar="N", type=click.IntRange(min=0), help="Try a task that fails up to N times more, each time later."
+)
+@click.option(
+    "--max-per-second", metavar="N", type=click.FloatRange(min=0, min_open=True), help="Start at most N tasks per second."
+)
+@click.option("--delay", metavar="SECONDS", type=_Seconds(), help="Let so long pass between two starts.")
+@click.option("--max-failures", metavar="N", type=_Failures(), help="End the run when more than N tasks, or N %, have failed.")
 @click.option("--timeout", metavar="SECONDS", type=_Seconds(), help="End the run after so long.")
 @click.option("--task-timeout", metavar="SECONDS", type=_Seconds(), help="A task that runs longer has failed.")
 @click.option(
@@ -146,7 +176,10 @@ def command(
     with_outcomes: bool,
     max_workers: int | None,
     ordered: bool,
-    max_failures: int | None,
+    retries: int | None,
+    max_per_second: float | None,
+    delay: float | None,
+    max_failures: float | None,
     timeout: float | None,
     task_timeout: float | None,
     grace: float,
@@ -162,14 +195,18 @@ def command(
     MODULE is looked for in the current directory first. What the function prints goes to standard error while results go to
     standard output. With --kind process, a process that dies costs the line that it was at, and no other.
     """
+    if delay is not None and max_per_second is not None:
+        raise click.UsageError(
+            f"--delay {delay:g} and --max-per-second {max_per_second:g} exclude each other: they say the same thing", ctx
+        )
     separator = b"\0" if null else b"\n"
     with open_inputs(file, as_json=as_json, separator=separator) as inputs, open_output(output, force=force) as out:
         fn = load_function(function)  # now: what its module prints is not to mix with results
         if dry_run:
             ctx.exit(_tell_calls(name_of_function(function), inputs, out))
         options: dict[str, Any] = {"kind": kind, "ordered": ordered, "max_workers": max_workers, "timeout": timeout}
-        if task_timeout is not None:
-            options["task_timeout"] = task_timeout
+        options |= {"task_timeout": task_timeout, "max_failures": max_failures, "retries": retries or 0}
+        options["max_per_second"] = max_per_second if delay is None else 1 / delay
         bar = _Bar(progress, out)
         try:
             results = outcomes(Call(fn), inputs, name=name_of_function(function), progress=bar.progress, **options)
@@ -177,16 +214,7 @@ def command(
             raise click.UsageError(str(error), ctx) from None
         if timeout is not None:
             inputs.deadline = monotonic() + timeout
-        run = _Run(
-            results,
-            inputs,
-            out,
-            bar,
-            with_outcomes=with_outcomes,
-            max_failures=max_failures,
-            timeout=timeout,
-            ordered=ordered,
-        )
+        run = _Run(results, inputs, out, bar, with_outcomes=with_outcomes, timeout=timeout, ordered=ordered)
         status = run.play(grace)
     ctx.exit(status)
 
@@ -227,7 +255,6 @@ class _Run:
         bar: _Bar,
         *,
         with_outcomes: bool,
-        max_failures: int | None,
         timeout: float | None,
         ordered: bool,
     ) -> None:
@@ -236,7 +263,6 @@ class _Run:
         self.out = out
         self.bar = bar
         self.with_outcomes = with_outcomes
-        self.max_failures = max_failures
         self.timeout = timeout
         self.lines: list[bytes] = []
         self.done = self.failures = self.cancelled = 0
@@ -255,13 +281,20 @@ class _Run:
                 try:
                     with contextlib.suppress(Drained):  # SIGTERM: inputs are left that were not read
                         self._take_all()
-                except (InputError, TimeIsUp):
+                except (InputError, TimeIsUp, TooManyFailures):
                     self._write()
                     raise
         except InputError as error:
             return self._end(f"{error}; the run ends there", 2)
         except TimeIsUp:
             return self._end(f"the timeout of {self.timeout:g} s was over while a line of the input was waited for", 1)
+        except TooManyFailures as error:
+            most = (
+                f"{error.max_failures:.4%}".rstrip("0%").rstrip(".") + "%"
+                if isinstance(error.max_failures, float)
+                else error.max_failures
+            )
+            return self._end(f"ended after {_count(error.failures, 'failed task')}, more than --max-failures {most} allows", 1)
         except OutputError as error:
             return self._end(str(error), 2)
         except NobodyReads:
@@ -275,8 +308,6 @@ class _Run:
             return ended_by(Terminated(drain.signal), "abreast map", f": {self._written()}")
         if self.cancelled:
             return self._end(f"the timeout of {self.timeout:g} s was over", 1)
-        if self.max_failures is not None and self.failures >= self.max_failures:
-            return self._end(f"ended after {_count(self.failures, 'failed task')}, as --max-failures asks", 1)
         self.out.complete = True
         if not self.failures:
             return 0
@@ -287,8 +318,6 @@ class _Run:
     def _take_all(self) -> None:
         for outcome in self.results:
             self._take(outcome)
-            if self.max_failures is not None and self.failures >= self.max_failures:
-                break
             if not self.results.is_next_ready():
                 self._write()
         self._write()

@@ -93,6 +93,8 @@ class Drained(AbreastError, CancelledError):
     True
     """
 
+    _fails_again = True
+
     def __init__(self, text: str = "the program has been asked to end") -> None:
         super().__init__(text)
 

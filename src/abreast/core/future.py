@@ -76,7 +76,7 @@ if TYPE_CHECKING:
             """`future` was cancelled. May be told more than once."""
 
 
-__all__ = ["STEP", "Future", "acquire_patiently"]
+__all__ = ["STEP", "Future", "acquire_patiently", "pause"]
 
 T = TypeVar("T")
 
@@ -121,6 +121,13 @@ def acquire_patiently(lock: Any, timeout: float | None) -> bool:
         if lock.acquire(timeout=min(left, STEP)):
             return True
     return False
+
+
+def pause(seconds: float) -> None:
+    """Let time pass in this thread; Ctrl-C ends it."""
+    lock = threading.Lock()
+    lock.acquire()
+    acquire_patiently(lock, min(max(seconds, 0), threading.TIMEOUT_MAX))
 
 
 class _Watch:

@@ -18,13 +18,12 @@ each would have to be told which attempt it means.
 from __future__ import annotations
 
 import threading
-import time
 from time import monotonic
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from abreast.core import draining
 from abreast.core.current import here
-from abreast.core.future import Future
+from abreast.core.future import Future, pause
 from abreast.engine.life import decide
 from abreast.executors import timers
 from abreast.executors.attempt import Attempt
@@ -145,7 +144,7 @@ class _Call:
 
     def _submit(self, *, held: bool) -> Future[Any]:
         attempt = Attempt(self.fn, self.name, self.number, self.limit)
-        return self.executor.submit_attempt(attempt, self.args, self.kwargs, self.context.copy(), held=held)  # type: ignore[no-any-return]
+        return self.executor.submit_attempt(attempt, self.args, self.kwargs, self.context.copy(), held=held)  # type: ignore[no-any-return]  # any of ours
 
     def _ended(self, inner: Future[Any]) -> None:
         """An attempt is over: in the thread that completed it, where the user's callbacks may be called."""
@@ -235,7 +234,7 @@ class _Call:
             finally:
                 del error, inner
             self.number += 1
-            time.sleep(wait)
+            pause(wait)
 
     # ---- the end
 

@@ -25,14 +25,13 @@ Invariants
     -1 when the run is over.
     A consumer that waits is woken: `_news` is set with everything that could matter to it, reset before a step looks at anything, and
     looked at before it parks. What is to happen at a time (a retry, a start by the rate) is news if that is before `_looks_at`.
-    With retries or `max_failures` a task's error ends its batch (`Work.fails_fast`), so that there are no holes in one.
+    With retries a task's error ends its batch (`Work.fails_fast`), so that there are no holes in one.
 """
 
 from __future__ import annotations
 
 import sys
 import threading
-import time
 from collections import deque
 from concurrent.futures import BrokenExecutor, CancelledError
 from contextvars import copy_context
@@ -42,7 +41,7 @@ from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 from abreast.core import draining
 from abreast.core.current import Scope, current_scopes, here
 from abreast.core.errors import Drained, TooManyFailures
-from abreast.core.future import acquire_patiently
+from abreast.core.future import acquire_patiently, pause
 from abreast.core.outcome import Outcome, RunSummary
 from abreast.engine.decoding import Decoder, decode_error
 from abreast.engine.hold import Hold
@@ -202,7 +201,7 @@ class Run:
             fn,
             star=source.star,
             name=name,
-            fails_fast=not outcomes or retry is not None or max_failures is not None,
+            fails_fast=not outcomes or retry is not None,
             timed=outcomes,
             scope=self.scope,
             heed=weakly(self, Run._heed),
@@ -211,6 +210,8 @@ class Run:
             send_more=weakly(self, Run._send_more),
         )
         self._work.limit = task_timeout
+        if max_failures is not None:
+            self._work.is_too_many = weakly(self, Run._is_too_many)
         if self._lives is not None:
             self._work.tried = self._lives.tried
 
@@ -260,7 +261,7 @@ class Run:
     def _retry_here(self, lives: Lives) -> None:
         """Wait for retries and make them, in the caller's thread, which runs all tasks."""
         while self._broken is None and (begins := lives.next_due) is not None:
-            time.sleep(max(0.0, begins - monotonic()))
+            pause(begins - monotonic())
             self._fill()
 
     # ---- one step of the thread that asks
@@ -671,6 +672,15 @@ class Run:
             handles = self._fail(Failure(alone.start, alone.errors[0], alone, 0))
         self._wake()
         return handles
+
+    @locked
+    def _is_too_many(self, _batch: Batch) -> bool:
+        """Called by a worker when a task has failed: whether that ends the run. What has failed and will be tried again is not counted here."""
+        if self._max_failures is None or self._lives is not None:
+            return False
+        failures = self._failures + sum(len(batch.errors) for batch in self._running.values())
+        ended = self._tasks + sum(len(batch.results) for batch in self._running.values())
+        return are_too_many(failures, ended, self._max_failures)
 
     def _end_if_too_many(self, most: float) -> list[Future[Any]]:
         """End the run if more tasks have failed than may: the rest comes as cancelled. Return the handles that are to be cancelled."""

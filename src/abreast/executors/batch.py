@@ -44,13 +44,13 @@ class Work:
         fn: the user's function.
         star: whether an item is a tuple of arguments.
         name: what its tasks are called.
-        fails_fast: whether a task's error ends its batch; the rest is handed back. It ends the run, or goes again by itself, or the
-            failures are counted.
+        fails_fast: whether a task's error ends its batch; the rest is handed back. It ends the run, or the task goes again by itself.
         timed: whether each task's end is noted.
         scope: cancelled with the run.
         heed: called by a worker that found its batch's signal set; returns whether to stop. It takes no more than a moment.
         settle, send_more: what `Deliver` does, in two steps, for executors whose own thread must run no code of the user's:
             ``settle(batch, lost)`` returns whether ``send_more(batch)`` is to be called, in another thread.
+        is_too_many: called by a worker of this process when a task has failed; returns whether that ends the run.
         is_over_time: called by a worker whose batch has reached its box; returns whether to hand back the rest.
         deaths: by index of a batch's first task: how many worker processes died with it at hand before they began it.
         pickles_quickly: whether its inputs, if they are not plain, have been such that a plain pickle of each will do.
@@ -66,6 +66,7 @@ class Work:
         "fn",
         "heed",
         "is_over_time",
+        "is_too_many",
         "limit",
         "name",
         "pickles_quickly",
@@ -105,6 +106,7 @@ class Work:
         self.again: dict[int, int] = {}
         self.tried: dict[int, int] = {}
         self.limit: float | None = None
+        self.is_too_many: Callable[[Batch], bool] = _no
         self.pickles_quickly = True
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -328,7 +330,7 @@ def _run_tasks(batch: Batch, until: float | None) -> None:
                 append(None)
                 # An exception thrown in from outside may have struck between a task and the next: go by what is counted.
                 rest.__setstate__(done + 1)
-                if work.fails_fast or (signal and heed(batch)):
+                if work.fails_fast or work.is_too_many(batch) or (signal and heed(batch)):
                     return
             if len(results) >= total:
                 return

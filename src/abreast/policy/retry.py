@@ -83,12 +83,16 @@ def _values(error: BaseException) -> Iterator[Any]:
     for owner in (error, _attribute(error, "response")):
         get = _attribute(_attribute(owner, "headers"), "get")
         for name in ("Retry-After", "retry-after"):  # a plain dict knows one of them
-            try:
-                yield get(name)
-            except KeyboardInterrupt:
-                raise
-            except BaseException:  # noqa: S112  # no mapping after all; it is of a class of the user's
-                continue
+            yield _value(get, name)
+
+
+def _value(get: Any, name: str) -> Any:
+    try:
+        return get(name)
+    except KeyboardInterrupt:
+        raise
+    except BaseException:  # no mapping after all, but something of the user's
+        return None
 
 
 def _attribute(owner: Any, name: str) -> Any:
