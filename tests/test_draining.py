@@ -49,6 +49,8 @@ def task(n):
 def has_been_told(member):
     if hasattr(member, "is_drained"):
         return member.is_drained and not member.core.pending
+    if hasattr(member, "_group"):
+        return member._group()._drained
     if hasattr(member, "exit_posted"):
         return member.drained and not member.asides
     return getattr(member, "_drained", True)
@@ -658,6 +660,12 @@ def descendants(pid):
     return {*children, *(below for child in children for below in descendants(child))}
 
 
+@pytest.fixture
+def alone(monkeypatch):
+    """What other tests have made, and keep, is not to be drained."""
+    monkeypatch.setattr(draining, "_members", {})
+
+
 @contextlib.contextmanager
 def handlers_kept():
     before = signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGUSR1)
@@ -667,6 +675,7 @@ def handlers_kept():
     assert draining.held_signals() == ()
 
 
+@pytest.mark.usefixtures("alone")
 class TestHere:
     def test_without_a_signal_it_costs_nothing_and_changes_nothing(self):
         threads = threading.active_count()

@@ -15,8 +15,8 @@ The handler takes no lock and calls nothing of the user's: it may strike at any 
 `_thread.start_new_thread`, since ``Thread.start`` takes locks that the main thread may just hold.
 
 What belongs to whom: `signal`, `_strikes` and `_error` are written by the drain thread and the handler, never at the same time (`_strike` first
-writes, then sends the signal); `_leaving` by the main thread. `_again` and `_over` are locks that are used as bells: who waits acquires, who
-rings releases.
+writes, then sends the signal); `_leaving` by the main thread. No lock guards them. `_again` and `_over` are locks that are used as bells: who
+waits acquires, who rings releases.
 """
 
 from __future__ import annotations

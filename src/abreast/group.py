@@ -35,6 +35,7 @@ import itertools
 import logging
 import sys
 import threading
+import weakref
 from concurrent.futures import CancelledError
 from contextlib import suppress
 from contextvars import Context, copy_context
@@ -96,6 +97,31 @@ class _Thread(threading.Thread):
     def run(self) -> None:
         self._daemonic = False
         super().run()
+
+
+class _Member:
+    """A group as what is drained; see core/draining.py. Weakly: a group is not to be held by itself."""
+
+    def __init__(self, group: weakref.ref[TaskGroup]) -> None:
+        self._group = group
+
+    def drain(self) -> None:
+        group = self._group()
+        if group is not None:
+            group._drain()
+
+    def drop(self) -> None:
+        """Its pools are ended as every executor; its threads and its body are asked to end."""
+        group = self._group()
+        if group is not None:
+            group.cancel()
+
+    def is_working(self) -> bool:
+        group = self._group()
+        return group is not None and group._is_working()
+
+    def is_consumed(self) -> bool:
+        return False
 
 
 class TaskGroup:
@@ -166,6 +192,7 @@ class TaskGroup:
         """Whether a task was cancelled, or ended with CancelledError because it was asked to."""
         self._state = "new"  # -> "open" -> "closed"
         self._drained = False
+        self._member = _Member(weakref.ref(self))
         self._waker: Callable[[], object] | None = None
         self._outer: tuple[Scope, ...] = ()
         self._body: Body | None = None
@@ -513,9 +540,9 @@ class TaskGroup:
         """Whether the group has been cancelled: by `cancel`, an error, a timeout, or from outside."""
         return self._scope.cancelled
 
-    # ---- the program has been asked to end: see core/draining.py, Member
+    # ---- the program has been asked to end
 
-    def drain(self) -> None:
+    def _drain(self) -> None:
         """What has not started fails with Drained, and nothing more can be started; what runs goes on."""
         self._refuse_as_drained()
         for future in self._not_begun():
@@ -532,23 +559,16 @@ class TaskGroup:
         self._drained = True
         self._cut_short |= bool(self._waiting)
 
-    def drop(self) -> None:
-        """Its pools are ended as every executor; its threads and its body are asked to end."""
-        self.cancel()
-
     @locked
-    def is_working(self) -> bool:
+    def _is_working(self) -> bool:
         return self._state == "open" and len(self._unfinished) > len(self._waiting)
-
-    def is_consumed(self) -> bool:
-        return False
 
     # ---- the block
 
     def __enter__(self) -> Self:
         self._open()
         try:
-            draining.enrol(self, draining.GROUP)
+            draining.enrol(self._member, draining.GROUP)
             self._outer = current_scopes()
             for scope in self._outer:
                 scope.watch(self.cancel)

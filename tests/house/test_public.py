@@ -28,6 +28,7 @@ def test_every_name_is_there_and_nothing_else():
     assert modules <= {
         "cli",
         "core",
+        "draining",
         "engine",
         "executors",
         "functions",
