@@ -140,9 +140,7 @@ class TestSubmit:
             assert executor.with_options(task_timeout=30).submit(time.sleep, 0.3).result(PATIENCE) is None
             assert isinstance(executor.submit(time.sleep, 1).exception(PATIENCE), TaskTimeout)
             with Gate():
-                assert isinstance(
-                    executor.with_options(task_timeout=0.05).submit(time.sleep, 1).exception(PATIENCE), TaskTimeout
-                )
+                assert isinstance(executor.with_options(task_timeout=0.05).submit(time.sleep, 1).exception(PATIENCE), TaskTimeout)
 
     @pools
     def test_limits_do_not_mix(self, kind):

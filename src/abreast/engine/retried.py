@@ -184,9 +184,9 @@ class _Call:
 
     def _wait(self, wait: float) -> None:
         with self._lock:
-            self.number += 1
-            self._inner = None
             self._alarm = timers.Alarm(monotonic() + wait, self._ring)
+            self._inner = None
+            self.number += 1
             gives_up = self._gives_up
         if gives_up:  # meanwhile
             self.cancel()
@@ -249,7 +249,10 @@ class _Call:
 
     def _settle_aside(self, error: BaseException) -> None:
         """Where no callbacks of the user's may be called: in a thread for it."""
-        timers.new_thread(lambda: self._settle(None, error), "abreast-callbacks").start()
+        try:
+            timers.new_thread(lambda: self._settle(None, error), "abreast-callbacks").start()
+        except RuntimeError:  # the program ends
+            self._settle(None, error)
 
     def _let_go(self) -> None:
         executor = self.executor
