@@ -18,6 +18,7 @@ each would have to be told which attempt it means.
 from __future__ import annotations
 
 import threading
+from contextvars import Context
 from time import monotonic
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -29,7 +30,6 @@ from abreast.executors.attempt import Attempt
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from contextvars import Context
 
     from abreast.core.retry import Retry
 
@@ -111,8 +111,9 @@ class _Call:
         self.executor = executor
         self.fn = fn
         self.args = args
-        self.kwargs = kwargs
-        self.context = context
+        # None instead of what is empty: ten thousand may wait.
+        self.kwargs = kwargs or None
+        self.context = context if len(context) else None
         self.name = name
         self.limit = limit
         self.retry = retry
@@ -143,7 +144,8 @@ class _Call:
 
     def _submit(self, *, held: bool) -> Future[Any]:
         attempt = Attempt(self.fn, self.name, self.number, self.limit)
-        return self.executor.submit_attempt(attempt, self.args, self.kwargs, self.context.copy(), held=held)  # type: ignore[no-any-return]  # any of ours
+        context = Context() if self.context is None else self.context.copy()
+        return self.executor.submit_attempt(attempt, self.args, self.kwargs or {}, context, held=held)  # type: ignore[no-any-return]  # any of ours
 
     def _ended(self, inner: Future[Any]) -> None:
         """An attempt is over: in the thread that completed it, where the user's callbacks may be called."""
