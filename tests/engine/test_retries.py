@@ -16,6 +16,7 @@ import abreast
 import pytest
 from abreast import CancelledError, ProcessPoolExecutor, Retry, TaskTimeout, ThreadPoolExecutor, WorkerCrashed
 
+from tests.helpers import run_python
 from tests.engine.stand_ins import PATIENCE, Gate, Inline, Recording, every_way, join_threads, kinds, lazily, value
 
 SOON = Retry(3, wait_initial=0.005, wait_max=0.01, wait_jitter=0)
@@ -240,6 +241,23 @@ class TestWhileItWaits:
             raise LookupError
         assert caught.group_contains(LookupError)
 
+    def test_who_waits_sleeps(self):
+        """Also while another thread is held up in the executor's submit, and the next attempt is due."""
+        gate = threading.Event()
+
+        class Slow(concurrent.futures.ThreadPoolExecutor):
+            def submit(self, fn, batch):
+                future = super().submit(fn, batch)
+                if batch.attempt == 2 and batch.start == 0:
+                    gate.wait(0.5)
+                return future
+
+        with Slow(2) as executor:
+            results = abreast.imap(Flaky(lambda x: 1), range(4), retries=SOON, executor=executor)
+            used = time.process_time()
+            assert list(results) == [0, 1, 4, 9]
+            assert time.process_time() - used < 0.3
+
 
 class TestWithTheRunsTimeout:
     @pytest.mark.parametrize("run", [abreast.map, lambda *a, **o: list(abreast.imap(*a, **o))], ids=["map", "imap"])
@@ -263,9 +281,17 @@ class TestWithTheRunsTimeout:
         assert bad.attempts > 5
 
     def test_map_raises_timeout_error(self):
+        """Or the task's, if that fails so late that its next attempt would come after the end."""
         endless = Retry(10**6, wait_initial=0.0, wait_max=0.0, wait_jitter=0)
-        with pytest.raises(TimeoutError, match="longer than its timeout"):
+        with pytest.raises((TimeoutError, ConnectionError)):
             abreast.map(Flaky(lambda _: 10**6), range(2), retries=endless, timeout=0.3)
+        with Gate() as gate:
+
+            def task(x):
+                return gate(x) if abreast.current_task().attempt == 2 else Flaky(lambda _: 1)(x)
+
+            with pytest.raises(TimeoutError, match="longer than its timeout"):
+                abreast.map(task, [1], retries=endless, timeout=0.3)
 
 
 def test_retry_after_is_obeyed():
@@ -315,6 +341,22 @@ class TestOnThreads:
             threading.Timer(0.01, executor.shutdown, kwargs={"wait": False}).start()
             with pytest.raises(RuntimeError, match="after shutdown"):
                 list(results)
+
+    def test_the_program_ends_soon_with_threads_that_are_stuck(self):
+        done = run_python("""
+            import abreast, threading, time
+            forever = threading.Event()
+            soon = abreast.Retry(1, wait_initial=0, wait_jitter=0)
+            begun = time.monotonic()
+            found = list(abreast.outcomes(lambda x: forever.wait(), range(5), task_timeout=0.2, retries=soon, max_workers=5))
+            print(time.monotonic() - begun, [(type(o.error).__name__, o.attempts) for o in found] == [("TaskTimeout", 2)] * 5)
+            print(time.monotonic(), flush=True)
+        """)
+        ended = time.monotonic()
+        (took, right), (left,) = (line.split() for line in done.stdout.splitlines())
+        assert right == "True", done
+        assert 0.4 <= float(took) < 0.9
+        assert ended - float(left) < 1.5  # with the end of an interpreter, on a busy machine
 
 
 class TestInProcesses:

@@ -18,6 +18,7 @@ each would have to be told which attempt it means.
 from __future__ import annotations
 
 import threading
+from contextvars import Context
 from time import monotonic
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -30,7 +31,6 @@ from abreast.executors.attempt import Attempt
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from contextvars import Context
 
     from abreast.core.retry import Retry
 
@@ -112,8 +112,9 @@ class _Call:
         self.executor = executor
         self.fn = fn
         self.args = args
-        self.kwargs = kwargs
-        self.context = context
+        # None instead of what is empty: ten thousand may wait.
+        self.kwargs = kwargs or None
+        self.context = context if len(context) else None
         self.name = name
         self.limit = limit
         self.retry = retry
@@ -144,7 +145,8 @@ class _Call:
 
     def _submit(self, *, held: bool) -> Future[Any]:
         attempt = Attempt(self.fn, self.name, self.number, self.limit)
-        return self.executor.submit_attempt(attempt, self.args, self.kwargs, self.context.copy(), held=held)  # type: ignore[no-any-return]  # any of ours
+        context = Context() if self.context is None else self.context.copy()
+        return self.executor.submit_attempt(attempt, self.args, self.kwargs or {}, context, held=held)  # type: ignore[no-any-return]  # any of ours
 
     def _ended(self, inner: Future[Any]) -> None:
         """An attempt is over: in the thread that completed it, where the user's callbacks may be called."""
@@ -185,9 +187,9 @@ class _Call:
 
     def _wait(self, wait: float) -> None:
         with self._lock:
-            self.number += 1
-            self._inner = None
             self._alarm = timers.Alarm(monotonic() + wait, self._ring)
+            self._inner = None
+            self.number += 1
             gives_up = self._gives_up
         if gives_up:  # meanwhile
             self.cancel()
@@ -250,7 +252,10 @@ class _Call:
 
     def _settle_aside(self, error: BaseException) -> None:
         """Where no callbacks of the user's may be called: in a thread for it."""
-        timers.new_thread(lambda: self._settle(None, error), "abreast-callbacks").start()
+        try:
+            timers.new_thread(lambda: self._settle(None, error), "abreast-callbacks").start()
+        except RuntimeError:  # the program ends
+            self._settle(None, error)
 
     def _let_go(self) -> None:
         executor = self.executor

@@ -772,9 +772,14 @@ class Run:
     @locked
     def _next_look(self) -> float:
         """Return when the consumer is to look by itself."""
-        retry = None if self._lives is None else self._lives.next_due
-        start = self._next_start()
-        self._looks_at = min(_FAR if retry is None else retry, _FAR if start is None else start)
+        self._looks_at = _FAR
+        if not self._sends_itself and self._sends in (
+            None,
+            threading.get_ident(),
+        ):  # else who sends just now does it, and wakes us
+            retry = None if self._lives is None else self._lives.next_due
+            start = self._next_start()
+            self._looks_at = min(_FAR if retry is None else retry, _FAR if start is None else start)
         return self._looks_at
 
     # ---- count, lose, fail, take
@@ -1049,6 +1054,8 @@ class Run:
             keep = len(batch.results) + 1
             if keep < len(batch.items):
                 self._pending.append(Stretch(batch.start + keep, batch.items, keep, batch.context))
+                if self._starts is not None:
+                    self._starts.take_back(len(batch.items) - keep)
                 batch.items = batch.items[:keep]
 
     def wait(self) -> None:
@@ -1138,14 +1145,14 @@ class Run:
         """Everything has been delivered: end the workers; then the error of the inputs, if there was one."""
         error: BaseException | None
         error, self.source.error = self._too_many or self.source.error, None
+        if self._too_many is not None:
+            self._too_many.__cause__ = decode_error(self._first_error, self._workers.encodes)
+        self._too_many = self._first_error = None
         self._close(abandon=False)
         if error is not None:
             try:
-                if isinstance(error, TooManyFailures):
-                    error.__cause__ = decode_error(self._first_error, self._workers.encodes)
                 raise error
             finally:
-                self._too_many = self._first_error = None
                 del error
         return []
 
