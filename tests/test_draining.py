@@ -75,15 +75,19 @@ def drain_on(**more):
 class Program:
     """A child that is ended by signals."""
 
-    def __init__(self, folder, kind, body):
+    def __init__(self, folder, kind, body, script=None):
         self.gate = folder / "gate"
         self.body = body
         code = PREAMBLE.format(kind=kind, gate=str(self.gate)) + textwrap.dedent(body)
         self.lines: list[list[str]] = []
+        if script is not None:
+            script.write_text(code)
         self.process = subprocess.Popen(  # unbuffered: `communicate` reads from the descriptor
-            [sys.executable, "-X", "faulthandler", "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, bufsize=0
+            [sys.executable, "-X", "faulthandler", *(["-c", code] if script is None else [script])],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            bufsize=0,
         )
-
         self.guard = threading.Timer(PATIENCE, self.process.kill)
 
     def __enter__(self):
@@ -635,6 +639,29 @@ class TestWhatRuns:
         assert len(program.told("ended")) == 2
 
     @linux
+    @pytest.mark.parametrize("again", [False, True])
+    @pytest.mark.parametrize("method", ["fork", "spawn"])
+    def test_processes_of_multiprocessing_in_a_group(self, tmp_path, method, again):
+        """They finish too; at a second signal they are ended."""
+        script = tmp_path / "script.py"
+        body = f"""
+            import multiprocessing
+            if __name__ == "__main__":
+                with drain_on(), abreast.TaskGroup(1) as group:
+                    for n in range(2):
+                        group.start(multiprocessing.get_context({method!r}).Process(target=task, args=(n,)))
+        """
+        with Program(tmp_path, "process", body, script=script) as program:
+            program.drains()
+            if again:
+                program.send()
+            else:
+                program.open()
+            assert program.ends()[0] == 143
+        assert len(program.told("ended")) == (0 if again else 2)
+        assert all_gone(program.pids())
+
+    @linux
     def test_a_child_that_was_forked_is_ended_by_it_as_ever(self, tmp_path):
         body = """
             import multiprocessing
@@ -647,12 +674,23 @@ class TestWhatRuns:
                 tell("waits")
                 process.join()
                 tell("code", process.exitcode)
+                with abreast.TaskGroup() as group:
+                    started = multiprocessing.get_context("fork").Event()
+                    def computes():
+                        started.set()
+                        sum(range(10**12))  # C code, where no handler of Python's runs
+                    group.start(multiprocessing.get_context("fork").Process(target=computes))
+                    started.wait()
+                    begun = time.monotonic()
+                    group.cancel()
+                tell("took", time.monotonic() - begun)
         """
         with Program(tmp_path, "process", body) as program:
             program.read_until("began")
             os.kill(program.pids().pop(), signal.SIGTERM)
             assert program.ends() == (0, "")
         assert program.told("code") == [["-15"]]
+        assert float(program.told("took")[0][0]) < 4  # not killed, after 5 s
 
 
 def descendants(pid):

@@ -134,6 +134,7 @@ class Drain:
             target=self._drain, name="abreast-drain", daemon=True
         )  # starts at the signal, if one comes
         self._held = draining.hold((*draining.held_signals(), *self._numbers))
+        _blocks.append(self)
         try:
             for number in self._numbers:
                 self._previous[number] = signals.signal(number, self._handle)
@@ -166,7 +167,9 @@ class Drain:
         self._over.release()  # for the second wait
 
     def _restore(self) -> None:
-        draining.hold(self._held)
+        if self in _blocks:
+            _blocks.remove(self)
+            draining.hold(self._held)
         for number in self._numbers:
             if number in self._previous:
                 previous = self._previous.pop(number)
@@ -207,7 +210,7 @@ class Drain:
         os._exit(128 + number)
 
     def _pass_on(self, number: int) -> None:
-        """In a forked child: this block is the parent's."""
+        """In a forked child, before `_leave_to_parent`."""
         self._restore()
         os.kill(os.getpid(), number)
 
@@ -263,6 +266,19 @@ class Drain:
             signals.pthread_kill(threading.main_thread().ident or 0, number)
         else:
             _thread.interrupt_main(signals.Signals(number))
+
+
+_blocks: list[Drain] = []  # the innermost is the last
+
+
+def _leave_to_parent() -> None:
+    # In a forked child the blocks are the parent's: what its own parent sends, `Process.terminate` for instance, is to end it.
+    for block in reversed(_blocks[:]):
+        block._restore()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_leave_to_parent)
 
 
 class _MainThread:
