@@ -29,7 +29,10 @@ def cases(*, quick: bool) -> list[Case]:
             unit="bytes per task",
             contenders={
                 RUN: Contender(partial(in_fresh_process, "run", tasks)),
-                SUBMIT: Contender(partial(in_fresh_process, "submit", tasks), note="with a future for each"),
+                SUBMIT: Contender(
+                    partial(in_fresh_process, "submit", tasks),
+                    note="with a future for each; as much as it took before they failed",
+                ),
             },
             reference=RUN,
             goal=f"in a run at most {LIMIT}",

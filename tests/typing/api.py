@@ -16,6 +16,7 @@ from abreast import (
     PoolStatistics,
     ProcessPoolExecutor,
     Results,
+    Retry,
     RunOptions,
     RunSummary,
     SerialExecutor,
@@ -168,6 +169,16 @@ assert_type(executor.outcomes(fetch, urls), Results[Outcome[bytes]])
 assert_type(SerialExecutor().imap(add, [1], [2]), Results[int])
 assert_type(executor.map(add, [1], [2], chunksize="auto"), Iterator[int])
 executor.imap(fetch, urls, wokers=1)  # type: ignore[call-arg]
+
+view = executor.with_options(retries=Retry(3, on=(OSError,)), task_timeout=2.5, name="fetch")
+assert_type(view.submit(fetch, "a", retries=1), Future[bytes])
+assert_type(view.map(add, [1], [2]), Iterator[int])
+assert_type(view.imap(fetch, urls, ordered=False), Results[bytes])
+assert_type(view.with_options(retries=1).outcomes(fetch, urls), Results[Outcome[bytes]])
+assert_type(abreast.map(fetch, urls, executor=view, retries=2, max_per_second=2), list[bytes])
+view.submit(fetch, 5)  # type: ignore[arg-type]
+executor.with_options(timeout=3)  # type: ignore[call-arg]
+Retry("3")  # type: ignore[arg-type]
 
 
 async def runs() -> None:

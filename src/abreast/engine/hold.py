@@ -15,6 +15,10 @@ __all__ = ["Hold"]
 class Hold:
     """An executor that a run holds, and the alarm for its next retry. The run's lock guards it; `let_go` is called without.
 
+    Attributes:
+        rings: False once no alarm can be had: the program ends, and from 3.12 on no thread can be started any more. Who completes the last
+            task then waits itself.
+
     Raises:
         RuntimeError: the executor is shut down.
     """
@@ -23,6 +27,7 @@ class Hold:
         executor.hold(holder)
         self._executor = executor
         self._alarm: timers.Alarm | None = None
+        self.rings = True
 
     def ring_at(self, due: float | None, action: Callable[[], object]) -> None:
         """Have `action` called in the timer thread, when the next retry is `due`."""
@@ -30,8 +35,11 @@ class Hold:
         if alarm is not None and due is not None and alarm.due <= due:
             return
         self.stop()
-        if due is not None:
-            self._alarm = timers.Alarm(due, action)
+        if due is not None and self.rings:
+            try:
+                self._alarm = timers.Alarm(due, action)
+            except RuntimeError:
+                self.rings = False
 
     def stop(self) -> None:
         if self._alarm is not None:

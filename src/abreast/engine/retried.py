@@ -159,13 +159,10 @@ class _Call:
             return
         try:
             wait, error = self._judge(error)
-            if wait is not None:
-                try:
-                    self._wait(wait)
-                    return
-                except RuntimeError:  # the program ends, and no timer can be started: the attempt was its last
-                    pass
-            self._settle(None, error)
+            if wait is None:
+                self._settle(None, error)
+            else:
+                self._wait(wait)
         except BaseException as why:  # Ctrl-C, out of the user's `on`
             self._settle(None, why)
         finally:
@@ -186,12 +183,17 @@ class _Call:
             del error
 
     def _wait(self, wait: float) -> None:
-        with self._lock:
-            self._alarm = timers.Alarm(monotonic() + wait, self._ring)
-            self._inner = None
+        try:
+            with self._lock:
+                self._alarm = timers.Alarm(monotonic() + wait, self._ring)
+                self._inner = None
+                self.number += 1
+        except RuntimeError:  # the program ends, and from 3.12 on no thread can be started any more: then this one waits
             self.number += 1
-            gives_up = self._gives_up
-        if gives_up:  # meanwhile
+            pause(wait)
+            self._send_again()
+            return
+        if self._gives_up:  # meanwhile
             self.cancel()
 
     def _ring(self) -> None:

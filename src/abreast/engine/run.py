@@ -528,6 +528,7 @@ class Run:
                 self._let_go_if_done()
         except BaseException as error:  # raised where results are asked for
             self._break(error)
+            self._let_go_if_done()
 
     def _settle_only(self, batch: Batch, lost: BaseException | None) -> bool:
         """The same in a thread that must run no code of the user's: whether something is pending, which another thread is to send."""
@@ -535,7 +536,7 @@ class Run:
             self._cancel(self._settle(batch, lost))
         except BaseException as error:  # as above
             self._break(error)
-            return False
+            return self._hold is not None
         return bool(self._pending) or self._hold is not None or (self._lives is not None and self._lives.has_unjudged())
 
     def _send_more(self, _batch: Batch | None = None) -> bool:
@@ -547,6 +548,7 @@ class Run:
                 self._let_go_if_done()
         except BaseException as error:  # raised where results are asked for
             self._break(error)
+            self._let_go_if_done()
         return True
 
     def _cancel(self, handles: list[Future[Any]]) -> None:
@@ -724,9 +726,19 @@ class Run:
         return hold
 
     def _let_go_if_done(self) -> None:
+        while (begins := self._wait_to_be_done_here()) is not None:
+            pause(begins - monotonic())
+            self._submit_pending()
         hold = self._end_hold()
         if hold is not None:
             hold.let_go(self)
+
+    @locked
+    def _wait_to_be_done_here(self) -> float | None:
+        """Return until when this thread is to wait for the next retry, since there is no alarm and nobody else to do it."""
+        if self._hold is None or self._hold.rings or self._running or self._pending or self._broken or self._lives is None:
+            return None
+        return self._lives.next_due
 
     def cancel(self) -> None:
         """The executor is shut down, and what has not started is cancelled: so is what waits for its next attempt."""
