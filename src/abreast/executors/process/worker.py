@@ -491,7 +491,9 @@ class _Worker:
                     loaded = self._load(call, seq)
                     begin = outbox.begin = words[Page.START]
                 words[Page.SEQ] = seq
-                outbox.add(self._run(loaded, payload, flags))
+                value = self._run(loaded, payload, flags)
+                outbox.add(value)
+                del value
                 failed = False
             except NotSent as not_sent:  # the parent could not pickle the arguments, and has sent that instead
                 outbox.fail_encoded(not_sent.payload)
