@@ -89,7 +89,7 @@ _PATIENCE = 0.001
 """Seconds to wait for a whole batch of tiny tasks before asking for what there is of it: without the GIL, a consumer that is quicker
 than the workers would else be woken for each task, at 20 us."""
 _TINY = 20e-6
-_TINY_FOR_PROCESSES, _PATIENCE_FOR_PROCESSES = 500e-6, 0.004
+_TINY_FOR_PROCESSES, _PATIENCE_FOR_PROCESSES = 500e-6, 0.008
 """The same where each wake-up of the consumer takes a core from the processes that compute: 40 us of CPU time, on two cores."""
 _SLOW_READ = 0.001
 _SHARES = getattr(sys, "_is_gil_enabled", lambda: True)()

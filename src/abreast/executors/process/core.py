@@ -37,7 +37,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from abreast.executors.process.frames import Phase
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
     from typing import Protocol, TypeAlias
 
     class Call(Protocol):
@@ -386,6 +386,11 @@ class Worker:
                 return sent
         return None
 
+    def end_of_call(self, seq: int) -> int:
+        """Return the number behind the last task of the call that task `seq` is of; 0 if it is of none."""
+        sent = self.at(seq)
+        return 0 if sent is None else sent.first + sent.call.size
+
     def look_again(self, now: float) -> float:
         """Return when to look at it again, if its task is a new one: the first of its limits from now on."""
         return now + min((sent.call.limit for sent in self.calls if sent.call.limit is not None), default=_NEVER)
@@ -515,9 +520,21 @@ class PoolCore:
         return self._take_effects()
 
     def record(
-        self, worker: Worker, seq: int, what: Any, seconds: float, now: float, *, count: int = 1, dispatch: bool = True
+        self,
+        worker: Worker,
+        seq: int,
+        what: Any,
+        seconds: float,
+        now: float,
+        *,
+        count: int = 1,
+        means: Iterable[float] = (),
+        dispatch: bool = True,
     ) -> list[Effect]:
         """The outcomes of `count` tasks from number `seq` on have come; those of a worker come in the order of its tasks.
+
+        Args:
+            means: seconds that a task took, of each group of them that came together; default: of all.
 
         Raises:
             ProtocolError: they are not those that are due.
@@ -537,7 +554,8 @@ class PoolCore:
         worker.last = seq + count - 1
         worker.tasks += count
         self._deaths_in_a_row = 0
-        self._learn(worker.calls[0].call, seconds / count)
+        for mean in means or (seconds / count,):
+            self._learn(worker.calls[0].call, mean)
         taken = 0
         while taken < count:
             sent = worker.calls[0]

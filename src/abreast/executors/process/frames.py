@@ -16,8 +16,8 @@
                                                       LOG      body = pickled log record
                                                       LEAVE    it wants to be replaced (memory)
 
-RECORDS' body: seconds of all of them (f64), how many (u32), and if TIMED the seconds of each (f64); then, if PLAIN, one pickle of a list of
-plain values; else the length of each pickle (u32), and the pickles.
+RECORDS' body: seconds of all of them (f64), how many (u32), and if TIMED the seconds of each (f64); then, if TOGETHER, one pickle of a list of
+the results, OBJECTS of simple classes among them or none; else the length of each pickle (u32), and the pickles.
 
 A buffer is what a pickle has kept out of band (sending.py). A frame of a task is written by one thread, so frames never mix; a death
 cuts the last one, which is then dropped. The parser takes bytes as they come, and trusts nothing: lengths and kinds are checked.
@@ -26,10 +26,11 @@ cuts the last one, which is then dropped. The parser takes bytes as they come, a
 from __future__ import annotations
 
 import struct
+from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
 __all__ = ["MOST", "BadFrame", "Frame", "Kind", "Parser", "Phase", "frame"]
 
@@ -83,6 +84,9 @@ class Frame(NamedTuple):
     buffers: tuple[Any, ...]  # of bytearray
 
 
+_frame: Callable[[tuple[Any, ...]], Frame] = partial(tuple.__new__, Frame)  # a third of what Frame(…) takes
+
+
 def frame(kind: int, number: int = 0, body: bytes = b"", buffers: Sequence[Any] = (), flags: int = 0) -> list[Any]:
     """Return the parts of a frame, to be written one after another; large buffers are not copied.
 
@@ -122,7 +126,7 @@ class Parser:
         """So many bytes have been read into `target`."""
         assert self._view is not None
         self._advance(count)
-        yield from self._frames()
+        return self._frames(self._data)
 
     def feed(self, data: bytes | bytearray | memoryview) -> Iterator[Frame]:
         """Take bytes, and yield the frames that are whole now.
@@ -130,19 +134,21 @@ class Parser:
         Raises:
             BadFrame: these are none.
         """
+        if not self._data:  # nearly always: of bytes a piece is cheap
+            return self._frames(data)
         self._data += data
-        yield from self._frames()
+        return self._frames(self._data)
 
     @property
     def is_between_frames(self) -> bool:
         return not self._data and self._frame is None
 
-    def _frames(self) -> Iterator[Frame]:
-        place, data = 0, self._data
+    def _frames(self, data: bytes | bytearray | memoryview) -> Iterator[Frame]:
+        place = 0
         try:
             while True:
                 if self._frame is not None:
-                    place = self._fill(place)
+                    place = self._fill(data, place)
                     if self._view is not None:
                         return
                     kind, flags, number, body = self._frame
@@ -158,10 +164,10 @@ class Parser:
                 if len(data) < end:
                     return
                 begin = end - length
-                body = bytes(memoryview(data)[begin:end])
+                body = data[begin:end] if type(data) is bytes else bytes(memoryview(data)[begin:end])
                 if not count:
                     place = end
-                    yield Frame(kind, flags, number, body, ())
+                    yield _frame((kind, flags, number, body, ()))
                     continue
                 lengths = [LENGTH.unpack_from(data, place + HEADER.size + i * LENGTH.size)[0] for i in range(count)]
                 if max(lengths) > MOST_BUFFER:
@@ -171,8 +177,10 @@ class Parser:
                 self._lengths = lengths[::-1]
                 self._begin_buffer()
         finally:
-            if place:
-                del data[:place]
+            if data is not self._data:
+                self._data += data[place:]
+            elif place:
+                del self._data[:place]
 
     def _begin_buffer(self) -> None:
         while self._lengths:
@@ -204,11 +212,11 @@ class Parser:
         buffer[: len(full)] = full
         self._view = memoryview(buffer)[len(full) :]
 
-    def _fill(self, place: int) -> int:
+    def _fill(self, data: bytes | bytearray | memoryview, place: int) -> int:
         """Move what is there of the buffers to where it belongs; return where the rest begins."""
-        while self._view is not None and place < len(self._data):
-            count = min(len(self._view), len(self._data) - place)
-            self._view[:count] = memoryview(self._data)[place : place + count]
+        while self._view is not None and place < len(data):
+            count = min(len(self._view), len(data) - place)
+            self._view[:count] = memoryview(data)[place : place + count]
             place += count
             self._advance(count)
         return place

@@ -25,7 +25,7 @@ from abreast.core.current import name_of
 from abreast.core.future import Future
 from abreast.executors.process.core import Crashed, OverMemory, TimedOut, ended_by
 from abreast.executors.process.frames import Phase
-from abreast.executors.process.sending import OK, Encoded, Payload, Pickled, encode_small
+from abreast.executors.process.sending import OK, Encoded, Late, Payload, Pickled, encode_small
 from abreast.executors.process.supervisor import Record, Records
 from abreast.executors.process.worker import CALL, EACH, FAILS_FAST, ITEM, PAIR, PLAIN, SINGLE, STAR, TIMED
 
@@ -50,7 +50,7 @@ class ProcessFuture(Future[T]):
 
     _call: FutureCall | None
     _courier: Courier | None
-    _encoded: Encoded | None
+    _encoded: Encoded | Late | None
 
     def __init__(self) -> None:
         super().__init__()
@@ -101,7 +101,7 @@ class ProcessFuture(Future[T]):
 
     # ---- for the supervisor
 
-    def _settle(self, encoded: Encoded | None, error: BaseException | None, value: Any = None) -> None:
+    def _settle(self, encoded: Encoded | Late | None, error: BaseException | None, value: Any = None) -> None:
         """Publish an outcome, and have the callbacks called in their thread. `value` is a plain one."""
         courier = self._courier
         self._encoded = encoded
@@ -346,10 +346,7 @@ class FutureCall(_Travels):
 
     def resolve(self, place: int, what: Any, offset: int = 0, count: int = 1) -> None:  # noqa: ARG002  # always one
         if type(what) is Records:
-            if what.values is not None:
-                self.future._settle(None, None, what.values[offset])
-            else:
-                self.future._settle(Encoded(OK, Payload(what.pickles[offset])), None)
+            _settle_with(self.future, what.results[offset])
         elif type(what) is Record:
             self.future._settle(what.encoded, None)
         else:
@@ -363,6 +360,16 @@ class FutureCall(_Travels):
             self.cancelled()
         else:  # halted before it began, if it is not the pool's end
             self.future._settle(None, CancelledError() if why is None else broken(why))
+
+
+def _settle_with(future: ProcessFuture[Any], result: Any) -> None:
+    """Settle it with a plain value, or with what is still bytes."""
+    if type(result) is Pickled:
+        future._settle(Encoded(OK, Payload(result)), None)
+    elif type(result) is Late:
+        future._settle(result, None)
+    else:
+        future._settle(None, None, result)
 
 
 _NOTHING = Payload(b"")
@@ -392,9 +399,9 @@ class Pack(_Travels):
 
     def resolve(self, place: int, what: Any, offset: int = 0, count: int = 1) -> None:
         parts = self.parts
-        if type(what) is Records and what.values is not None:
-            for part, value in zip(parts[place : place + count], what.values[offset : offset + count], strict=True):
-                part.future._settle(None, None, value)
+        if type(what) is Records:
+            for part, result in zip(parts[place : place + count], what.results[offset : offset + count], strict=True):
+                _settle_with(part.future, result)
                 part._let_go()
             return
         for part in parts[place : place + count]:
@@ -538,16 +545,13 @@ class BatchCall(_Travels):
             batch.work.heed(batch)
 
     def _take(self, batch: Batch, what: Records, offset: int, count: int) -> None:
-        if what.durations is None:
+        if what.durations is None or not batch.work.timed:
             batch.seconds += what.seconds * count / what.count
         else:
             for seconds in what.durations[offset : offset + count]:
                 batch.seconds += seconds
                 batch.ends.append(batch.seconds)
-        if what.values is not None:
-            batch.results += what.values[offset : offset + count]
-            return
-        batch.results += what.pickles[offset : offset + count]
+        batch.results += what.results[offset : offset + count]
 
     def _take_one(self, batch: Batch, place: int, what: Any) -> None:
         value: Any = None
@@ -558,8 +562,7 @@ class BatchCall(_Travels):
             batch.seconds += what.seconds
             encoded: Any = what.encoded
             if encoded.status == OK:
-                data, buffers = encoded.payload
-                value = encoded if buffers else Pickled(data)
+                value = encoded
             else:
                 batch.errors[place] = encoded
         if batch.work.timed:

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import _socket
 import contextlib
-import ctypes
 import faulthandler  # noqa: F401  # what every worker needs, imported once for all of them
 import gc
 import os
@@ -28,7 +27,7 @@ from abreast.executors.process import contexts, surroundings, worker
 from abreast.executors.process.forking import HAS_THREADS, REFUSED, ForkServer, Request, _Refused
 
 if TYPE_CHECKING:
-    from abreast.executors.process.surroundings import Surroundings
+    from abreast.executors.process.surroundings import Changes, Surroundings
 
 __all__ = ["main"]
 
@@ -58,17 +57,27 @@ class _Guardian(ForkServer):
     def __init__(self, requests: _socket.socket, parent: int) -> None:
         super().__init__(requests, parent)
         self.wanted: Surroundings
+        self.asked = b""
+        """The last request's body, of which `wanted` is made."""
+        self.changes: Changes
         self.environment = b""
         self.ignored = surroundings.ignored()
+        self.has_loaded = False
         self.has_looked = False
         self.lifeline, self.held = os.pipe()
         """A pipe into which nothing is ever written; workers have the first end of it, and see, where prctl is refused, when this process is gone."""
+        worker.find_prctl()
         gc.collect()
 
     def before_fork(self, request: Request) -> None:
         self._look()
-        self.wanted = pickle.loads(request.body)  # noqa: S301  # of our own parent
-        self.environment = surroundings.become(self.wanted, self.environment)
+        if request.body != self.asked:  # of workers that are started together it is the same
+            self.wanted = pickle.loads(request.body)  # noqa: S301  # of our own parent
+            self.environment = surroundings.become(self.wanted, self.environment)
+            self.changes = surroundings.changes(self.wanted, self.ignored)
+            self.asked = request.body
+        if sys.path_importer_cache:
+            sys.path_importer_cache.clear()  # what was found in directories, or not, may be different by now; here, since freeing memory touches it
         gc.freeze()  # a collection in a worker would write to every object's page, and copy it
 
     def _look(self) -> None:
@@ -90,6 +99,8 @@ class _Guardian(ForkServer):
 
     def load(self, request: Request) -> None:
         self._look()
+        self.has_loaded = True
+        self.asked = b""
         wanted: Surroundings = pickle.loads(request.body)  # noqa: S301  # of our own parent
         self.environment = surroundings.become(wanted, self.environment)
         # Libraries that compute with threads start them as they are loaded; with one there is none. Workers have their share (contexts.py).
@@ -130,8 +141,9 @@ class _Guardian(ForkServer):
 
 
 def _die_with_starter(number: int) -> None:
-    with contextlib.suppress(OSError, AttributeError):
-        ctypes.CDLL(None).prctl(1, number)  # PR_SET_PDEATHSIG
+    prctl = worker.find_prctl()
+    if prctl is not None:
+        prctl(1, number)  # PR_SET_PDEATHSIG
 
 
 def _import(name: str) -> None:
@@ -173,9 +185,8 @@ def _work(request: Request, guardian: _Guardian) -> None:
     lifeline, *fds = surroundings.place([guardian.lifeline, *request.fds], wanted.numbers)
     own, fds = fds[:FIXED], fds[FIXED:]
     cwd, out, err = _streams(wanted, fds)
-    surroundings.put_on_streams(out, err)
-    surroundings.put_on(wanted, cwd, guardian.ignored)
-    sys.path_importer_cache.clear()  # what the guardian found, or did not find, in directories may be different by now
+    surroundings.put_on_streams(out, err, are_ours=not guardian.has_loaded)
+    surroundings.put_on(wanted, cwd, guardian.changes)
     contexts.parent = wanted.parent
     contexts.forget_multiprocessing()
     if "numpy.random" in sys.modules:  # of a preload; `random` sees to it itself

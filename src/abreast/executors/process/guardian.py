@@ -44,6 +44,9 @@ __all__ = ["Guardian", "Launcher", "can_fork", "end", "kept", "start"]
 BEGIN = "import sys; sys.path.insert(0, sys.argv[1]); from abreast.executors.process.guarded import main; main(*map(int, sys.argv[2:]))"
 NAME = "the guardian, which forks the workers,"
 DEATHS, WINDOW = 3, 60.0
+MOMENT = 0.001
+"""Seconds from one start of a worker to the next, up to which nothing in this process is looked at again: no worker is ready that soon, so
+nobody can have done something *after* that."""
 PATIENCE = 60.0
 """Seconds that the modules of `preload` may take to be imported."""
 
@@ -152,15 +155,33 @@ class Guardian(Forker):
         self._close_errors()
 
 
+class _Moment:
+    """What has been found out about this process, for workers of one pool that are started directly one after another."""
+
+    def __init__(self) -> None:
+        self.status = surroundings.read_status()
+        self.identity = surroundings.identity(self.status)
+        self.taken: surroundings.Surroundings | None = None
+        self.body = b""
+        self.ends = 0.0
+
+
 class Guarded(Forked):
     """One worker's process, forked by the guardian."""
 
     _forker: Guardian
 
+    def __init__(self, number: int, guardian: Guardian, moment: _Moment, **more: Any) -> None:
+        self._moment = moment
+        super().__init__(number, guardian, **more)
+
     def _spawn(self, given: list[int]) -> tuple[int, int]:
-        taken, fds, cwd = surroundings.take(self._inherits, given[4:] or (1, 2))
+        moment = self._moment
+        taken, fds, cwd = surroundings.take(self._inherits, given[4:] or (1, 2), status=moment.status, like=moment.taken)
         try:
-            return self._forker.spawn([*given[:4], *fds], pickle.dumps(taken))
+            if taken is not moment.taken:
+                moment.taken, moment.body = taken, pickle.dumps(taken)
+            return self._forker.spawn([*given[:4], *fds], moment.body)
         finally:
             if cwd >= 0:
                 os.close(cwd)
@@ -179,6 +200,7 @@ class Launcher:
         self._paths = paths
         self._last: Guardian | None = None
         self._deaths: list[float] = []
+        self._moment: _Moment | None = None
 
     def launch(self, number: int, **more: Any) -> Guarded:
         """Start a worker.
@@ -190,10 +212,15 @@ class Launcher:
         global _has_threads
         while True:
             self._count_death()
-            guardian = self._last = _take(self.preload)
+            moment = self._moment
+            if moment is None or monotonic() > moment.ends:
+                moment = self._moment = _Moment()
+            guardian = self._last = _take(self.preload, moment.identity)
             try:
                 guardian.load(self._paths())
-                return Guarded(number, guardian, **more)
+                process = Guarded(number, guardian, moment, **more)
+                moment.ends = monotonic() + MOMENT
+                return process
             except BaseException as error:
                 if isinstance(error, CannotStart):
                     _drop(guardian)
@@ -225,9 +252,8 @@ def _above_the_streams(end: socket.socket) -> socket.socket:
         return socket.socket(fileno=fcntl.fcntl(end.fileno(), fcntl.F_DUPFD_CLOEXEC, 3))
 
 
-def _take(preload: tuple[str, ...]) -> Guardian:
-    """Return a guardian that lives, and that this process, as it is now, may have; it has one user more."""
-    identity = surroundings.identity()
+def _take(preload: tuple[str, ...], identity: tuple[object, ...]) -> Guardian:
+    """Return a guardian that lives, and that this process, which is this, may have; it has one user more."""
     over: list[Guardian] = []
     try:
         with _lock:
@@ -263,7 +289,7 @@ def _retire(guardian: Guardian, over: list[Guardian]) -> None:
 
 def start() -> None:
     """Have one for workers to come."""
-    _take(()).is_left()
+    _take((), surroundings.identity()).is_left()
 
 
 def can_fork() -> bool:

@@ -3,14 +3,20 @@
 ::
 
     a task has ended ─▶ open run: outcomes of one kind, in a row ─▶ frames ─▶ one write, when the rule says so
-                        plain values: one pickle for all            errors, large results: a frame of their own
-                        others: a pickle each
+                        one pickle for all, or                      errors, large results: a frame of their own
+                        a pickle each
 
 The rule
     An outcome is written before the next task begins if its task took more than `LONG`, and if work of more than `MOST` has gathered; an
     error and a large result at once; everything before the worker waits for more to do, and with ``flush="each"`` always.
     So when a worker dies amid tiny tasks, those that ended in its last 200 us *of work* may be unsent. They run again: they had no
     effect that anybody was told of, and `Outcome.attempts` says it.
+
+Which results share a pickle
+    Those that nothing can change any more, nor see changed: plain values; and lists, dicts and objects of simple classes (`is_simple`) that hold
+    plain values only, and that *nobody else holds*, as the count of their references says. All others are pickled as their task ends:
+    a function may return the same list each time, and append to it. A pickle each takes 1.7 us for a small dataclass, and 1.5 in the
+    parent; a share of one 0.6 and 0.4.
 
 Why these figures: a frame of its own costs about 8 us, and as much again in the parent. With a threshold of 20 us, tasks of 50 us took 62; of
 100 us, they are written together, and a task of 100 us pays 8 %.
@@ -22,7 +28,9 @@ from __future__ import annotations
 
 import struct
 from pickle import dumps
+from sys import getrefcount
 from typing import TYPE_CHECKING, Any
+from weakref import getweakrefcount
 
 from abreast.executors.process.frames import BadFrame, Kind, Phase, frame
 from abreast.executors.process.page import Page
@@ -35,12 +43,13 @@ from abreast.executors.process.sending import (
     encode_error,
     encode_result,
     goes_by_value,
+    is_simple,
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Collection
 
-__all__ = ["LONG", "MOST", "PLAIN", "RECORD", "RECORDS", "TIMED", "Outbox"]
+__all__ = ["LONG", "MOST", "OBJECTS", "RECORD", "RECORDS", "TIMED", "TOGETHER", "Outbox"]
 
 LONG = 100_000
 """Nanoseconds that a task may take whose outcome is kept back."""
@@ -55,13 +64,79 @@ RECORD = struct.Struct("<d")
 """The opening of a RECORD's body: seconds that the task took."""
 RECORDS = struct.Struct("<dI")
 """The opening of a RECORDS' body: seconds that the tasks took, and how many they are."""
-PLAIN, TIMED = 1, 2
-"""Flags of RECORDS: one pickle for all; the seconds of each are told."""
+TOGETHER, TIMED, OBJECTS = 1, 2, 4
+"""Flags of RECORDS: one pickle for all; the seconds of each are told; there are objects of simple classes in that pickle."""
 
 _PHASE, _ENCODE = Page.PHASE, Phase.ENCODE
 FIXED: frozenset[type] = frozenset((type(None), bool, int, float))
 """Types of which a value goes into a shared pickle without a second look."""
 NONE: frozenset[type] = frozenset()
+_PLAIN = FIXED | {str, bytes}
+PARTS = 64
+"""Parts that a list, say, may have that shares a pickle."""
+KINDS = 256
+"""Classes of which it is remembered whether they are simple."""
+
+
+def _size_of_parts(parts: Collection[Any]) -> int:
+    """Return about how many bytes they take in a pickle; -1 if they are not all plain values, or too many."""
+    if len(parts) > PARTS:
+        return -1
+    if FIXED.issuperset(map(type, parts)):
+        return 8 * len(parts)
+    if not _PLAIN.issuperset(map(type, parts)):
+        return -1
+    return sum(len(part) if type(part) is str or type(part) is bytes else 8 for part in parts)
+
+
+def _size_of_text(value: str | bytes) -> int:
+    size = len(value)
+    return size if size < SMALL else -1
+
+
+def _size_of_dict(value: dict[Any, Any]) -> int:
+    keys = _size_of_parts(value)
+    values = _size_of_parts(value.values())
+    return -1 if keys < 0 or values < 0 else keys + values
+
+
+def _size_of_object(value: Any) -> int:
+    # Who has its dict can change it, and who has a weak reference can get hold of it again. The names of attributes are texts; if somebody has
+    # made something else of them, it shows in the end.
+    attributes = value.__dict__
+    return -1 if getrefcount(attributes) != OWN or getweakrefcount(value) else _size_of_parts(attributes.values())
+
+
+_SIZES: dict[type, Callable[[Any], int] | None] = {
+    str: _size_of_text,
+    bytes: _size_of_text,
+    tuple: _size_of_parts,
+    list: _size_of_parts,
+    dict: _size_of_dict,
+    **dict.fromkeys(FIXED, lambda _: 8),
+}
+"""By class of a result: what tells its size, or that it cannot share a pickle; None, that no one of the class can."""
+_UNCHANGING = _PLAIN | {tuple}
+
+
+class _Probe:
+    """Does what `Outbox.add` and `_size_of_object` do, to measure `ALONE` and `OWN`: what is counted on the way differs from version to version."""
+
+    def add(self, value: object) -> int:
+        return getrefcount(value)
+
+    def of_dict(self, value: Any) -> int:
+        attributes = value.__dict__
+        return getrefcount(attributes)
+
+
+def _measure() -> tuple[int, int]:
+    probe, value = _Probe(), [0]
+    return probe.add(value), probe.of_dict(probe)
+
+
+ALONE, OWN = _measure()
+"""References that `add` sees of a result that only a variable of its caller holds, and `_size_of_object` of a dict that only the object holds."""
 
 
 class Outbox:
@@ -74,13 +149,17 @@ class Outbox:
     """
 
     __slots__ = (
-        "_bytes", "_clock", "_durations", "_frames", "_is_quick", "_pickles", "_timed", "_words", "_write", "begin", "first", "gathered", "urgent", "values", "work",
+        "_bytes", "_clock", "_durations", "_frames", "_has_objects", "_is_quick", "_pickles", "_sizes", "_timed", "_words", "_write", "begin", "first",
+        "gathered", "urgent", "values", "work",
     )  # fmt: skip
 
     def __init__(self, words: memoryview, write: Callable[[list[Any]], None], clock: Callable[[], int]) -> None:
         self._words, self._write, self._clock = words, write, clock
         self.values: list[Any] = []
-        """The open run, if it is one of plain values. The same list always: the worker's loop holds its `append`."""
+        """The open run, if it is one of results that share a pickle. The same list always: the worker's loop holds its `append`."""
+        self._has_objects = False
+        """Whether there are objects of simple classes among them."""
+        self._sizes = dict(_SIZES)
         self._pickles: list[bytes] = []
         """The open run, if it is one of pickles."""
         self._is_quick = False
@@ -116,11 +195,26 @@ class Outbox:
     def add(self, value: object) -> frozenset[type]:
         """Take a result; return the types of which results may just be appended to `values`, until the next write.
 
+        A variable of the caller's has to hold it, and nothing else of ours (`ALONE`).
+
         Raises:
             BaseException: it cannot be pickled; nothing has been taken.
         """
         pickles = self._pickles
-        if pickles and self._is_quick:  # the usual way of what is not plain, written out: 0.5 us less
+        if not pickles:
+            kind = type(value)
+            size_of = self._sizes[kind] if kind in self._sizes else self._look_at(kind)
+            if size_of is not None and (kind in _UNCHANGING or getrefcount(value) == ALONE):
+                size = size_of(value)
+                if size >= 0:
+                    self.values.append(value)
+                    self._bytes += size
+                    if self._bytes > LARGE:
+                        self.urgent = True
+                    if size_of is _size_of_object:
+                        self._has_objects = True
+                    return FIXED
+        elif self._is_quick:  # the usual way of what has a pickle of its own, written out: 0.5 us less
             self._words[_PHASE] = _ENCODE
             try:
                 data = dumps(value, 5)
@@ -136,14 +230,13 @@ class Outbox:
                     return NONE
         return self._add_carefully(value)
 
+    def _look_at(self, kind: type) -> Callable[[Any], int] | None:
+        if len(self._sizes) > KINDS:
+            self._sizes = dict(_SIZES)
+        size_of = self._sizes[kind] = _size_of_object if is_simple(kind) and not goes_by_value() else None
+        return size_of
+
     def _add_carefully(self, value: object) -> frozenset[type]:
-        kind = type(value)
-        if not self._pickles and (kind in FIXED or ((kind is str or kind is bytes) and len(value) < SMALL)):  # type: ignore[arg-type]  # a text
-            if kind not in FIXED:
-                self._bytes += len(value)  # type: ignore[arg-type]  # a text
-                self.urgent |= self._bytes > LARGE
-            self.values.append(value)
-            return FIXED
         self._words[_PHASE] = _ENCODE
         payload = encode_result(value)
         data, buffers = payload
@@ -216,25 +309,47 @@ class Outbox:
         if not count:
             return
         seconds = self.work / 1e9
-        if count == 1:
-            data = dumps(values[0], 5) if values else pickles[0]
-            self._frames += frame(Kind.RECORD, self.first, RECORD.pack(seconds) + data, (), OK)
+        if count == 1 and pickles:
+            self._frames += frame(Kind.RECORD, self.first, RECORD.pack(seconds) + pickles[0], (), OK)
+        elif pickles:
+            lengths = struct.pack(f"<{count}I", *map(len, pickles))
+            self._frames += frame(
+                Kind.RECORDS, self.first, b"".join((self._opening(count), lengths, *pickles)), (), TIMED * self._timed
+            )
         else:
-            parts = [RECORDS.pack(seconds, count)]
-            flags = 0
-            if self._timed:
-                flags |= TIMED
-                told = self._durations
-                parts.append(struct.pack(f"<{count}d", *told, *[0.0] * (count - len(told))))
-            if values:
-                flags |= PLAIN
-                parts.append(dumps(values, 5))
+            try:
+                data = dumps(values[0] if count == 1 else values, 5)
+            except Exception:
+                if not self._has_objects:
+                    raise
+                self._close_one_by_one()
             else:
-                parts.append(struct.pack(f"<{count}I", *map(len, pickles)))
-                parts += pickles
-            self._frames += frame(Kind.RECORDS, self.first, b"".join(parts), (), flags)
+                if count == 1:
+                    self._frames += frame(Kind.RECORD, self.first, RECORD.pack(seconds) + data, (), OK)
+                else:
+                    flags = TOGETHER | TIMED * self._timed | OBJECTS * self._has_objects
+                    self._frames += frame(Kind.RECORDS, self.first, self._opening(count) + data, (), flags)
         values.clear()
         pickles.clear()
         self._durations.clear()
+        self._has_objects = False
         self._bytes = self.work = 0
         self.first += count
+
+    def _opening(self, count: int) -> bytes:
+        opening = RECORDS.pack(self.work / 1e9, count)
+        if not self._timed:
+            return opening
+        told = self._durations
+        return opening + struct.pack(f"<{count}d", *told, *[0.0] * (count - len(told)))
+
+    def _close_one_by_one(self) -> None:
+        """The results that were to share a pickle cannot: a class is not found by its name any more, say. Each has its own outcome."""
+        count = len(self.values)
+        for number, value in enumerate(self.values, self.first):
+            try:
+                status, payload = OK, encode_result(value)
+            except BaseException as error:  # whatever it is: the task's outcome
+                status, payload = ERROR, encode_error(error)
+            opening = RECORD.pack(self.work / count / 1e9)
+            self._frames += frame(Kind.RECORD, number, opening + payload.data, payload.buffers, status)

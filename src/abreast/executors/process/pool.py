@@ -44,6 +44,7 @@ from abreast.executors.process.sending import (
     Common,
     Encoded,
     Functions,
+    Late,
     Payload,
     Pickled,
     are_small,
@@ -81,7 +82,7 @@ _program_ends = False
 class ProcessPool(concurrent.futures.ProcessPoolExecutor):
     """`submit`, and the life of the workers; the public class adds what runs over many inputs."""
 
-    encodes = frozenset((Encoded, Pickled))
+    encodes = frozenset((Encoded, Pickled, Late))
     """What outcomes of a run's batches are until they are asked for, but for plain values."""
 
     def __init__(

@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import builtins
 import contextlib
+import copyreg
 import re
 import sys
 import weakref
@@ -27,7 +28,7 @@ from functools import partial
 from io import BytesIO
 from itertools import chain, count
 from pickle import PicklingError, Unpickler, UnpicklingError, dumps, loads
-from types import BuiltinFunctionType, FunctionType
+from types import BuiltinFunctionType, FunctionType, GetSetDescriptorType, ModuleType
 from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
 from abreast.core.current import name_of
@@ -45,6 +46,7 @@ __all__ = [
     "Common",
     "Encoded",
     "Functions",
+    "Late",
     "NotSent",
     "Payload",
     "Pickled",
@@ -54,6 +56,7 @@ __all__ = [
     "decode_function",
     "decode_item",
     "decode_plain",
+    "decode_together",
     "encode_args",
     "encode_context",
     "encode_error",
@@ -64,6 +67,7 @@ __all__ = [
     "encode_small",
     "goes_by_value",
     "is_in_main",
+    "is_simple",
     "unpicklable",
 ]
 
@@ -290,6 +294,73 @@ def decode_plain(data: Any) -> list[Any]:
     if type(values) is not list:
         raise UnpicklingError("no list of plain values")
     return values
+
+
+class _Unknown(Exception):
+    """A class that this process does not know, or of which it is not sure that nothing of the user's runs."""
+
+
+class _Simple(Unpickler):
+    """The same, and objects of simple classes that this process has imported."""
+
+    def find_class(self, module: str, name: str) -> Any:
+        found = _by_name(module, name)
+        if not isinstance(found, type) or not is_simple(found):
+            raise _Unknown
+        return found
+
+
+def decode_together(data: bytes, count: int) -> list[Any]:
+    """Return so many results that share a pickle: as they are, if no code of anybody's runs by that, else a `Late` of each.
+
+    Raises:
+        Exception: this is none.
+    """
+    try:
+        values = _Simple(BytesIO(data)).load()
+    except _Unknown:
+        together = _Together(data)
+        return [Late(together, place) for place in range(count)]
+    if type(values) is not list:
+        raise UnpicklingError("no list of results")
+    return values
+
+
+_AS_OBJECT = ("__new__", "__reduce__", "__reduce_ex__", "__getstate__", "__getattribute__")
+_NOT_THERE = ("__getnewargs__", "__getnewargs_ex__", "__setstate__", "__getattr__", "__del__")
+_HEAP_TYPE = 1 << 9  # Py_TPFLAGS_HEAPTYPE
+
+
+def is_simple(kind: type) -> bool:
+    """Whether an object of this class is no more than what its ``__dict__`` holds, and the class is found by its name.
+
+    Nothing of the user's runs then when it is pickled, unpickled, or dropped: most dataclasses, and classes that people write without
+    a thought of pickle.
+    """
+    if type(kind) is not type or not kind.__dictoffset__ or kind in copyreg.dispatch_table:
+        return False
+    if any(getattr(kind, name, None) is not getattr(object, name, None) for name in _AS_OBJECT) or any(
+        map(partial(hasattr, kind), _NOT_THERE)
+    ):
+        return False
+    for one in kind.__mro__[:-1]:
+        names = one.__dict__
+        if not one.__flags__ & _HEAP_TYPE or names.get("__slots__") or type(names.get("__dict__")) not in _DICTS:
+            return False
+    module = kind.__module__
+    return type(module) is str and module not in _MAIN and _by_name(module, kind.__qualname__) is kind
+
+
+_DICTS = (type(None), GetSetDescriptorType)
+_MAIN = ("__main__", "__mp_main__")
+
+
+def _by_name(module: str, name: str) -> Any:
+    """Return what an imported module has by this name, if no code of the module's runs by the search; else None."""
+    found: Any = _modules.get(module)
+    for part in name.split("."):
+        found = getattr(found, "__dict__", {}).get(part) if type(found) in (ModuleType, type) else None
+    return found
 
 
 def decode_item(payload: Payload) -> Any:
@@ -651,6 +722,36 @@ class Pickled(bytes):
     def decode_into(values: list[Any], results: list[Pickled]) -> None:
         """Unpickle results, one after another; raise what the first raises that cannot be."""
         values.extend(map(loads, results))
+
+
+class _Together:
+    """Results that share a pickle which the parent has not dared to unpickle by itself."""
+
+    __slots__ = ("data", "values")
+
+    def __init__(self, data: bytes) -> None:
+        self.data = data
+        self.values: list[Any] | None = None
+
+
+class Late:
+    """One of several results that share a pickle, still as bytes."""
+
+    __slots__ = ("_place", "_together")
+
+    status = 0  # OK
+
+    def __init__(self, together: _Together, place: int) -> None:
+        self._together = together
+        self._place = place
+
+    def decode(self) -> Any:
+        """As `Encoded.decode`; the first to ask unpickles all of them. (Two threads may do so at once: then there are two of each, which share nothing.)"""
+        together = self._together
+        values = together.values
+        if values is None:
+            values = together.values = Encoded(OK, Payload(together.data)).decode()
+        return values[self._place]
 
 
 class Encoded(NamedTuple):

@@ -48,15 +48,16 @@ from abreast.executors.process.express import AT_ONCE, LOOK, READABLE, TIRED, La
 from abreast.executors.process.frames import BadFrame, Kind, Parser, Phase, frame
 from abreast.executors.process.launch import dump_signal
 from abreast.executors.process.memory import oom_kills, resident_bytes
-from abreast.executors.process.outbox import PLAIN, RECORD, RECORDS, TIMED
+from abreast.executors.process.outbox import OBJECTS, RECORD, RECORDS, TIMED, TOGETHER
 from abreast.executors.process.output import Output, Printer
 from abreast.executors.process.page import Page
-from abreast.executors.process.sending import Encoded, Payload, Pickled, decode_plain
+from abreast.executors.process.sending import OK, Encoded, Payload, Pickled, decode_plain, decode_together
 from abreast.executors.process.worker import FUNCTIONS, MOST
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
+    from abreast.executors.process.frames import Frame
     from abreast.executors.process.launch import Process
 
 __all__ = ["Record", "Records", "Supervisor"]
@@ -65,7 +66,7 @@ LOGGER = logging.getLogger("concurrent.futures")
 
 CAP = 5.0
 READ = 1 << 20
-TOGETHER = 1 << 16
+COPIED = 1 << 16
 """Bytes up to which what is to be written is put together first: copying them is cheaper than handing over the pieces."""
 GRACE = 0.1
 """Seconds that a process may take to be gone after its pipe was closed; then it was a task that closed it."""
@@ -75,7 +76,7 @@ HALFWAY = 0.5
 """Seconds after which a frame that does not go on is looked at: if its worker is idle it never will, since a task has written it."""
 MEMORY = 0.5
 """Seconds between two looks at the memory of workers, where there is a limit."""
-NAP = 0.002
+NAP = 0.004
 """Seconds in which outcomes gather, if nobody waits for them."""
 LITTLE = 1 << 15
 """Bytes that came in a turn, up to which a nap does not let a pipe fill up."""
@@ -98,39 +99,46 @@ class Records:
 
     Attributes:
         seconds: what they took in all.
-        values: what they returned, if that is plain values: unpickled here, since no code of anybody's can run by that.
-        pickles: else a pickle of each.
-        durations: what each took, if that was asked for.
+        results: of each what it returned, if that is a plain value, or a simple object: unpickled here, since no code of anybody's
+            can run by that; else a `Pickled`, or a `Late`.
+        durations: what each took, if that was asked for, or is known anyway, of a single one.
+        means: what a task took in the mean, of each frame that they came in.
     """
 
-    __slots__ = ("count", "durations", "pickles", "seconds", "values")
+    __slots__ = ("count", "durations", "means", "results", "seconds")
 
-    def __init__(self, body: bytes, flags: int) -> None:
-        """Take a RECORDS frame.
+    def __init__(self, results: list[Any], seconds: float, durations: list[float] | None = None) -> None:
+        self.results = results
+        self.count = len(results)
+        self.seconds = seconds
+        self.durations = durations
+        self.means = [seconds / self.count]
+
+    @classmethod
+    def arrive(cls, body: bytes, flags: int) -> Records:
+        """Return what a RECORDS frame says.
 
         Raises:
             BadFrame: it is none.
         """
         try:
-            self.seconds, self.count = RECORDS.unpack_from(body)
-            place, count = RECORDS.size, self.count
-            if count > len(body):
+            seconds, count = RECORDS.unpack_from(body)
+            place = RECORDS.size
+            if not 0 < count <= len(body):
                 raise BadFrame(f"{count:,} outcomes in {len(body):,} bytes")
-            self.durations: tuple[float, ...] | None = None
+            durations = None
             if flags & TIMED:
-                self.durations = struct.unpack_from(f"<{count}d", body, place)
+                durations = list(struct.unpack_from(f"<{count}d", body, place))
                 place += 8 * count
-            view = memoryview(body)
-            self.values: list[Any] | None = None
-            self.pickles: list[Pickled] = []
-            if flags & PLAIN:
-                self.values = decode_plain(view[place:])
-                told = len(self.values)
+            results: list[Any]
+            if flags & TOGETHER:
+                results = decode_together(body[place:], count) if flags & OBJECTS else decode_plain(body[place:])
+                told = len(results)
             else:
                 sizes = struct.unpack_from(f"<{count}I", body, place)
                 place += 4 * count
                 ends = list(accumulate(sizes, initial=place))
-                self.pickles = list(map(Pickled, map(body.__getitem__, map(slice, ends, ends[1:]))))
+                results = list(map(Pickled, map(body.__getitem__, map(slice, ends, ends[1:]))))
                 told = count if ends[-1] == len(body) else -1
         except BadFrame:
             raise
@@ -138,6 +146,27 @@ class Records:
             raise BadFrame(f"outcomes that cannot be read: {type(error).__name__}: {error}") from error
         if told != count:
             raise BadFrame(f"{told} outcomes where {count} are told")
+        return cls(results, seconds, durations)
+
+    def add_one(self, result: Any, seconds: float) -> None:
+        """Take the next one."""
+        if self.durations is not None:
+            self.durations.append(seconds)
+        self.results.append(result)
+        self.count += 1
+        self.seconds += seconds
+        self.means.append(seconds)
+
+    def add(self, others: Records) -> None:
+        """Take those that follow."""
+        if self.durations is None or others.durations is None:
+            self.durations = None  # some were not asked for
+        else:
+            self.durations += others.durations
+        self.results += others.results
+        self.count += others.count
+        self.seconds += others.seconds
+        self.means += others.means
 
 
 class _Channel:
@@ -229,6 +258,9 @@ class Supervisor:
         self._event = -1
         self._alarms: select.epoll = None  # type: ignore[assignment]  # until `begin`: what ends a nap
         self._came = 0  # bytes in this turn
+        self._room = memoryview(
+            bytearray(1 << 18)
+        )  # what is read comes here: new memory for each look at a pipe takes 10 us and more
         self._hints: dict[int, str] = {}  # by worker's number: why it was killed, if not for a limit
         self._memory_at = 0.0  # when to look at it
         self._unsent: dict[_Channel, None] = {}  # that have something to be written, at the end of the turn
@@ -723,25 +755,22 @@ class Supervisor:
         parser, left = channel.parser, READ
         try:
             while raw:  # what a caller has read
-                for arrived in parser.feed(raw.pop(0)):
-                    self._take(channel, arrived)
+                self._take_all(channel, parser.feed(raw.pop(0)))
             while left > 0:
                 target = parser.target()
                 if target is not None:
                     count = os.readv(channel.process.result_fd, [target[:left]])
                     frames = parser.filled(count)
                 else:
-                    asked = min(left, 1 << 18)
-                    data = os.read(channel.process.result_fd, asked)
-                    count = len(data)
-                    frames = parser.feed(data)
+                    asked = len(self._room)
+                    count = os.readv(channel.process.result_fd, (self._room,))
+                    frames = parser.feed(bytes(self._room[:count]))
                 if not count:
                     self._end_of_file(channel)
                     return False
                 left -= count
                 self._came += count
-                for arrived in frames:
-                    self._take(channel, arrived)
+                self._take_all(channel, frames)
                 if target is None and count < asked:  # that was all: it need not be asked for, which is an exception, and 3 us
                     return self._drained(channel)
         except BlockingIOError:
@@ -772,7 +801,50 @@ class Supervisor:
             self._forget(fd)
         return bool(data)
 
-    def _take(self, channel: _Channel, arrived: Any) -> None:
+    def _take_all(self, channel: _Channel, frames: Iterable[Frame]) -> None:
+        """Take frames; outcomes that follow each other in one call are taken as one: in a nap some ten of them have gathered."""
+        worker = channel.worker
+        together: Records | None = None
+        first = following = end = 0
+        try:
+            for arrived in frames:
+                kind, flags, number, body, buffers = arrived
+                if kind == Kind.RECORD and flags == OK and not buffers and len(body) >= RECORD.size:
+                    (seconds,) = RECORD.unpack_from(body)
+                    result = Pickled(body[RECORD.size :])
+                    if together is not None and number == following < end:
+                        together.add_one(result, seconds)
+                        following += 1
+                        continue
+                    some = Records([result], seconds, [seconds])
+                elif kind == Kind.RECORDS:
+                    some = Records.arrive(body, flags)
+                    if together is not None and number == following < end:
+                        together.add(some)
+                        following += some.count
+                        continue
+                else:
+                    some = None
+                if together is not None:
+                    before, together = together, None
+                    self._record(worker, first, before)
+                if some is None:
+                    self._take(channel, arrived)
+                else:
+                    together, first, following, end = some, number, number + some.count, worker.end_of_call(number)
+        finally:  # what comes next may be none of ours: what has come before is whole
+            if together is not None:
+                self._record(worker, first, together)
+
+    def _record(self, worker: Worker, first: int, some: Records) -> None:
+        self._is_news = True
+        self._do(
+            self.core.record(
+                worker, first, some, some.seconds, perf_counter(), count=some.count, means=some.means, dispatch=False
+            )
+        )
+
+    def _take(self, channel: _Channel, arrived: Frame) -> None:
         worker, now = channel.worker, perf_counter()
         kind = arrived.kind
         if kind == Kind.RECORD:
@@ -782,11 +854,6 @@ class Supervisor:
             encoded = Encoded(arrived.flags, Payload(memoryview(arrived.body)[RECORD.size :], arrived.buffers))  # type: ignore[arg-type]  # pickle reads it as bytes
             self._is_news = True
             self._do(self.core.record(worker, arrived.number, Record(encoded, seconds), seconds, now, dispatch=False))
-        elif kind == Kind.RECORDS:
-            records = Records(arrived.body, arrived.flags)
-            self._is_news = True
-            number, count = arrived.number, records.count
-            self._do(self.core.record(worker, number, records, records.seconds, now, count=count, dispatch=False))
         elif kind == Kind.OVER:
             self._do(self.core.over(worker, arrived.number, now))
         elif kind == Kind.READY:
@@ -890,7 +957,7 @@ class Supervisor:
     def _flush(self, channel: _Channel) -> bool:
         """Write what there is to write, as far as the pipe takes it; whether that was all."""
         out, fd = channel.out, channel.process.task_fd
-        if len(out) > 1 and sum(map(len, out)) <= TOGETHER:
+        if len(out) > 1 and sum(map(len, out)) <= COPIED:
             out[:] = [b"".join(out)]
         try:
             while out:

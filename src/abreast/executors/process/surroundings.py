@@ -28,7 +28,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-__all__ = ["Surroundings", "become", "identity", "place", "put_on", "put_on_streams", "take"]
+__all__ = ["Changes", "Surroundings", "become", "changes", "identity", "place", "put_on", "put_on_streams", "read_status", "take"]
 
 AT_START = (b"PYTHON", b"LC_", b"LANG", b"LD_", b"MALLOC_", b"GLIBC_", b"ABREAST_FP")
 """How variables begin that are read when an interpreter starts, or when a library of it does."""
@@ -95,7 +95,7 @@ class Surroundings(NamedTuple):
 # ---- in the parent
 
 
-def _status() -> dict[bytes, bytes]:
+def read_status() -> dict[bytes, bytes]:
     """Return what /proc says of this process; nothing where there is none."""
     try:
         with open("/proc/self/status", "rb") as file:
@@ -109,9 +109,9 @@ def _environment() -> dict[bytes, bytes]:
     return dict(known) if known is not None else dict(os.environb)
 
 
-def identity() -> tuple[object, ...]:
-    """Return what a guardian must have in common with this process, and cannot be given later."""
-    status = _status()
+def identity(status: dict[bytes, bytes] | None = None) -> tuple[object, ...]:
+    """Return what a guardian must have in common with this process, and cannot be given later; `status` is of `read_status()`, if it is known."""
+    status = read_status() if status is None else status
     who = tuple(status.get(name) for name in CREDENTIALS) if status else (os.getresuid(), os.getresgid(), os.getgroups())
     root = os.stat("/")
     spaces: list[str] = []
@@ -126,7 +126,13 @@ def identity() -> tuple[object, ...]:
 
 
 def take(
-    numbers: list[int], streams: Sequence[int] = (1, 2), *, paths: Sequence[str] = (), modules: Sequence[str] = ()
+    numbers: list[int],
+    streams: Sequence[int] = (1, 2),
+    *,
+    paths: Sequence[str] = (),
+    modules: Sequence[str] = (),
+    status: dict[bytes, bytes] | None = None,
+    like: Surroundings | None = None,
 ) -> tuple[Surroundings, list[int], int]:
     """Return what a child would inherit now, the descriptors to be sent, and the first of them, which is to be closed then, or -1.
 
@@ -134,24 +140,13 @@ def take(
         numbers: of the user's descriptors that it is to have.
         streams: what it has as stdout and stderr.
         paths, modules: what is to be imported.
+        status: of `read_status()`, if it is known.
+        like: what was taken a moment ago, which will do if the descriptors are of the same kinds.
     """
-    status = _status()
-    fds: list[int] = []
-    cwd = -1
-    try:
-        cwd = os.open(".", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-        fds.append(cwd)
-    except OSError as error:
-        if error.errno in (errno.EMFILE, errno.ENFILE, errno.ENOMEM):
-            raise
-        # else it may not be entered any more: then it is /
-    has_streams = [False, False]
-    for which, fd in enumerate(streams):
-        with contextlib.suppress(OSError):  # closed
-            # After stdout was closed its number may be anything's, a pipe of ours even; that is not inherited, and a child would not have it.
-            if fd not in (1, 2) or os.get_inheritable(fd):
-                fds.append(fd)
-                has_streams[which] = True
+    fds, cwd, has_streams = _descriptors(streams)
+    if like is not None and (like.has_cwd, like.has_streams, like.numbers) == (cwd >= 0, has_streams, numbers):
+        return like, [*fds, *numbers], cwd
+    status = read_status() if status is None else status
     cores: list[int] = []
     nice = None
     with contextlib.suppress(OSError):
@@ -172,13 +167,34 @@ def take(
         ignored=int(status.get(b"SigIgn:", b"0"), 16),
         blocked=sorted(map(int, signal.pthread_sigmask(signal.SIG_BLOCK, ()))),
         has_cwd=cwd >= 0,
-        has_streams=(has_streams[0], has_streams[1]),
+        has_streams=has_streams,
         numbers=numbers,
         paths=list(paths),
         modules=list(modules),
         parent=os.getpid(),
     )
     return taken, [*fds, *numbers], cwd
+
+
+def _descriptors(streams: Sequence[int]) -> tuple[list[int], int, tuple[bool, bool]]:
+    """Return the descriptors of the working directory and of the streams, as far as there are any; the first again, and which streams there are."""
+    fds: list[int] = []
+    cwd = -1
+    try:
+        cwd = os.open(".", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        fds.append(cwd)
+    except OSError as error:
+        if error.errno in (errno.EMFILE, errno.ENFILE, errno.ENOMEM):
+            raise
+        # else it may not be entered any more: then it is /
+    has_streams = [False, False]
+    for which, fd in enumerate(streams):
+        with contextlib.suppress(OSError):  # closed
+            # After stdout was closed its number may be anything's, a pipe of ours even; that is not inherited, and a child would not have it.
+            if fd not in (1, 2) or os.get_inheritable(fd):
+                fds.append(fd)
+                has_streams[which] = True
+    return fds, cwd, (has_streams[0], has_streams[1])
 
 
 # ---- in the guardian
@@ -209,13 +225,42 @@ def become(wanted: Surroundings, before: bytes) -> bytes:
 
 def ignored() -> int:
     """Return the signals that this process ignores, as bits."""
-    return int(_status().get(b"SigIgn:", b"0"), 16)
+    return int(read_status().get(b"SigIgn:", b"0"), 16)
+
+
+class Changes(NamedTuple):
+    """What a worker has to change of what it has from the guardian: found out there once, for all that are started together.
+
+    Attributes:
+        limits: resources, and what is allowed of them.
+        signals: numbers, and whether they are ignored.
+    """
+
+    limits: list[tuple[int, tuple[int, int]]]
+    signals: list[tuple[int, bool]]
+
+
+def changes(wanted: Surroundings, ignored_here: int) -> Changes:
+    """Return them; to be called after `become`."""
+    others = wanted.ignored ^ ignored_here
+    return Changes(
+        [
+            (number, limit)
+            for number, limit in zip(LIMITS, wanted.limits, strict=True)
+            if limit != (-2, -2) and limit != resource.getrlimit(number)
+        ],
+        [
+            (int(number), bool(wanted.ignored >> (number - 1) & 1))
+            for number in signal.valid_signals() - OWN_SIGNALS
+            if others >> (number - 1) & 1
+        ],
+    )
 
 
 # ---- in the worker
 
 
-def put_on(wanted: Surroundings, cwd: int, ignored_here: int) -> None:
+def put_on(wanted: Surroundings, cwd: int, changes: Changes) -> None:
     """Become what a child of the parent would be; what is not allowed is left."""
     if cwd >= 0:
         with contextlib.suppress(OSError):
@@ -229,17 +274,14 @@ def put_on(wanted: Surroundings, cwd: int, ignored_here: int) -> None:
     if wanted.nice is not None and wanted.nice != os.getpriority(os.PRIO_PROCESS, 0):
         with contextlib.suppress(OSError):
             os.setpriority(os.PRIO_PROCESS, 0, wanted.nice)
-    others = wanted.ignored ^ ignored_here
-    if others:
-        for number in signal.valid_signals() - OWN_SIGNALS:
-            if others >> (number - 1) & 1:
-                with contextlib.suppress(OSError, ValueError):
-                    signal.signal(number, signal.SIG_IGN if wanted.ignored >> (number - 1) & 1 else signal.SIG_DFL)
-    signal.pthread_sigmask(signal.SIG_SETMASK, wanted.blocked)
-    for number, limit in zip(LIMITS, wanted.limits, strict=True):
-        if limit != (-2, -2) and limit != resource.getrlimit(number):
-            with contextlib.suppress(OSError, ValueError):
-                resource.setrlimit(number, limit)
+    for number, is_ignored in changes.signals:
+        with contextlib.suppress(OSError, ValueError):
+            signal.signal(number, signal.SIG_IGN if is_ignored else signal.SIG_DFL)
+    if wanted.blocked:  # the guardian has none
+        signal.pthread_sigmask(signal.SIG_SETMASK, wanted.blocked)
+    for number, limit in changes.limits:
+        with contextlib.suppress(OSError, ValueError):
+            resource.setrlimit(number, limit)
 
 
 def place(fds: list[int], numbers: list[int]) -> list[int]:
@@ -258,12 +300,20 @@ def place(fds: list[int], numbers: list[int]) -> list[int]:
     return moved[:count]
 
 
-def put_on_streams(out: int, err: int) -> None:
-    """Have stdout and stderr be these descriptors, which are closed; -1 is none: what is written goes nowhere."""
+def put_on_streams(out: int, err: int, *, are_ours: bool) -> None:
+    """Have stdout and stderr be these descriptors, which are closed; -1 is none: what is written goes nowhere.
+
+    `are_ours`: nobody has touched the interpreter's own streams, so that they will do.
+    """
     for number, fd in ((1, out), (2, err)):
         given = fd if fd >= 0 else os.open(os.devnull, os.O_WRONLY)
         os.dup2(given, number)
         os.close(given)
+    if are_ours:
+        for stream, by_lines in ((sys.stdout, os.isatty(1)), (sys.stderr, True)):
+            if stream.line_buffering != by_lines:
+                stream.reconfigure(line_buffering=by_lines)  # type: ignore[union-attr]  # the interpreter's own
+        return
     sys.stdout = sys.__stdout__ = _fresh(1, "<stdout>", sys.stdout)  # type: ignore[misc]  # final for type checkers, not for who starts an interpreter
     sys.stderr = sys.__stderr__ = _fresh(2, "<stderr>", sys.stderr)  # type: ignore[misc]  # the same
 

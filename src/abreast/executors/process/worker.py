@@ -75,6 +75,7 @@ __all__ = [
     "SINGLE",
     "STAR",
     "TIMED",
+    "find_prctl",
     "main",
 ]
 
@@ -133,14 +134,24 @@ def main(
     sys.exit(0)
 
 
+_prctl: Any = None
+
+
+def find_prctl() -> Any:
+    """Return the C function prctl, or None; the first call takes 0.2 ms, which a guardian saves its workers."""
+    global _prctl
+    if _prctl is None:
+        with contextlib.suppress(ImportError, OSError, AttributeError):
+            import ctypes
+
+            _prctl = ctypes.CDLL(None).prctl
+    return _prctl
+
+
 def _die_with_parent(parent: int, lifeline: int) -> None:
     """Have the kernel kill this process when the thread that started it ends: that is the supervisor, which ends last, or a guardian's only one."""
-    try:
-        import ctypes
-
-        is_armed = ctypes.CDLL(None).prctl(1, signal.SIGKILL) == 0  # PR_SET_PDEATHSIG
-    except (ImportError, OSError, AttributeError):
-        is_armed = False
+    prctl = find_prctl()
+    is_armed = prctl is not None and prctl(1, signal.SIGKILL.value) == 0  # PR_SET_PDEATHSIG
     if lifeline >= 0:
         if not is_armed:
             _die_with(lifeline)
@@ -177,10 +188,12 @@ def _go_on(_number: int, _frame: Any) -> None:
 
 def _be_the_first_to_go() -> None:
     """Have the kernel, when memory runs out, take a worker and not the parent."""
-    with contextlib.suppress(OSError, ValueError), open("/proc/self/oom_score_adj", "r+") as file:
-        score = min(1000, int(file.read()) + 300)
-        file.seek(0)
-        file.write(str(score))
+    with contextlib.suppress(OSError, ValueError):
+        fd = os.open("/proc/self/oom_score_adj", os.O_RDWR | os.O_CLOEXEC)
+        try:
+            os.write(fd, b"%d" % min(1000, int(os.read(fd, 20)) + 300))
+        finally:
+            os.close(fd)
 
 
 def _out_of_the_way(fd: int) -> int:
@@ -305,7 +318,7 @@ class _Worker:
         self.pid = os.getpid()
         self.strides: dict[int, int] = {}  # by function: how many tasks take about 20 us
         self.has_run = False
-        self.spins = usable_cores() > 1
+        self.spins: bool | None = None  # not known yet: files have to be read for that
         self.is_quick = False
         """Whether the last call came at once."""
         self.readable = select.poll()
@@ -509,7 +522,9 @@ class _Worker:
                     loaded = self._load(call, seq)
                     begin = outbox.begin = words[Page.START]
                 words[Page.SEQ] = seq
-                outbox.add(self._run(loaded, payload, flags))
+                value = self._run(loaded, payload, flags)
+                outbox.add(value)
+                del value
                 failed = False
             except NotSent as not_sent:  # the parent could not pickle the arguments, and has sent that instead
                 outbox.fail_encoded(not_sent.payload)
@@ -643,6 +658,8 @@ class _Worker:
 
     def _wait(self) -> None:
         """Wait for the next call, awake for a moment if the last ones came at once: to be woken costs 20 to 60 us on many machines."""
+        if self.spins is None:
+            self.spins = usable_cores() > 1
         if self.spins:
             begin = now = perf_counter_ns()
             until = begin + (AWAKE if self.is_quick else 0)
