@@ -1236,8 +1236,11 @@ class Run:
     def _cancelled_outcomes(self, stretch: Stretch, why: BaseException) -> list[Any]:
         items = stretch.items[stretch.place :]
         self._given_up += len(items)
-        tried = self._work.tried.get
-        return [Outcome(index, item, error=why, attempts=tried(index, 0)) for index, item in enumerate(items, stretch.start)]
+        tried, again = self._work.tried.get, self._work.again.get  # these have run, and what came of them was lost with a process
+        return [
+            Outcome(index, item, error=why, attempts=tried(index, 0) + again(index, 0))
+            for index, item in enumerate(items, stretch.start)
+        ]
 
     def _rest_after_timeout(self) -> list[Any]:
         """Read what is left of inputs that are known to end, to say that they were cancelled."""

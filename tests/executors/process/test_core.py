@@ -1100,6 +1100,17 @@ class TestKeptBack:
         assert pool.tell(pool.core.halt(c)) == []  # it is not its turn
         assert pool.dies(1, 2)[:2] == ["b[0] Crashed", "c over at 0"]
 
+    def test_a_drained_pool_hands_back_what_a_worker_has_not_begun(self):
+        """F25, F45: nothing goes to another worker, or again to this one; who has sent it is told."""
+        pool = started()
+        for name in "bcde":
+            pool.submit(Call(name))
+        pool.done(1, 1, seconds=1e-5)
+        ahead = [sent.call.name for sent in pool.w[1].calls][1:]
+        assert ahead
+        pool.core.drained = True
+        assert pool.dies(1, 2)[: 1 + len(ahead)] == ["b[0] Crashed", *(f"{name} over at 0" for name in ahead)]
+
     def test_a_worker_that_keeps_outcomes_back_while_a_task_takes_long_is_asked_for_them(self):
         pool = Pool(patience=0.01)
         pool.submit(Call("a", 5))
@@ -1160,6 +1171,13 @@ class TestPacks:
         pool = self.waiting()
         assert pool.done(1, 1) == ["a[0] x", "a over at 1", "send 1 012345 as 2", "send 1 678 as 8"]
         assert pool.done(1, 2, count=6, seconds=6e-5)[:2] == ["012345[0:6] x", "012345 over at 6"]
+
+    def test_a_drained_pool_hands_back_each_that_has_not_begun(self):
+        pool = self.waiting()
+        pool.done(1, 1)
+        pool.core.drained = True
+        assert pool.done(1, 2, seconds=1e-5) == ["012345[0] x"]
+        assert pool.tell(pool.core.over(pool.w[1], 3, pool.now))[:5] == [f"{part} over at 0" for part in "12345"]
 
     def test_those_that_cannot_be_packed_or_are_of_another_kind_travel_alone(self):
         pool = self.waiting()

@@ -919,7 +919,7 @@ class PoolCore:
         if self.drained and sent.call.parts:
             for place in range(sent.done, sent.call.size):
                 if place != lost:
-                    self._effects.append(Over(sent.call.parts[place], 0, self.broken))
+                    self._effects.append(Over(sent.call.parts[place], 0, self.broken, int(place < sent.done + ran)))
         elif sent.call.parts and self.broken is None:
             for place in range(sent.call.size - 1, sent.done - 1, -1):
                 if place != lost:

@@ -514,8 +514,11 @@ class Supervisor:
                 self._refuse_as_drained(call)
         self._do(self.core.close(perf_counter()))
 
-    def _refuse_as_drained(self, call: Any) -> None:
-        getattr(call, "call", call).drained(draining.drained(f"a task of {self.name}"))
+    def _refuse_as_drained(self, call: Any, ran: int = 0) -> None:
+        error = draining.drained(f"a task of {self.name}")
+        if ran:
+            error.add_note("abreast: it has run, in a process that died before what came of it was sent; it does not run again")
+        getattr(call, "call", call).drained(error)
 
     def drop(self) -> None:
         """Kill the workers."""
@@ -1043,7 +1046,7 @@ class Supervisor:
         call = effect.call
         bare = getattr(call, "call", call)
         if self.core.drained and effect.why is None and bare.resends and not effect.place:  # its worker had not begun it
-            self._refuse_as_drained(bare)
+            self._refuse_as_drained(bare, effect.ran)
         else:
             bare.over(effect.place, effect.why, effect.ran)
 
