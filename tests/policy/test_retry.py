@@ -149,7 +149,7 @@ ways = pytest.mark.parametrize("way", WAYS, ids=lambda way: way.__name__)
         ("1000000000", 1e9),
         *((value, None) for value in ("", "0", "-3", "nan", "inf", "soon", "Tue, 06 May 1980 07:09:39 GMT", "9" * 400, "\0")),
     ],
-    ids=repr,
+    ids=lambda value: type(value).__name__,
 )
 def test_an_error_may_ask_for_a_wait(way, value, wait):
     assert retry_after(way(value), NOW) == wait
@@ -167,7 +167,7 @@ def test_an_error_may_ask_for_a_wait(way, value, wait):
         (object(), None),
         (float("nan"), None),
     ],
-    ids=repr,
+    ids=lambda value: type(value).__name__,
 )
 def test_an_attribute_may_be_of_any_type(value, wait):
     assert retry_after(with_attribute(value), NOW) == wait
@@ -190,7 +190,7 @@ class Mapping:
         raise LookupError(name)
 
 
-@pytest.mark.parametrize("headers", [5, "text", [], Mapping(), SimpleNamespace(get=7), lambda: 1], ids=repr)
+@pytest.mark.parametrize("headers", [5, "text", [], Mapping(), SimpleNamespace(get=7), lambda: 1], ids=lambda value: type(value).__name__)
 def test_nothing_that_an_exception_brings_does_harm(headers):
     error = Quota()
     error.headers = headers
