@@ -25,7 +25,7 @@ from abreast.core.current import name_of
 from abreast.core.future import Future
 from abreast.executors.process.core import Crashed, OverMemory, TimedOut, ended_by
 from abreast.executors.process.frames import Phase
-from abreast.executors.process.sending import OK, Encoded, Late, Payload, Pickled, encode_small
+from abreast.executors.process.sending import OK, Encoded, Payload, Pickled, encode_small
 from abreast.executors.process.supervisor import Record, Records
 from abreast.executors.process.worker import CALL, EACH, FAILS_FAST, ITEM, PAIR, PLAIN, SINGLE, STAR, TIMED
 
@@ -50,7 +50,7 @@ class ProcessFuture(Future[T]):
 
     _call: FutureCall | None
     _courier: Courier | None
-    _encoded: Encoded | Late | None
+    _encoded: Encoded | None
 
     def __init__(self) -> None:
         super().__init__()
@@ -101,7 +101,7 @@ class ProcessFuture(Future[T]):
 
     # ---- for the supervisor
 
-    def _settle(self, encoded: Encoded | Late | None, error: BaseException | None, value: Any = None) -> None:
+    def _settle(self, encoded: Encoded | None, error: BaseException | None, value: Any = None) -> None:
         """Publish an outcome, and have the callbacks called in their thread. `value` is a plain one."""
         courier = self._courier
         self._encoded = encoded
@@ -366,8 +366,6 @@ def _settle_with(future: ProcessFuture[Any], result: Any) -> None:
     """Settle it with a plain value, or with what is still bytes."""
     if type(result) is Pickled:
         future._settle(Encoded(OK, Payload(result)), None)
-    elif type(result) is Late:
-        future._settle(result, None)
     else:
         future._settle(None, None, result)
 

@@ -124,6 +124,9 @@ class _Guardian(ForkServer):
                 _import(name)
         finally:
             _die_with_starter(0)  # which ends with its pool
+            signal.pthread_sigmask(
+                signal.SIG_SETMASK, ()
+            )  # a module may have blocked some; workers have those of the parent, and it is not set again if none is
             for stream in (sys.stdout, sys.stderr):
                 with contextlib.suppress(Exception):
                     stream.flush()

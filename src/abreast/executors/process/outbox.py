@@ -27,6 +27,7 @@ Only the worker's thread that runs tasks is here. `next` is the number of the ta
 from __future__ import annotations
 
 import struct
+from copyreg import dispatch_table
 from pickle import dumps
 from sys import getrefcount
 from typing import TYPE_CHECKING, Any
@@ -42,6 +43,7 @@ from abreast.executors.process.sending import (
     Payload,
     encode_error,
     encode_result,
+    encode_simple,
     goes_by_value,
     is_simple,
 )
@@ -71,6 +73,9 @@ _PHASE, _ENCODE = Page.PHASE, Phase.ENCODE
 FIXED: frozenset[type] = frozenset((type(None), bool, int, float))
 """Types of which a value goes into a shared pickle without a second look."""
 NONE: frozenset[type] = frozenset()
+_TEXT = frozenset((str,))
+_REDUCE_EX: Any = object.__reduce_ex__
+_GETSTATE: Any = object.__getstate__
 _PLAIN = FIXED | {str, bytes}
 PARTS = 64
 """Parts that a list, say, may have that shares a pickle."""
@@ -86,7 +91,10 @@ def _size_of_parts(parts: Collection[Any]) -> int:
         return 8 * len(parts)
     if not _PLAIN.issuperset(map(type, parts)):
         return -1
-    return sum(len(part) if type(part) is str or type(part) is bytes else 8 for part in parts)
+    size = sum(len(part) if type(part) is str or type(part) is bytes else 8 for part in parts)
+    return (
+        size if size < SMALL else -1
+    )  # what is large may be too large, or be more than there is memory for: that is its task's error
 
 
 def _size_of_text(value: str | bytes) -> int:
@@ -101,10 +109,21 @@ def _size_of_dict(value: dict[Any, Any]) -> int:
 
 
 def _size_of_object(value: Any) -> int:
-    # Who has its dict can change it, and who has a weak reference can get hold of it again. The names of attributes are texts; if somebody has
-    # made something else of them, it shows in the end.
+    # Who has its dict can change it, and who has a weak reference can get hold of it again.
+    kind: Any = type(value)
+    if (
+        kind.__reduce_ex__ is not _REDUCE_EX or kind.__getstate__ is not _GETSTATE or kind in dispatch_table
+    ):  # by now: it is remembered as simple
+        return -1
     attributes = value.__dict__
-    return -1 if getrefcount(attributes) != OWN or getweakrefcount(value) else _size_of_parts(attributes.values())
+    if (
+        type(attributes) is not dict
+        or getrefcount(attributes) != OWN
+        or getweakrefcount(value)
+        or not _TEXT.issuperset(map(type, attributes))
+    ):
+        return -1
+    return _size_of_parts(attributes.values())
 
 
 _SIZES: dict[type, Callable[[Any], int] | None] = {
@@ -204,9 +223,10 @@ class Outbox:
         if not pickles:
             kind = type(value)
             size_of = self._sizes[kind] if kind in self._sizes else self._look_at(kind)
-            if size_of is not None and (kind in _UNCHANGING or getrefcount(value) == ALONE):
+            if size_of is not None:
                 size = size_of(value)
-                if size >= 0:
+                # Counted last: another thread may have made a strong reference of a weak one meanwhile.
+                if size >= 0 and (kind in _UNCHANGING or getrefcount(value) == ALONE):
                     self.values.append(value)
                     self._bytes += size
                     if self._bytes > LARGE:
@@ -233,8 +253,10 @@ class Outbox:
     def _look_at(self, kind: type) -> Callable[[Any], int] | None:
         if len(self._sizes) > KINDS:
             self._sizes = dict(_SIZES)
-        size_of = self._sizes[kind] = _size_of_object if is_simple(kind) and not goes_by_value() else None
-        return size_of
+        if not is_simple(kind) or goes_by_value():  # not remembered, or classes that tasks make would live on
+            return None
+        self._sizes[kind] = _size_of_object
+        return _size_of_object
 
     def _add_carefully(self, value: object) -> frozenset[type]:
         self._words[_PHASE] = _ENCODE
@@ -318,11 +340,16 @@ class Outbox:
             )
         else:
             try:
+                if self._has_objects:
+                    self._look_again()
                 data = dumps(values[0] if count == 1 else values, 5)
+            except MemoryError:
+                raise
             except Exception:
                 if not self._has_objects:
                     raise
                 self._close_one_by_one()
+                self._sizes = dict(_SIZES)  # classes are looked at again
             else:
                 if count == 1:
                     self._frames += frame(Kind.RECORD, self.first, RECORD.pack(seconds) + data, (), OK)
@@ -336,6 +363,12 @@ class Outbox:
         self._bytes = self.work = 0
         self.first += count
 
+    def _look_again(self) -> None:
+        """See whether the classes are still what they were: a task may have patched them, or registered a reducer."""
+        for kind in set(map(type, self.values)) - _SIZES.keys():
+            if not is_simple(kind) or goes_by_value():
+                raise TypeError(kind)
+
     def _opening(self, count: int) -> bytes:
         opening = RECORDS.pack(self.work / 1e9, count)
         if not self._timed:
@@ -348,7 +381,10 @@ class Outbox:
         count = len(self.values)
         for number, value in enumerate(self.values, self.first):
             try:
-                status, payload = OK, encode_result(value)
+                status, payload = (
+                    OK,
+                    encode_simple(value) if self._sizes.get(type(value)) is _size_of_object else encode_result(value),
+                )
             except BaseException as error:  # whatever it is: the task's outcome
                 status, payload = ERROR, encode_error(error)
             opening = RECORD.pack(self.work / count / 1e9)

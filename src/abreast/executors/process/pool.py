@@ -44,7 +44,6 @@ from abreast.executors.process.sending import (
     Common,
     Encoded,
     Functions,
-    Late,
     Payload,
     Pickled,
     are_small,
@@ -82,7 +81,7 @@ _program_ends = False
 class ProcessPool(concurrent.futures.ProcessPoolExecutor):
     """`submit`, and the life of the workers; the public class adds what runs over many inputs."""
 
-    encodes = frozenset((Encoded, Pickled, Late))
+    encodes = frozenset((Encoded, Pickled))
     """What outcomes of a run's batches are until they are asked for, but for plain values."""
 
     def __init__(

@@ -46,7 +46,6 @@ __all__ = [
     "Common",
     "Encoded",
     "Functions",
-    "Late",
     "NotSent",
     "Payload",
     "Pickled",
@@ -64,6 +63,7 @@ __all__ = [
     "encode_not_sent",
     "encode_plain",
     "encode_result",
+    "encode_simple",
     "encode_small",
     "goes_by_value",
     "is_in_main",
@@ -296,38 +296,67 @@ def decode_plain(data: Any) -> list[Any]:
     return values
 
 
-class _Unknown(Exception):
-    """A class that this process does not know, or of which it is not sure that nothing of the user's runs."""
-
-
 class _Simple(Unpickler):
-    """The same, and objects of simple classes that this process has imported."""
+    """The same, and objects of simple classes that this process has imported; of others what they hold."""
 
     def find_class(self, module: str, name: str) -> Any:
         found = _by_name(module, name)
-        if not isinstance(found, type) or not is_simple(found):
-            raise _Unknown
-        return found
+        return found if type(found) is type and is_simple(found) else type("_Stub", (_Stub,), {"name": (module, name)})
 
 
-def decode_together(data: bytes, count: int) -> list[Any]:
-    """Return so many results that share a pickle: as they are, if no code of anybody's runs by that, else a `Late` of each.
+class _Stub:
+    """What stands for a class that this process does not know, or of which it is not sure that nothing of the user's runs."""
+
+    name = ("", "")
+
+
+def decode_together(data: bytes) -> list[Any]:
+    """Return results that share a pickle: as they are, if no code of anybody's runs by that, else a `Pickled` of each such one.
 
     Raises:
         Exception: this is none.
     """
-    try:
-        values = _Simple(BytesIO(data)).load()
-    except _Unknown:
-        together = _Together(data)
-        return [Late(together, place) for place in range(count)]
+    values = _Simple(BytesIO(data)).load()
     if type(values) is not list:
         raise UnpicklingError("no list of results")
-    return values
+    return [_alone(value) if isinstance(value, _Stub) else value for value in values]
 
 
-_AS_OBJECT = ("__new__", "__reduce__", "__reduce_ex__", "__getstate__", "__getattribute__")
-_NOT_THERE = ("__getnewargs__", "__getnewargs_ex__", "__setstate__", "__getattr__", "__del__")
+def _alone(stub: _Stub) -> Pickled:
+    """Return the pickle that the object which it stands for would have had by itself."""
+    return Pickled(_pickle_of(*stub.name, vars(stub)))
+
+
+def _pickle_of(module: str, name: str, state: dict[str, Any]) -> bytes:
+    parts = [_PROTO_5]
+    for text in (module, name):
+        data = text.encode("utf-8", "surrogatepass")
+        parts += (_BINUNICODE, len(data).to_bytes(4, "little"), data)
+    # The last byte of a frame, if there is one, is STOP: BUILD takes its place.
+    return b"".join((*parts, _STACK_GLOBAL_NEWOBJ, dumps(state, 5)[2:-1] + b"b." if state else b"."))
+
+
+def encode_simple(value: object) -> Payload:
+    """Return an object, of a class that was simple as it was returned, as plain pickle would have written it then, whatever the class is by now."""
+    kind = type(value)
+    return _payload((_pickle_of(kind.__module__, kind.__qualname__, object.__getattribute__(value, "__dict__")), ()))
+
+
+_PROTO_5, _BINUNICODE, _STACK_GLOBAL_NEWOBJ = b"\x80\x05", b"X", b"\x93)\x81"
+_OWN = frozenset(
+    (
+        "__new__",
+        "__reduce__",
+        "__reduce_ex__",
+        "__getstate__",
+        "__getattribute__",
+        "__getnewargs__",
+        "__getnewargs_ex__",
+        "__setstate__",
+        "__getattr__",
+        "__del__",
+    )
+)
 _HEAP_TYPE = 1 << 9  # Py_TPFLAGS_HEAPTYPE
 
 
@@ -339,16 +368,24 @@ def is_simple(kind: type) -> bool:
     """
     if type(kind) is not type or not kind.__dictoffset__ or kind in copyreg.dispatch_table:
         return False
-    if any(getattr(kind, name, None) is not getattr(object, name, None) for name in _AS_OBJECT) or any(
-        map(partial(hasattr, kind), _NOT_THERE)
-    ):
-        return False
     for one in kind.__mro__[:-1]:
         names = one.__dict__
-        if not one.__flags__ & _HEAP_TYPE or names.get("__slots__") or type(names.get("__dict__")) not in _DICTS:
+        # Looked up in the classes' own dicts: getattr might run a descriptor of the user's.
+        if (
+            not one.__flags__ & _HEAP_TYPE
+            or names.get("__slots__")
+            or names.get("__slotnames__")
+            or type(names.get("__dict__")) not in _DICTS
+            or not _OWN.isdisjoint(names)
+        ):
             return False
     module = kind.__module__
-    return type(module) is str and module not in _MAIN and _by_name(module, kind.__qualname__) is kind
+    return (
+        type(module) is str
+        and module not in _MAIN
+        and (module, kind.__qualname__) not in copyreg._extension_registry  # type: ignore[attr-defined]  # typeshed has it not
+        and _by_name(module, kind.__qualname__) is kind
+    )
 
 
 _DICTS = (type(None), GetSetDescriptorType)
@@ -358,6 +395,8 @@ _MAIN = ("__main__", "__mp_main__")
 def _by_name(module: str, name: str) -> Any:
     """Return what an imported module has by this name, if no code of the module's runs by the search; else None."""
     found: Any = _modules.get(module)
+    if getattr(getattr(found, "__spec__", None) if type(found) is ModuleType else None, "_initializing", False):
+        return None  # another thread is importing it: what a name means may change yet; unpickling waits for that
     for part in name.split("."):
         found = getattr(found, "__dict__", {}).get(part) if type(found) in (ModuleType, type) else None
     return found
@@ -722,36 +761,6 @@ class Pickled(bytes):
     def decode_into(values: list[Any], results: list[Pickled]) -> None:
         """Unpickle results, one after another; raise what the first raises that cannot be."""
         values.extend(map(loads, results))
-
-
-class _Together:
-    """Results that share a pickle which the parent has not dared to unpickle by itself."""
-
-    __slots__ = ("data", "values")
-
-    def __init__(self, data: bytes) -> None:
-        self.data = data
-        self.values: list[Any] | None = None
-
-
-class Late:
-    """One of several results that share a pickle, still as bytes."""
-
-    __slots__ = ("_place", "_together")
-
-    status = 0  # OK
-
-    def __init__(self, together: _Together, place: int) -> None:
-        self._together = together
-        self._place = place
-
-    def decode(self) -> Any:
-        """As `Encoded.decode`; the first to ask unpickles all of them. (Two threads may do so at once: then there are two of each, which share nothing.)"""
-        together = self._together
-        values = together.values
-        if values is None:
-            values = together.values = Encoded(OK, Payload(together.data)).decode()
-        return values[self._place]
 
 
 class Encoded(NamedTuple):

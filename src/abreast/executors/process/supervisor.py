@@ -132,7 +132,7 @@ class Records:
                 place += 8 * count
             results: list[Any]
             if flags & TOGETHER:
-                results = decode_together(body[place:], count) if flags & OBJECTS else decode_plain(body[place:])
+                results = decode_together(body[place:]) if flags & OBJECTS else decode_plain(body[place:])
                 told = len(results)
             else:
                 sizes = struct.unpack_from(f"<{count}I", body, place)
@@ -812,7 +812,7 @@ class Supervisor:
         try:
             for arrived in frames:
                 kind, flags, number, body, buffers = arrived
-                if kind == Kind.RECORD and flags == OK and not buffers and len(body) >= RECORD.size:
+                if kind == Kind.RECORD and flags == OK and not buffers and RECORD.size <= len(body) <= COPIED:
                     (seconds,) = RECORD.unpack_from(body)
                     result = Pickled(body[RECORD.size :])
                     if together is not None and number == following < end:

@@ -309,13 +309,24 @@ def put_on_streams(out: int, err: int, *, are_ours: bool) -> None:
         given = fd if fd >= 0 else os.open(os.devnull, os.O_WRONLY)
         os.dup2(given, number)
         os.close(given)
-    if are_ours:
+    if are_ours and all(map(_is_untouched, (sys.stdout, sys.stderr), (sys.__stdout__, sys.__stderr__), (1, 2))):
         for stream, by_lines in ((sys.stdout, os.isatty(1)), (sys.stderr, True)):
             if stream.line_buffering != by_lines:
                 stream.reconfigure(line_buffering=by_lines)  # type: ignore[union-attr]  # the interpreter's own
         return
     sys.stdout = sys.__stdout__ = _fresh(1, "<stdout>", sys.stdout)  # type: ignore[misc]  # final for type checkers, not for who starts an interpreter
     sys.stderr = sys.__stderr__ = _fresh(2, "<stderr>", sys.stderr)  # type: ignore[misc]  # the same
+
+
+def _is_untouched(stream: Any, own: Any, fd: int) -> bool:
+    """Whether a stream will do as it is: it is the interpreter's, which a sitecustomize may have replaced, and what it remembers of its file is true."""
+    if stream is not own or type(stream) is not io.TextIOWrapper or stream.fileno() != fd:
+        return False
+    try:
+        os.lseek(fd, 0, os.SEEK_CUR)
+    except OSError:
+        return not stream.seekable()
+    return stream.seekable()
 
 
 def _fresh(fd: int, name: str, like: Any) -> io.TextIOWrapper:
