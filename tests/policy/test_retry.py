@@ -190,7 +190,9 @@ class Mapping:
         raise LookupError(name)
 
 
-@pytest.mark.parametrize("headers", [5, "text", [], Mapping(), SimpleNamespace(get=7), lambda: 1], ids=lambda value: type(value).__name__)
+@pytest.mark.parametrize(
+    "headers", [5, "text", [], Mapping(), SimpleNamespace(get=7), lambda: 1], ids=lambda value: type(value).__name__
+)
 def test_nothing_that_an_exception_brings_does_harm(headers):
     error = Quota()
     error.headers = headers

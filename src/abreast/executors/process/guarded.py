@@ -67,6 +67,7 @@ class _Guardian(ForkServer):
         self.lifeline, self.held = os.pipe()
         """A pipe into which nothing is ever written; workers have the first end of it, and see, where prctl is refused, when this process is gone."""
         worker.find_prctl()
+        surroundings.prepare_streams()
         gc.collect()
 
     def before_fork(self, request: Request) -> None:

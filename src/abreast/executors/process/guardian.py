@@ -44,9 +44,6 @@ __all__ = ["Guardian", "Launcher", "can_fork", "end", "kept", "start"]
 BEGIN = "import sys; sys.path.insert(0, sys.argv[1]); from abreast.executors.process.guarded import main; main(*map(int, sys.argv[2:]))"
 NAME = "the guardian, which forks the workers,"
 DEATHS, WINDOW = 3, 60.0
-MOMENT = 0.001
-"""Seconds from one start of a worker to the next, up to which nothing in this process is looked at again: no worker is ready that soon, so
-nobody can have done something *after* that."""
 PATIENCE = 60.0
 """Seconds that the modules of `preload` may take to be imported."""
 
@@ -156,14 +153,13 @@ class Guardian(Forker):
 
 
 class _Moment:
-    """What has been found out about this process, for workers of one pool that are started directly one after another."""
+    """What has been found out about this process, for workers of one pool that are started together."""
 
     def __init__(self) -> None:
         self.status = surroundings.read_status()
         self.identity = surroundings.identity(self.status)
         self.taken: surroundings.Surroundings | None = None
         self.body = b""
-        self.ends = 0.0
 
 
 class Guarded(Forked):
@@ -213,14 +209,12 @@ class Launcher:
         while True:
             self._count_death()
             moment = self._moment
-            if moment is None or monotonic() > moment.ends:
+            if moment is None:
                 moment = self._moment = _Moment()
             guardian = self._last = _take(self.preload, moment.identity)
             try:
                 guardian.load(self._paths())
-                process = Guarded(number, guardian, moment, **more)
-                moment.ends = monotonic() + MOMENT
-                return process
+                return Guarded(number, guardian, moment, **more)
             except BaseException as error:
                 if isinstance(error, CannotStart):
                     _drop(guardian)
@@ -231,6 +225,10 @@ class Launcher:
                     raise
                 if not guardian.has_forked:  # it has not even begun: another one would do no better
                     raise CannotStart(str(error)) from error
+
+    def have_started(self) -> None:
+        """Those that are started together have been: for the next one this process is looked at again."""
+        self._moment = None
 
     def _count_death(self) -> None:
         """See whether the guardian that was used last has died since."""

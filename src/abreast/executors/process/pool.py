@@ -143,7 +143,7 @@ class ProcessPool(concurrent.futures.ProcessPoolExecutor):
         core = PoolCore(workers, max_tasks_per_child=self._max_tasks_per_child, max_memory=self._max_memory)
         boot = partial(_boot, start, self._max_memory, max(1, usable_cores() // workers), self._name)
         self._supervisor = supervisor = Supervisor(
-            core, boot, start.launch, name=self._name, prepare=start.prepare, finish=start.finish
+            core, boot, start.launch, name=self._name, prepare=start.prepare, finish=start.finish, launched=start.launched
         )
         self._start = start
         self._owner = weakref.ref(self, partial(_let_go, weakref.ref(supervisor)))
@@ -521,6 +521,11 @@ class _Start:
 
             self.common.take()
             self._template = Template(self._initializer, self._initargs, self.common)
+
+    def launched(self) -> None:
+        """Those workers have been started that were to be started at once."""
+        if self._guarded is not None:
+            self._guarded.have_started()
 
     def launch(self, number: int) -> Process:
         self._has_launched = True

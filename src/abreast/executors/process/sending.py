@@ -357,7 +357,7 @@ _OWN = frozenset(
         "__del__",
     )
 )
-_HEAP_TYPE = 1 << 9  # Py_TPFLAGS_HEAPTYPE
+_HEAP_TYPE, _IS_ABSTRACT = 1 << 9, 1 << 20  # Py_TPFLAGS_HEAPTYPE, Py_TPFLAGS_IS_ABSTRACT
 
 
 def is_simple(kind: type) -> bool:
@@ -366,7 +366,7 @@ def is_simple(kind: type) -> bool:
     Nothing of the user's runs then when it is pickled, unpickled, or dropped: most dataclasses, and classes that people write without
     a thought of pickle.
     """
-    if type(kind) is not type or not kind.__dictoffset__ or kind in copyreg.dispatch_table:
+    if type(kind) is not type or not kind.__dictoffset__ or kind.__flags__ & _IS_ABSTRACT or kind in copyreg.dispatch_table:
         return False
     for one in kind.__mro__[:-1]:
         names = one.__dict__

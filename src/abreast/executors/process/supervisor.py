@@ -214,6 +214,7 @@ class Supervisor:
         core: the pool's decisions.
         boot: what a worker is told at its start, by its number; pickled when it is needed.
         launch: starts the process of the worker with this number.
+        launched: called when those have been started that the core wanted at once.
         name: of the thread.
         prepare: called before the first thread is started, in the thread of the first submit.
         finish: called when all workers have ended.
@@ -228,13 +229,15 @@ class Supervisor:
         name: str,
         prepare: Callable[[], object] = lambda: None,
         finish: Callable[[], object] = lambda: None,
+        launched: Callable[[], object] = lambda: None,
     ) -> None:
         self.name = name
         self.thread: threading.Thread | None = None
         self.core = core
         self.boot = boot
         self.launch = launch
-        self._prepare, self._finish = prepare, finish
+        self._prepare, self._finish, self._launched = prepare, finish, launched
+        self._has_launched = False
         self.inbox: SimpleQueue[tuple[Callable[..., None] | None, Any]] = SimpleQueue()
         self.parked = False
         self.is_started = False
@@ -896,9 +899,13 @@ class Supervisor:
     def _do(self, todo: list[Any]) -> None:
         for effect in todo:
             self._EFFECTS[type(effect)](self, effect)
+        if self._has_launched:
+            self._has_launched = False
+            self._launched()
 
     def _spawn(self, effect: effects.Spawn) -> None:
         worker = effect.worker
+        self._has_launched = True
         try:
             process = self.launch(worker.number)
         except OSError as error:

@@ -191,7 +191,7 @@ def _be_the_first_to_go() -> None:
     with contextlib.suppress(OSError, ValueError):
         fd = os.open("/proc/self/oom_score_adj", os.O_RDWR | os.O_CLOEXEC)
         try:
-            os.write(fd, b"%d" % min(1000, int(os.read(fd, 20)) + 300))
+            os.pwrite(fd, b"%d" % min(1000, int(os.read(fd, 20)) + 300), 0)
         finally:
             os.close(fd)
 
