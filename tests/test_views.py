@@ -418,6 +418,12 @@ class TestRuns:
         assert [value[1] for piece in sorted(run._finished) for value in _plain(piece[1])] == [1, 2, 3] * 2
         assert list(results) == [(x, x % 3 + 1, "flaky") for x in range(6)]
 
+    @every_kind
+    def test_map_of_nothing(self, kind):
+        with kind(2) as executor:
+            assert list(executor.with_options(retries=LATE).map(flaky, [])) == []
+            assert list(executor.with_options(task_timeout=None).map(flaky, [])) == []
+
     @pools
     def test_map_of_a_dropped_executor(self, kind):
         results = kind(2).with_options(retries=SOON).map(flaky, range(6))

@@ -238,6 +238,8 @@ class Run:
             self._fill()
             if self._sends_itself and self._lives is not None and self._hold is None:
                 self._retry_here(self._lives)
+            if self._hold is not None:
+                self._let_go_if_done()  # there may have been no input
             error, self.source.error = self._broken or self.source.error, None
             if error is not None:
                 try:
