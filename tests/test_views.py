@@ -79,6 +79,12 @@ class TestSubmit:
             futures = [view.submit(flaky, x, failures=x % 4) for x in range(12)]
             assert [future.result(PATIENCE) for future in futures] == [(x, x % 4 + 1, "flaky") for x in range(12)]
 
+    def test_attempts_that_travel_together_know_which_they_are(self):
+        with ProcessPoolExecutor(1) as executor:
+            view = executor.with_options(retries=Retry(2, wait_initial=0.02, wait_jitter=0))
+            futures = [view.submit(flaky, x, 2) for x in range(400)]  # of one function, in one context: they are packed
+            assert [future.result(PATIENCE)[1] for future in futures] == [3] * 400
+
     @every_kind
     def test_every_keyword_is_the_functions(self, kind):
         with kind(1) as executor:
@@ -417,6 +423,12 @@ class TestRuns:
             run = results._run
         assert [value[1] for piece in sorted(run._finished) for value in _plain(piece[1])] == [1, 2, 3] * 2
         assert list(results) == [(x, x % 3 + 1, "flaky") for x in range(6)]
+
+    @every_kind
+    def test_map_of_nothing(self, kind):
+        with kind(2) as executor:
+            assert list(executor.with_options(retries=LATE).map(flaky, [])) == []
+            assert list(executor.with_options(task_timeout=None).map(flaky, [])) == []
 
     @pools
     def test_map_of_a_dropped_executor(self, kind):

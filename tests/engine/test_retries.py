@@ -14,6 +14,7 @@ import tracemalloc
 
 import abreast
 import pytest
+from abreast.executors.batch import Finished
 from abreast import CancelledError, ProcessPoolExecutor, Retry, TaskTimeout, ThreadPoolExecutor, WorkerCrashed
 
 from tests.helpers import run_python
@@ -78,6 +79,30 @@ def test_outcomes_tell_the_attempts(ordered, chunksize):
     assert flaky.calls == {x: min(x % 6 + 1, 4) for x in range(60)}
     failed = next(outcome for outcome in found if not outcome.ok)
     assert str(failed.error) == f"{failed.input} for the 4. time"
+
+
+def test_what_is_over_is_forgotten():
+    results = abreast.outcomes(Flaky(lambda x: x % 6), range(60), retries=SOON)
+    assert len([outcome.attempts for outcome in results]) == 60
+    assert results._run._lives.tried == {}
+    assert not results._run._lives
+
+
+def test_a_task_behind_one_that_ends_the_run_is_not_tried_again():
+    """Both fail in the same moment; the first for good."""
+    both = threading.Barrier(2, timeout=PATIENCE)
+    flaky = []
+
+    def task(x):
+        flaky.append(x)
+        if x < 2 and len(flaky) <= 2:
+            both.wait()
+        raise LookupError if x == 0 else ConnectionError
+
+    with pytest.raises(LookupError):
+        list(abreast.imap(task, range(2), retries=Retry(5, ConnectionError, wait_initial=0.01, wait_jitter=0), max_workers=2))
+    assert flaky.count(0) == 1
+    assert flaky.count(1) <= 2
 
 
 def test_a_number_is_enough():
@@ -355,8 +380,8 @@ class TestOnThreads:
         ended = time.monotonic()
         (took, right), (left,) = (line.split() for line in done.stdout.splitlines())
         assert right == "True", done
-        assert 0.4 <= float(took) < 0.9
-        assert ended - float(left) < 1.5  # with the end of an interpreter, on a busy machine
+        assert 0.4 <= float(took) < 4
+        assert ended - float(left) < 4  # with the end of an interpreter, on a busy machine
 
 
 class TestInProcesses:
@@ -367,9 +392,8 @@ class TestInProcesses:
                 file.write("x")
             return attempt_or_die(x, 1 if x < 6 else 0)
 
-        found = list(
-            abreast.outcomes(task, range(40), kind="process", retries=SOON, task_timeout=1, max_workers=2, ordered=ordered)
-        )
+        with ProcessPoolExecutor(2, task_timeout=1, flush="each") as executor:  # else tiny ones may run again with one that dies
+            found = list(executor.outcomes(task, range(40), retries=SOON, ordered=ordered))
         assert {outcome.index: (outcome.value, outcome.attempts) for outcome in found} == {
             x: ((x, 2), 2) if x < 6 else ((x, 1), 1) for x in range(40)
         }
@@ -404,6 +428,21 @@ class TestOnForeignExecutors:
             assert abreast.map(flaky, range(30), retries=SOON, executor=executor) == [x * x for x in range(30)]
         assert flaky.calls == {x: 1 + x % 3 for x in range(30)}
         assert flaky.told == {x: list(range(1, 2 + x % 3)) for x in range(30)}
+
+    def test_an_attempt_that_comes_back_unstarted_is_the_same_attempt(self):
+        class HandsBack(Inline):
+            def submit(self, fn, batch):
+                if batch.attempt == 2 and not self.came_back:
+                    self.came_back = True
+                    return super().submit(Finished, [], {}, [], "", 0.0, 0.0)
+                return super().submit(fn, batch)
+
+        executor = HandsBack()
+        executor.came_back = False
+        flaky = Flaky(lambda _: 1)
+        (outcome,) = abreast.outcomes(flaky, [3], retries=SOON, executor=executor)
+        assert executor.came_back
+        assert (outcome.value, outcome.attempts, flaky.told[3]) == (9, 2, [1, 2])
 
     def test_of_processes(self):
         with concurrent.futures.ProcessPoolExecutor(1) as executor:

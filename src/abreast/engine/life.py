@@ -83,6 +83,10 @@ class Lives:
         self.tried[index] = self.tried.get(index, 0) + 1
         heapq.heappush(self._waiting, (due, index, Stretch(index, alone.items, 0, alone.context)))
 
+    def forget(self, index: int) -> None:
+        """A task is over: an endless run must not remember all that have ever failed."""
+        self.tried.pop(index, None)
+
     @property
     def next_due(self) -> float | None:
         return self._waiting[0][0] if self._waiting else None

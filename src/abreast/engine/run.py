@@ -251,6 +251,8 @@ class Run:
             self._fill()
             if self._sends_itself and self._lives is not None and self._hold is None:
                 self._retry_here(self._lives)
+            if self._hold is not None:
+                self._let_go_if_done()  # there may have been no input
             error, self.source.error = self._broken or self.source.error, None
             if error is not None:
                 try:
@@ -604,6 +606,8 @@ class Run:
             # Those dropped with it may be before it.
             handles += self._fail(Failure(min(batch.start + last, self._first_dropped), batch.errors[last], batch, last))
         self._finished.append((batch.start + batch.taken, self._extract(batch, last)))
+        if self._lives is not None and first_failed == done == len(batch.items):
+            self._lives.forget(batch.start)  # if it was one that had failed before: such a task is a batch of its own
         if self._max_failures is not None:
             handles += self._end_if_too_many(self._max_failures)
         # The worker may hold the batch a moment longer than the consumer wants its results; and an error must not hold itself,
@@ -657,6 +661,9 @@ class Run:
         """A failed task waits for its next attempt, or has failed for good. Return the handles that are to be cancelled because of that."""
         if not lives.is_over(alone):
             return []  # the run has been given up
+        if alone.start > self._limit:  # of a task before it, meanwhile
+            self._given_up += 1
+            return []
         begins = _NEVER if wait is None else monotonic() + wait
         if wait is not None and not lives.no_more and (self._deadline is None or begins < self._deadline):
             lives.wait(alone, begins)
@@ -667,9 +674,12 @@ class Run:
         self._tasks += 1
         self._failures += 1
         if self._outcomes:
-            self._first_error = self._first_error or alone.errors[0]
+            handles = []
             self._finished.append((alone.start, [self._outcome(alone, 0)]))
-            handles = [] if self._max_failures is None else self._end_if_too_many(self._max_failures)
+            lives.forget(alone.start)
+            if self._max_failures is not None:
+                self._first_error = self._first_error or alone.errors[0]
+                handles = self._end_if_too_many(self._max_failures)
         else:
             handles = self._fail(Failure(alone.start, alone.errors[0], alone, 0))
         self._wake()
@@ -1227,7 +1237,8 @@ class Run:
             if batch.remote:
                 is_running = batch.handle is not None and batch.handle.has_begun(done)  # type: ignore[attr-defined]  # those of processes have it
             if is_running and rest:  # the first of them was running
-                rest[0].attempts, rest[0].worker = 1, batch.worker
+                rest[0].attempts += 1
+                rest[0].worker = batch.worker
             pieces.append((start, piece + rest))
         self._running.clear()
         self._finished.extend(sorted(pieces, key=lambda piece: piece[0]))

@@ -389,7 +389,7 @@ class Pack(_Travels):
 
     def frames(self) -> tuple[bytes, tuple[Any, ...]]:
         first = self.parts[0]
-        head = opening(self.function, self.size, name=first.name, context=first.context)
+        head = opening(self.function, self.size, name=first.name, context=first.context, attempt=first.attempt)
         if first.payload is None:
             return head + dumps([part.task[1] for part in self.parts], 5), ()
         pickles = [part.payload[0] for part in self.parts]
