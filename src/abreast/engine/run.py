@@ -54,7 +54,6 @@ from abreast.executors.base import sender
 from abreast.executors.batch import Batch, Work, run_batch
 from abreast.policy.batch import (
     TIME_BOX,
-    Pace,
     batch_size,
     inputs_at_once,
     learn,
@@ -231,7 +230,7 @@ class Run:
         self._send = sender(workers.executor)
         self._fixed_size = workers.chunksize or self._chunksize
         self._goes_deep = self._fixed_size is not None and (self._keeps_all or self._at_once or self.buffersize is not None)
-        self._pace = Pace(workers.dispatch, least_time=workers.least_time)
+        self._pace = workers.first_pace(self._work.fn)
         self._live = not self._keeps_all
         if self._starts is not None and not self._starts.may_wait_ahead(workers.count):
             workers.per_worker = 1
@@ -1170,6 +1169,7 @@ class Run:
         if self._too_many is not None:
             self._too_many.__cause__ = decode_error(self._first_error, self._workers.encodes)
         self._too_many = self._first_error = None
+        self._workers.keep_pace(self._work.fn, self._pace)
         self._close(abandon=False)
         if error is not None:
             try:

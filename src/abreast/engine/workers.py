@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import os
+from types import FunctionType
 from typing import TYPE_CHECKING, Any
 
 from abreast.executors.base import has_replaced_submit, is_ours
 from abreast.executors.serial import Serial
 from abreast.executors.threads import ThreadPool, default_threads
+from abreast.policy.batch import Pace, time_target
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from concurrent.futures import Executor, Future
+    from weakref import WeakKeyDictionary
 
     from abreast.core.options import Kind
 
@@ -34,7 +37,7 @@ class Workers:
         encodes: the classes of results that are still bytes, which the thread that asks for results unpickles; empty if they never are.
     """
 
-    __slots__ = ("chunksize", "closed", "count", "dispatch", "encodes", "executor", "least_time", "own", "per_worker")
+    __slots__ = ("_paces", "chunksize", "closed", "count", "dispatch", "encodes", "executor", "least_time", "own", "per_worker")
 
     def __init__(self, executor: Executor, count: int, *, own: bool, limited: bool = False) -> None:
         serial = isinstance(executor, Serial)
@@ -51,9 +54,25 @@ class Workers:
         # Tasks of 5 ms in batches of 7.5 ms took 1.15 of what bare processes take, in batches of 40 ms 1.00: each end of a batch takes a
         # core from a worker for a moment. The time box hands back what does not fit.
         self.least_time = 0.04 if self.encodes else 0.002
+        self._paces: WeakKeyDictionary[Any, float] | None = executor.paces if self.encodes else None  # type: ignore[attr-defined]  # a pool of processes has it
         # A limit counts from the start of a call: with several tasks in one it would end the wrong one.
         # Who has replaced `submit` counts its calls (tqdm), and expects one for each task.
         self.chunksize = 1 if serial or limited or has_replaced_submit(executor) else None
+
+    def first_pace(self, fn: object) -> Pace:
+        """Return what a run of this function begins with: what the last one on this executor has learnt, of processes.
+
+        To find that out takes 5 ms there, in which workers stand still. What is wrong of it is learnt anew as fast as ever, and the time box hands back
+        what a batch is too large for.
+        """
+        item = self._paces.get(fn) if self._paces is not None and _can_be_key(fn) else None
+        pace = Pace(self.dispatch, item=item, least_time=self.least_time)
+        return pace if item is None else pace._replace(largest=max(1, int(time_target(pace, self.count) / item)))
+
+    def keep_pace(self, fn: object, pace: Pace) -> None:
+        """A run of this function has learnt that."""
+        if self._paces is not None and pace.item is not None and _can_be_key(fn):
+            self._paces[fn] = pace.item
 
     def close(self) -> None:
         """Say that nothing more will be sent: workers end when they find nothing to do. Does not wait.
@@ -84,6 +103,11 @@ class Workers:
             self.executor._kill("the run was given up")
         else:
             self.executor.shutdown(wait=True)
+
+
+def _can_be_key(fn: object) -> bool:
+    """Whether looking for it runs no code of the user's, and it can be held weakly."""
+    return type(fn) is FunctionType
 
 
 def has_limits(executor: Executor) -> bool:

@@ -735,19 +735,21 @@ class PoolCore:
         """Whether a worker has something to do."""
         return any(worker.calls for worker in self.workers.values())
 
-    def has_enough(self, worker: Worker, seconds: float) -> bool:
-        """Whether the worker will have something to do for so long, as far as is known, and nobody waits for what comes of it.
+    def spare_time(self, worker: Worker, now: float) -> float:
+        """Return for how many seconds the worker will have something to do, as far as is known; 0 if somebody waits for what comes of it.
+
+        What it has done since its last outcome came is not left to be done.
 
         Who waits for the next of many tiny tasks of a run would be woken for each: there it can wait a moment.
         """
-        work = 0.0
+        work = worker.busy_since - now
         for sent in worker.calls:
             mean = self._mean_of(sent.call)
             urgency = sent.call.urgency
-            if urgency > 1 or (urgency and mean > self.limits.tiny):
-                return False
+            if mean == _NEVER or urgency > 1 or (urgency and mean > self.limits.tiny):
+                return 0.0
             work += (sent.call.size - sent.done) * mean
-        return seconds <= work < _NEVER
+        return work
 
     def is_over(self) -> bool:
         """Whether nothing is left to do, nor to come."""

@@ -131,6 +131,8 @@ class ProcessPool(concurrent.futures.ProcessPoolExecutor):
             preload=modules,
         )
         self._functions = Functions(start.common)
+        self.paces: weakref.WeakKeyDictionary[Any, float] = weakref.WeakKeyDictionary()
+        """Seconds that a task of a function takes, as its last run has learnt; kept here for the engine."""
         self._closed = _program_ends
         self._starting = threading.Lock()  # guards the start of the supervisor
         self._holding = threading.Condition(threading.RLock())  # guards who holds it, and whether it is closed for all others

@@ -18,7 +18,7 @@ Which lock guards what
 No wake-up is lost: the supervisor sets `parked`, looks at the inbox once more, and waits; who leaves a message puts it, and then writes the
 eventfd if `parked` is set. Writing never blocks. A wait is capped, which is never needed (a test counts).
 
-While nobody waits for the outcome of one call, and all workers have enough to do, it takes naps of `NAP` seconds, from which messages and deaths
+While nobody waits for the outcome of one call, and all workers have enough to do, it takes naps of up to `LONGEST_NAP` seconds, from which messages and deaths
 wake it, and outcomes do not: with tasks of 200 us to 1 ms it would else be woken by each, for 40 us of a core that the workers need.
 
 A turn: read pipes (at most 1 MiB each), inbox, deaths, timers, park. Reading comes before timers: after the machine has slept no
@@ -76,7 +76,7 @@ HALFWAY = 0.5
 """Seconds after which a frame that does not go on is looked at: if its worker is idle it never will, since a task has written it."""
 MEMORY = 0.5
 """Seconds between two looks at the memory of workers, where there is a limit."""
-NAP = 0.004
+SHORTEST_NAP, LONGEST_NAP = 0.001, 0.01
 """Seconds in which outcomes gather, if nobody waits for them."""
 LITTLE = 1 << 15
 """Bytes that came in a turn, up to which a nap does not let a pipe fill up."""
@@ -613,8 +613,11 @@ class Supervisor:
                     limit = min(limit, LOOK if channel.looks else HALFWAY)
             if self.core.max_memory is not None and self.core.is_busy():
                 limit = min(limit, MEMORY)
-            if limit > NAP and self._may_nap():
-                self._alarms.poll(NAP)
+            nap = min(limit, self._nap())
+            if nap >= SHORTEST_NAP:
+                begun = perf_counter()
+                self._alarms.poll(nap)
+                limit = max(0.0, limit - (perf_counter() - begun))
             events = self.epoll.poll(limit)
             if not events and limit == CAP and not self.inbox.empty():
                 self.capped_waits += 1
@@ -623,20 +626,24 @@ class Supervisor:
         finally:
             self.parked = False
 
-    def _may_nap(self) -> bool:
-        """Whether nothing is lost if outcomes are read a moment later."""
+    def _nap(self) -> float:
+        """Return for how many seconds nothing is lost if outcomes are not read."""
         came, self._came = self._came, 0
         if came > LITTLE or self._lent or self._adopted or self._suspects or self._without_pidfd:
-            return False
-        is_busy = False
+            return 0.0
+        now = perf_counter()
+        spare = 0.0
         for worker in self.core.workers.values():
             if worker.calls:
-                is_busy = True
-                if worker.state != Worker.READY or worker.handle.out or not self.core.has_enough(worker, 1.25 * NAP):
-                    return False
+                if worker.state != Worker.READY or worker.handle.out:
+                    return 0.0
+                some = self.core.spare_time(worker, now)
+                spare = min(spare, some) if spare else some
+                if some <= 0.0:
+                    return 0.0
             elif worker.state == Worker.STARTING:
-                return False
-        return is_busy
+                return 0.0
+        return min(LONGEST_NAP, spare / 2)  # what is known of it is a mean
 
     def _take_messages(self) -> None:
         while not self.inbox.empty():
