@@ -754,6 +754,22 @@ class TestHere:
             assert signal.getsignal(signal.SIGTERM) == outer._handle
             assert (outer.signal, inner.signal) == (None, signal.SIGUSR1)
 
+    def test_another_signal_strikes_the_handler(self, monkeypatch):
+        """It raises there, between what the handler notes and the start of the thread."""
+        begin = draining.begin
+
+        def struck(reason):
+            monkeypatch.setattr(draining, "begin", begin)
+            signal.raise_signal(signal.SIGINT)
+
+        with handlers_kept(), pytest.raises(KeyboardInterrupt), abreast.drain_on(signal.SIGUSR1) as drain:
+            executor = abreast.ThreadPoolExecutor(1)
+            monkeypatch.setattr(draining, "begin", struck)
+            signal.raise_signal(signal.SIGUSR1)
+        assert drain.signal == signal.SIGUSR1
+        with pytest.raises(abreast.Drained):
+            executor.submit(abs, 1)
+
     def test_errors_of_a_group_that_are_all_the_drain_s(self):
         with handlers_kept(), pytest.raises(SystemExit), abreast.drain_on(signal.SIGUSR1):
             signal.raise_signal(signal.SIGUSR1)

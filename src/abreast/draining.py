@@ -14,6 +14,9 @@
 The handler takes no lock and calls nothing of the user's: it may strike at any step of the main thread. It starts the thread by
 `_thread.start_new_thread`, since ``Thread.start`` takes locks that the main thread may just hold.
 
+Another signal may strike the handler itself, whose handler raises. So leaving the block starts the thread once more; `_begun` is taken by the one
+that drains.
+
 What belongs to whom: `signal`, `_strikes` and `_error` are written by the drain thread and the handler, never at the same time (`_strike` first
 writes, then sends the signal); `_leaving` by the main thread. No lock guards them. `_again` and `_over` are locks that are used as bells: who
 waits acquires, who rings releases.
@@ -119,6 +122,7 @@ class Drain:
         self._error: BaseException | None = None
         self._strikes = 0
         self._killed_at: float | None = None
+        self._begun = threading.Lock()
         self._again, self._over = threading.Lock(), threading.Lock()
         self._again.acquire()
         self._over.acquire()
@@ -163,6 +167,9 @@ class Drain:
 
     def _wait(self) -> None:
         """Wait until nothing runs any more."""
+        # Once more: another signal may have struck the handler after it had noted this one, and before it had started the thread.
+        if not self._begun.locked():
+            self._launch()
         acquire_patiently(self._over, None)
         self._over.release()  # for the second wait
 
@@ -191,10 +198,7 @@ class Drain:
         elif self.signal is None:
             self.signal = number
             draining.begin(_name(number))
-            try:
-                _thread.start_new_thread(self._start, ())
-            except RuntimeError:  # the system gives no thread: then at least the program ends
-                self._over.release()
+            if not self._launch():
                 raise Stopped from None
         elif self._killed_at is not None and monotonic() - self._killed_at > PATIENCE:
             self._end_process(number)  # whoever goes on sending it wants that
@@ -214,9 +218,22 @@ class Drain:
         self._restore()
         os.kill(os.getpid(), number)
 
+    def _launch(self) -> bool:
+        """Start the drain thread, if that has not been done; False if the system gives no thread: then at least the program ends."""
+        try:
+            _thread.start_new_thread(self._start, ())
+        except RuntimeError:
+            if self._begun.acquire(blocking=False):
+                self._over.release()
+                return False
+        return True
+
     # ---- the drain thread
 
     def _start(self) -> None:
+        if not self._begun.acquire(blocking=False):
+            return
+        draining.begin(_name(self.signal or 0))  # if the handler was struck before it had
         try:
             self._thread.start()
         except RuntimeError:  # the system gives no second thread
