@@ -23,6 +23,8 @@ if shutil.which("pyenv"):  # its python3.x commands answer only for versions tha
         "PYENV_VERSION", ":".join([here, *(v for v in reversed(versions) if v != here and v.startswith("3.1"))])
     )
 
+WORKERS = str(min(8, (os.cpu_count() or 1) + 1))
+"""Of pytest: one more than there are cores, since many tests wait for something."""
 NEWER = [v for v in ("3.12", "3.13", "3.13t", "3.14", "3.14t", "3.15") if v != f"{sys.version_info[0]}.{sys.version_info[1]}"]
 
 
@@ -38,14 +40,14 @@ def lint(session: nox.Session) -> None:
 def tests(session: nox.Session) -> None:
     """The whole suite, mypy and the examples in the documents included, on this Python."""
     session.install("-e", ".[test]")
-    session.run("pytest", "-q", "-n", "2", *session.posargs)
+    session.run("pytest", "-q", "-n", WORKERS, *session.posargs)
 
 
 @nox.session(python=NEWER)
 def newer(session: nox.Session) -> None:
     """The fast set, and CPython's own tests of concurrent.futures with our classes, on newer Pythons."""
     session.install("-e", ".[fast]")
-    session.run("pytest", "-q", "-n", "2", "-m", "not whole and not clients", *session.posargs)
+    session.run("pytest", "-q", "-n", WORKERS, "-m", "not whole and not clients", *session.posargs)
     session.run("python", "tests/conformance/run_cpython.py", success_codes=[0, 3])  # 3: installed without its tests
 
 

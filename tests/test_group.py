@@ -973,6 +973,7 @@ class TestCtrlC:
         assert (done.stdout, done.stderr, done.returncode) == ("goes on\n", "", 0)
 
 
+@pytest.mark.whole
 class TestTimeout:
     @pytest.fixture
     def hanging(self):

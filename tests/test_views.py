@@ -71,6 +71,7 @@ def waiting(view, count=1, fn=flaky):
     return futures
 
 
+@pytest.mark.whole
 class TestSubmit:
     @every_kind
     def test_tries_again(self, kind):
@@ -407,6 +408,7 @@ class TestShutdown:
         assert done.stdout == "child 5\nparent 1\n", done
 
 
+@pytest.mark.whole
 class TestRuns:
     @every_kind
     def test_map(self, kind):

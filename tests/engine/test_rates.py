@@ -15,6 +15,8 @@ from abreast import Retry, SerialExecutor, ThreadPoolExecutor, TooManyFailures
 
 from tests.engine.stand_ins import Inline, every_way
 
+pytestmark = pytest.mark.whole  # hardly depends on the version of Python; there the fast set has enough to do
+
 
 class Clock:
     """Notes when each task starts."""

@@ -174,6 +174,7 @@ class TestErrorsThatAreNotTriedAgain:
         assert other.ok
 
 
+@pytest.mark.whole
 class TestWhileItWaits:
     def test_no_worker_does(self):
         """One worker: the others' tasks run in between."""
@@ -284,6 +285,7 @@ class TestWhileItWaits:
             assert time.process_time() - used < 0.3
 
 
+@pytest.mark.whole
 class TestWithTheRunsTimeout:
     @pytest.mark.parametrize("run", [abreast.map, lambda *a, **o: list(abreast.imap(*a, **o))], ids=["map", "imap"])
     def test_no_wait_beyond_it(self, run):
@@ -384,6 +386,7 @@ class TestOnThreads:
         assert ended - float(left) < 4  # with the end of an interpreter, on a busy machine
 
 
+@pytest.mark.whole
 class TestInProcesses:
     @pytest.mark.parametrize("ordered", [True, False])
     def test_errors_crashes_and_time_outs_and_each_other_task_once(self, ordered, tmp_path):

@@ -230,6 +230,7 @@ class TestInputs:
         assert len(inputs.threads) == 2
 
 
+@pytest.mark.whole
 class TestBuffersize:
     @lazily
     @kinds
@@ -795,6 +796,7 @@ class TestTimeout:
         assert gate.started in ([0], [])  # none, if the machine was too busy to start one in time
 
 
+@pytest.mark.whole
 class TestTimeoutOfOutcomes:
     def outcomes(self, gate, held, inputs, **options):
         options = {"timeout": 0.08, "max_workers": 2, "chunksize": 1, **options}

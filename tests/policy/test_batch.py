@@ -23,6 +23,8 @@ from abreast.policy.batch import (
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
+pytestmark = pytest.mark.whole  # hardly depends on the version of Python; there the fast set has enough to do
+
 settings.register_profile("busy", deadline=None)  # the computer may have other things to do
 settings.load_profile("busy")
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import pytest
 from abreast.policy.window import batch_limit, items_to_read, wakes_reader
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
+pytestmark = pytest.mark.whole  # hardly depends on the version of Python; there the fast set has enough to do
 
 settings.register_profile("busy", deadline=None)  # the computer may have other things to do
 settings.load_profile("busy")

@@ -144,6 +144,7 @@ class TestWaiting:
                 assert got == [0.01] * 5
 
 
+@pytest.mark.whole
 class TestDisturbed:
     def test_log_records_come_between(self, caplog):
         def chatter(x):

@@ -153,6 +153,7 @@ class TestSending:
             frame(Kind.CALL, 1, bytes(11))
 
 
+@pytest.mark.whole
 class TestStrangers:
     """Bytes that are none of ours: a task has written to the pipe."""
 
