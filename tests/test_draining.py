@@ -18,6 +18,8 @@ import pytest
 
 import abreast
 from abreast.core import draining
+from abreast.core.current import Scope
+from abreast.executors.batch import Batch, Work
 from tests.helpers import in_threads, run_python
 
 PATIENCE = 30
@@ -753,6 +755,29 @@ class TestHere:
                 signal.raise_signal(signal.SIGUSR1)
             assert signal.getsignal(signal.SIGTERM) == outer._handle
             assert (outer.signal, inner.signal) == (None, signal.SIGUSR1)
+
+    def test_a_batch_that_is_stopped_before_its_first_task_has_no_result(self):
+        def no(*_):
+            return False
+
+        work = Work(
+            abs,
+            star=False,
+            name="abs",
+            fails_fast=False,
+            timed=True,
+            scope=Scope(),
+            heed=no,
+            is_over_time=no,
+            settle=no,
+            send_more=no,
+        )
+        batch = Batch(work, 0, [-1, -2], None, 1, None)
+        batch.stopped = True
+        told = []
+        with abreast.ThreadPoolExecutor(1) as executor:
+            executor.submit_call(batch, lambda batch, lost: told.append((batch.results, lost)))
+        assert told == [([], None)]
 
     def test_another_signal_strikes_the_handler(self, monkeypatch):
         """It raises there, between what the handler notes and the start of the thread."""

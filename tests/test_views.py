@@ -356,11 +356,11 @@ class TestShutdown:
     def test_of_one_that_is_dropped(self, kind):
         executor = kind(1)
         (future,) = waiting(executor.with_options(retries=Retry(1, wait_initial=0.2, wait_jitter=0)))
-        del executor
+        executor = weakref.ref(executor)
         gc.collect()
         assert future.result(PATIENCE)[1] == 2
         del future
-        gc.collect()
+        wait_until(lambda: gc.collect() >= 0 and executor() is None)
 
     def test_kill_workers_ends_what_waits(self):
         executor = ProcessPoolExecutor(1)
@@ -434,11 +434,13 @@ class TestRuns:
 
     @pools
     def test_map_of_a_dropped_executor(self, kind):
-        results = kind(2).with_options(retries=SOON).map(flaky, range(6))
+        executor = kind(2)
+        results = executor.with_options(retries=SOON).map(flaky, range(6))
+        executor = weakref.ref(executor)
         gc.collect()
         assert [attempt for _, attempt, _ in results] == [2] * 6
         del results
-        gc.collect()
+        wait_until(lambda: gc.collect() >= 0 and executor() is None)
 
     @pools
     def test_map_is_cancelled_by_shutdown(self, kind):

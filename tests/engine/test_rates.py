@@ -291,10 +291,14 @@ def test_endless_inputs_are_read_no_further():
 
 
 def test_what_runs_is_left_behind():
-    gate = threading.Event()
+    begun, gate = threading.Event(), threading.Event()
 
     def task(x):
-        return gate.wait(10) if x == 0 else fails(x)
+        if x == 0:
+            begun.set()
+            return gate.wait(10)
+        begun.wait(10)
+        return fails(x)
 
     found, error = take(abreast.outcomes(task, range(10), max_failures=2, max_workers=2))
     assert found[0].cancelled

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import collections
 import concurrent.futures
+import multiprocessing
 import contextlib
 import gc
 import os
@@ -448,11 +449,11 @@ class TestOnForeignExecutors:
         assert (outcome.value, outcome.attempts, flaky.told[3]) == (9, 2, [1, 2])
 
     def test_of_processes(self):
-        with concurrent.futures.ProcessPoolExecutor(1) as executor:
+        with concurrent.futures.ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as executor:
             assert abreast.map(attempt_or_die, [0, 3], [1, 2], retries=SOON, executor=executor) == [(0, 2), (3, 3)]
 
     def test_one_that_breaks_is_not_asked_again(self):
-        with concurrent.futures.ProcessPoolExecutor(1) as executor:
+        with concurrent.futures.ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as executor:
             found = list(abreast.outcomes(attempt_or_die, [1], [9], retries=SOON, executor=executor))
         assert isinstance(found[0].error, concurrent.futures.BrokenExecutor)
         assert found[0].attempts == 1

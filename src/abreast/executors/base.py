@@ -57,28 +57,32 @@ def sender(executor: Executor) -> SubmitCall:
     shows_calls = has_replaced_submit(executor)
 
     def submit_call(batch: Batch, deliver: Deliver) -> Future[Any]:
-        if shows_calls and len(batch.items) == 1:
+        is_shown = shows_calls and len(batch.items) == 1
+        if is_shown:
             # Somebody wants to see the calls: they get the user's function, not ours.
             fn, args = batch.current_call()
             future = executor.submit(fn, *args)
         else:
             future = executor.submit(run_batch, batch)
-        future.add_done_callback(functools.partial(deliver_from, batch, deliver))
+        future.add_done_callback(functools.partial(deliver_from, batch, deliver, is_shown=is_shown))
         return future
 
     return submit_call
 
 
-def deliver_from(batch: Batch, deliver: Deliver, future: Future[Any]) -> None:
-    """Pass on what became of a future of `run_batch`."""
+def deliver_from(batch: Batch, deliver: Deliver, future: Future[Any], *, is_shown: bool = False) -> None:
+    """Pass on what became of a future of `run_batch`, or, where calls are shown, of the one task of the batch.
+
+    A pool of our own threads returns nothing: the batch has everything. It may have no result at all: it was stopped before its first task.
+    """
     lost = None
     try:
         finished = future.result()
-        if isinstance(finished, Finished):
-            batch.load(finished)
-        elif not batch.results:
+        if is_shown:
             batch.results.append(finished)
             batch.ends.append(0.0)  # not known
+        elif isinstance(finished, Finished):
+            batch.load(finished)
     except BaseException as error:  # what the executor, not a task, came to: broken, cancelled, over its limit, not to be pickled
         lost = error
     try:

@@ -83,6 +83,7 @@ class TestOneForAll:
             assert links[2].startswith("/memfd:abreast-guardian")
             assert os.readlink(f"/proc/{pid}/cwd") == "/"
             assert os.getpgid(pid) == pid
+            links = {fd: link for fd, link in links.items() if ".so" not in link}  # libffi of some systems has itself open
             assert len(links) == 7, links  # its socket, the pidfd of this process, its lifeline's two ends
         assert children_of(pid) == set()
 
@@ -448,7 +449,9 @@ class TestPreload:
             for future in futures:
                 with pytest.raises(BrokenProcessPool, match=f"abreast_pre_2.*{told}"):
                     future.result(PATIENCE)
-        write("abreast_pre_2", "x = 1")  # and with another pool it may go well
+        write(
+            "abreast_pre_2", "answer = 'it goes well'"
+        )  # with another pool; of another length, or it may be taken for what was compiled before
         with ProcessPoolExecutor(1, preload=names) as pool:
             assert pool.submit(pow, 2, 3).result(PATIENCE) == 8
 

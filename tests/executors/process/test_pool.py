@@ -287,6 +287,16 @@ class TestRuns:
 
 
 class TestEnd:
+    def test_one_that_is_dropped_in_a_cycle_ends(self):
+        pool = ProcessPool(1)
+        assert pool.submit(square, 3).result() == 9
+        thread = pool._supervisor.thread
+        pool.itself = pool
+        del pool
+        gc.collect()
+        thread.join(20)
+        assert not thread.is_alive()
+
     def test_shutdown_waits_for_what_is_queued(self):
         pool = ProcessPool(2)
         futures = [pool.submit(square, i) for i in range(100)]

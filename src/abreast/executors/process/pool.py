@@ -148,7 +148,8 @@ class ProcessPool(concurrent.futures.ProcessPoolExecutor):
             core, boot, start.launch, name=self._name, prepare=start.prepare, finish=start.finish, launched=start.launched
         )
         self._start = start
-        self._owner = weakref.ref(self, partial(_let_go, weakref.ref(supervisor)))
+        # There, not here: a weak reference that is found as garbage together with what it refers to calls nobody.
+        supervisor.owner = weakref.ref(self, partial(_let_go, weakref.ref(supervisor)))
         _pools.add(supervisor)
         supervisor.drain_holders = weakref.WeakMethod(self._drain_held)
         draining.enrol(supervisor, draining.EXECUTOR)
@@ -598,7 +599,7 @@ def _boot(start: _Start, max_memory: int | None, threads: int, name: str, number
 
 def _let_go(supervisor_of: weakref.ref[Supervisor], _: object) -> None:
     supervisor = supervisor_of()
-    if supervisor is not None:
+    if supervisor is not None and not supervisor.forked:  # of a forked child's parent: nobody would read it
         supervisor.post(supervisor.close)
 
 

@@ -241,6 +241,8 @@ class Supervisor:
         self.inbox: SimpleQueue[tuple[Callable[..., None] | None, Any]] = SimpleQueue()
         self.parked = False
         self.is_started = False
+        self.owner: Any = None
+        """The executor, weakly: whose end is the pool's."""
         self.forked = False
         self.is_drained = False
         self.drain_holders: Callable[[], Callable[[], object] | None] = lambda: None
@@ -404,8 +406,10 @@ class Supervisor:
             self.wake()
 
     def wake(self) -> None:
-        with contextlib.suppress(OSError, ValueError):  # full: it is awake; closed: it has ended
+        try:  # noqa: SIM105  # at the very end of the program contextlib may be gone
             os.eventfd_write(self._event, 1)
+        except (OSError, ValueError):  # full: it is awake; closed: it has ended
+            pass
 
     @property
     def counts(self) -> tuple[int, int, int]:
