@@ -221,6 +221,34 @@ def test_scraper_that_is_impolite_says_so():
 
 
 @needs_linux
+def test_its_server_under_the_bounds_of_a_run():
+    """`max_failures` and `timeout`, on threads and in processes; the scraper itself has the other policies."""
+    done = run_changed("""
+        import abreast, scraper, time
+        from functools import partial
+        with scraper.running_server() as port:
+            for kind in ("thread", "process"):
+                fetch, outcomes = partial(scraper.fetch, port), []
+                try:
+                    outcomes.extend(abreast.outcomes(fetch, range(160), max_failures=5, max_workers=4, kind=kind, task_timeout=0.5))
+                except abreast.TooManyFailures as error:
+                    print(kind, error.failures, isinstance(error.__cause__, (ConnectionError, abreast.TaskTimeout)))
+                begun = time.monotonic()
+                outcomes = list(abreast.outcomes(fetch, range(160), timeout=1, max_per_second=20, max_workers=4, kind=kind, task_timeout=0.5))
+                late = time.monotonic() - begun - 1
+                ended = sum(not outcome.cancelled for outcome in outcomes)
+                print(len(outcomes), 10 <= ended <= 21, late < 0.5 or late)
+    """)
+    assert done.stderr == ""
+    threads, timed, processes, timed_too = map(str.split, done.stdout.splitlines())
+    assert threads[:2] == ["thread", "6"]
+    assert processes[0] == "process"
+    assert int(processes[1]) >= 6  # batches that are at work in other processes are not told
+    assert threads[2] == processes[2] == "True"
+    assert timed == timed_too == ["160", "True", "True"]
+
+
+@needs_linux
 def test_compress_by_itself():
     done = run("examples/compress.py", cwd=ROOT)
     assert (done.returncode, done.stderr) == (0, "")
