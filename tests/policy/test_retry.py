@@ -6,6 +6,7 @@ from concurrent.futures import BrokenExecutor, CancelledError
 from concurrent.futures.process import BrokenProcessPool
 from datetime import UTC, datetime, timedelta
 from email.message import Message
+from io import BytesIO
 from email.utils import format_datetime
 from types import SimpleNamespace
 from urllib.error import HTTPError
@@ -111,7 +112,9 @@ def test_what_on_raises_is_raised():
 def http_error(value):
     headers = Message()
     headers["retry-AFTER"] = value
-    return HTTPError("http://x", 429, "slow down", headers, None)
+    error = HTTPError("http://x", 429, "slow down", headers, BytesIO())
+    error.close()
+    return error
 
 
 def with_response(value):
