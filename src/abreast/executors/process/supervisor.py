@@ -76,8 +76,9 @@ HALFWAY = 0.5
 """Seconds after which a frame that does not go on is looked at: if its worker is idle it never will, since a task has written it."""
 MEMORY = 0.5
 """Seconds between two looks at the memory of workers, where there is a limit."""
-SHORTEST_NAP, LONGEST_NAP = 0.001, 0.01
-"""Seconds in which outcomes gather, if nobody waits for them."""
+SHORTEST_NAP, LONGEST_NAP = 0.001, 0.002
+"""Seconds in which outcomes gather, if nobody waits for them. With 10 ms tasks of 200 us gain 2 %, but 20,000 tiny ones in a new pool take 40 ms instead of 22:
+what is known of them is a mean that their cold beginning has spoilt."""
 LITTLE = 1 << 15
 """Bytes that came in a turn, up to which a nap does not let a pipe fill up."""
 WITHOUT_PIDFD = 0.05
