@@ -637,18 +637,16 @@ class Supervisor:
         if came > LITTLE or self._lent or self._adopted or self._suspects or self._without_pidfd:
             return 0.0
         now = perf_counter()
-        spare = 0.0
+        spare: float | None = None
         for worker in self.core.workers.values():
             if worker.calls:
                 if worker.state != Worker.READY or worker.handle.out:
                     return 0.0
                 some = self.core.spare_time(worker, now)
-                spare = min(spare, some) if spare else some
-                if some <= 0.0:
-                    return 0.0
+                spare = some if spare is None else min(spare, some)
             elif worker.state == Worker.STARTING:
                 return 0.0
-        return min(LONGEST_NAP, spare / 2)  # what is known of it is a mean
+        return 0.0 if spare is None else min(LONGEST_NAP, spare / 2)  # what is known of it is a mean
 
     def _take_messages(self) -> None:
         while not self.inbox.empty():
