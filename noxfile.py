@@ -11,6 +11,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from pathlib import Path
 
 import nox
 
@@ -49,7 +50,7 @@ def newer(session: nox.Session) -> None:
     """The fast set, and CPython's own tests of concurrent.futures with our classes, on newer Pythons: side by side, since these mostly wait."""
     session.install("-e", ".[fast]")
     with tempfile.TemporaryFile() as output:
-        python = os.path.join(session.bin, "python")
+        python = Path(session.bin) / "python"
         with subprocess.Popen([python, "tests/conformance/run_cpython.py"], stdout=output, stderr=subprocess.STDOUT) as cpython:
             session.run("pytest", "-q", "-n", WORKERS, "-m", "not whole and not clients", *session.posargs)
         output.seek(0)
