@@ -5,7 +5,7 @@ The map of the house; imports go down only (docs/design/README.md has the whole 
     L5  cli/                                the command
     L4  __init__  functions  group  pools  process_pools  draining   what users import
     L3  engine/                             a run over many inputs
-    L2  executors/  observe/  report/       the machinery of each kind of worker; progress; views of what was done
+    L2  executors/  observe/  report/  journal/     the machinery of each kind of worker; progress; views of what was done; the journal's file
     L1  policy/                             pure decisions: batch, window, order, retry, rate, failures
     L0  core/                               futures, outcomes, options, errors, what runs in this thread
 
@@ -32,6 +32,7 @@ __all__ = [  # noqa: RUF022  # grouped by what they are for
     "RunOptions",
     "TaskOptions",
     "Retry",
+    "Journal",
     # functions that run at the same time, and what a task can ask
     "TaskGroup",
     "current_task",
@@ -59,6 +60,13 @@ __all__ = [  # noqa: RUF022  # grouped by what they are for
     "ResultDecodeError",
     "WorkerCrashed",
     "MemoryLimitExceeded",
+    "JournalError",
+    "JournalBusy",
+    "JournalCorrupt",
+    "JournalTrustError",
+    "Interrupted",
+    "JournalWarning",
+    "InputChanged",
     # the standard library's, so that one import line is enough
     "ALL_COMPLETED",
     "FIRST_COMPLETED",
@@ -90,6 +98,16 @@ if TYPE_CHECKING:
     from abreast.core.current import Task, current_task
     from abreast.core.errors import AbreastError, DeadlockDetected, Drained, TaskError, TaskTimeout, TooManyFailures
     from abreast.core.future import Future
+    from abreast.core.journal import Journal
+    from abreast.core.journal_errors import (
+        InputChanged,
+        Interrupted,
+        JournalBusy,
+        JournalCorrupt,
+        JournalError,
+        JournalTrustError,
+        JournalWarning,
+    )
     from abreast.core.options import RunOptions, TaskOptions
     from abreast.core.outcome import Outcome, RunSummary
     from abreast.core.process_errors import (
@@ -128,6 +146,16 @@ _HOMES = {
         "TaskDecodeError",
         "TaskPickleError",
         "WorkerCrashed",
+    ),
+    "abreast.core.journal": ("Journal",),
+    "abreast.core.journal_errors": (
+        "InputChanged",
+        "Interrupted",
+        "JournalBusy",
+        "JournalCorrupt",
+        "JournalError",
+        "JournalTrustError",
+        "JournalWarning",
     ),
     "abreast.core.retry": ("Retry",),
     "abreast.core.future": ("Future",),

@@ -16,15 +16,17 @@ from abreast.engine.results import Results, collect
 from abreast.engine.run import Run
 from abreast.engine.source import Source
 from abreast.engine.views import View
-from abreast.engine.workers import has_limits, open_pool, workers_of
+from abreast.engine.workers import has_limits, open_pool, sends_each, workers_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
     from concurrent.futures import Executor
     from typing import Unpack
 
+    from abreast.core.journal import Journal
     from abreast.core.outcome import Outcome
     from abreast.engine.async_results import AsyncResults
+    from abreast.engine.journaled import Journaling
     from abreast.engine.workers import Workers
     from abreast.observe.progress import Progress
 
@@ -53,7 +55,8 @@ def map(fn: Callable[..., T], /, *iterables: Iterable[Any], **options: Unpack[Ru
         iterables: the inputs, read in this thread as they are needed; they may be endless only if something else ends the run.
         options: see `abreast.RunOptions`: ``kind``, ``executor``, ``max_workers``, ``ordered``, ``buffersize``, ``chunksize``,
             ``timeout`` (seconds, of the run), ``strict``, ``progress``, ``name``, ``task_timeout`` (seconds, of each task), ``retries`` (more
-            attempts for a task that fails), ``max_per_second`` (starts).
+            attempts for a task that fails), ``max_per_second`` (starts), ``journal`` (a file from which the
+            same call goes on after it was killed), ``key``.
 
     Raises:
         TypeError, ValueError: a wrong argument or option, before any input is read.
@@ -202,6 +205,12 @@ def make_run(
         )
     if executor is not None and get("task_timeout") is not None and not has_limits(executor):
         raise TypeError(f"task_timeout={options['task_timeout']!r}: a {type(executor).__name__} cannot end a task for us")
+    journal = get("journal")
+    once = journal is not None and journal.at_most_once
+    if once and not sends_each(executor):
+        raise ValueError(
+            f"a Journal with at_most_once=True needs to know of each task that it has ended: give the {type(executor).__name__} flush='each'"
+        )
     workers: Callable[[], Workers]
     if executor is not None:
         workers = partial(workers_of, executor, limited=get("task_timeout") is not None)
@@ -213,6 +222,7 @@ def make_run(
             name=name,
             inputs=source.total,
             task_timeout=get("task_timeout"),
+            flush="each" if once else "auto",
         )
     chunksize = get("chunksize", "auto")
     return Run(
@@ -230,8 +240,19 @@ def make_run(
         task_timeout=None if executor is None else get("task_timeout"),
         max_per_second=get("max_per_second"),
         max_failures=get("max_failures"),
+        journal=_journal(journal, fn, source, get("key")),
         progress=_progress(get("progress", False), source.total, name),
     )
+
+
+def _journal(
+    journal: Journal | None, fn: Callable[..., Any], source: Source, key: Callable[..., Any] | None
+) -> Journaling | None:
+    if journal is None:
+        return None
+    from abreast.engine.journaled import Journaling
+
+    return Journaling(journal, fn, star=source.star, key=key)
 
 
 def _progress(value: object, total: int | None, name: str) -> Callable[[], Progress | None] | None:

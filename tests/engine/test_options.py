@@ -307,11 +307,12 @@ class TestRight:
         with pytest.raises(LookupError, match="the connection is closed"):
             list(run(square, [1], executor=Closed()))
 
-    def test_every_option_in_the_list_is_taken(self):
+    def test_every_option_in_the_list_is_taken(self, tmp_path):
         """RunOptions is the one list: what type checkers know of is what runs accept."""
         values = {
             "name": "x", "task_timeout": 60, "kind": "thread", "executor": None, "max_workers": 2, "ordered": True, "buffersize": 5,
             "chunksize": "auto", "timeout": 60, "strict": False, "progress": False, "retries": 2, "max_per_second": 100, "max_failures": 5,
+            "journal": tmp_path / "run.db", "key": str,
         }  # fmt: skip
         assert set(values) == set(RunOptions.__annotations__)
         assert set(TaskOptions.__annotations__) < set(values)

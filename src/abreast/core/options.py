@@ -7,12 +7,15 @@ with the nearest that there is.
 from __future__ import annotations
 
 import concurrent.futures  # noqa: TC003  # whoever looks up the annotations of RunOptions needs it
+import os  # noqa: TC003  # as above
 import sys
+from collections.abc import Callable  # noqa: TC003  # as above
 from math import isfinite
 from reprlib import repr as short
 from typing import TYPE_CHECKING, Any, Literal, TypedDict, get_args
 
-from abreast.core.check import count, count_from_zero, count_or_none, number, seconds_or_none, text_or_none
+from abreast.core.check import callable_or_none, count, count_from_zero, count_or_none, number, seconds_or_none, text_or_none
+from abreast.core.journal import Journal, journal_or_none
 from abreast.core.retry import Retry, retry_or_none
 
 if TYPE_CHECKING:
@@ -66,6 +69,10 @@ class RunOptions(TaskOptions, total=False):
         max_failures: for `outcomes` and ``executor.outcomes``: how many tasks may fail for good, at least 0; or what share of those that have
             ended, between 0 and 1, as a float, looked at from the 20th on. One more ends the run: the rest comes as cancelled, then
             `TooManyFailures` is raised. None: no limit.
+        journal: a file, or a `Journal`, that records what came of each task: the same call again, also after the program was killed, returns
+            what is recorded and runs the rest. None: nothing is recorded.
+        key: with `journal`: a function that gets what `fn` gets, and returns what the task is to be known by in a later run, a str or bytes. None: the
+            content of the input.
         strict: True: iterables of different lengths are a ValueError; False (default): the shortest ends the run.
         progress: False (default); True or a label: a bar on terminals and in notebooks, lines elsewhere; None: on terminals and in
             notebooks only, after half a second; a tqdm class or object, a rich Progress, or a function that gets the number
@@ -86,6 +93,8 @@ class RunOptions(TaskOptions, total=False):
     timeout: float | None
     max_per_second: float | None
     max_failures: float | None
+    journal: str | os.PathLike[str] | Journal | None
+    key: Callable[..., str | bytes] | None
     strict: bool
     progress: Any
 
@@ -137,6 +146,10 @@ def check_run_options(options: Mapping[str, Any], *, refused: Mapping[str, str],
         if not isinstance(get(name, False), bool):
             raise TypeError(f"{name} must be True or False, not {short(get(name))}")
     text_or_none("name", get("name"))
+    checked["journal"] = journal_or_none(get("journal"))
+    callable_or_none("key", get("key"))
+    if get("key") is not None and checked["journal"] is None:
+        raise TypeError(f"key={short(get('key'))} is for a run with a journal, and there is none: give journal= too")
     with_processes = get("kind") == "process" or hasattr(executor, "encodes")
     if checked["task_timeout"] is not None and isinstance(checked.get("chunksize"), int) and not with_processes:
         raise ValueError(

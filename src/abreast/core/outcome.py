@@ -22,6 +22,7 @@ class Outcome(Generic[T]):
         attempts (int): how often it was tried; 0 if it never started.
         worker (str): the name of the thread it ran on; empty if it never started or is not known.
         duration (float): seconds from its start to its end; 0.0 where it did not come to its end.
+        resumed (bool): whether it was not run, but recorded by an earlier run, in the journal; `attempts` and `duration` are of that run then.
 
     >>> import abreast
     >>> for outcome in abreast.outcomes(int, ["7", "seven"]):
@@ -30,7 +31,7 @@ class Outcome(Generic[T]):
     1 seven None ValueError("invalid literal for int() with base 10: 'seven'")
     """
 
-    __slots__ = ("attempts", "duration", "error", "index", "input", "value", "worker")
+    __slots__ = ("attempts", "duration", "error", "index", "input", "resumed", "value", "worker")
 
     def __init__(
         self,
@@ -42,6 +43,7 @@ class Outcome(Generic[T]):
         attempts: int = 1,
         worker: str = "",
         duration: float = 0.0,
+        resumed: bool = False,
     ) -> None:
         self.index = index
         self.input: Any = input
@@ -50,6 +52,7 @@ class Outcome(Generic[T]):
         self.attempts = attempts
         self.worker = worker
         self.duration = duration
+        self.resumed = resumed
 
     @property
     def ok(self) -> bool:
@@ -72,7 +75,7 @@ class Outcome(Generic[T]):
 
     def __repr__(self) -> str:
         came = f"value={_shown(self.value)}" if self.error is None else f"error={_shown(self.error)}"
-        return f"<Outcome {self.index}: input={_shown(self.input)} {came} attempts={self.attempts} {self.duration:.3g} s>"
+        return f"<Outcome {self.index}: input={_shown(self.input)} {came} attempts={self.attempts} {self.duration:.3g} s{' from the journal' * self.resumed}>"
 
 
 def _shown(value: object) -> str:
@@ -94,6 +97,7 @@ class RunSummary(NamedTuple):
         failures: how many tasks raised.
         cancelled: how many tasks were read but not run to their end.
         retries: how many attempts were made after a task's first.
+        resumed: how many tasks were not run, since the journal has their outcomes; they are not among `tasks`.
 
     >>> import abreast
     >>> results = abreast.imap(abs, [-1, -2, -3], max_workers=1)
@@ -110,6 +114,7 @@ class RunSummary(NamedTuple):
     failures: int
     cancelled: int = 0
     retries: int = 0
+    resumed: int = 0
 
     def __str__(self) -> str:
         text = (
@@ -118,4 +123,6 @@ class RunSummary(NamedTuple):
         )
         if self.retries:
             text += f", {self.retries:,} retr{'y' if self.retries == 1 else 'ies'}"
+        if self.resumed:
+            text += f", {self.resumed:,} from the journal"
         return f"{text}, {self.cancelled:,} cancelled" if self.cancelled else text

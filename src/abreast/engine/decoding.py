@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from abreast.engine.pieces import Piece
     from abreast.executors.batch import Batch
 
-__all__ = ["Decoder", "decode_error"]
+__all__ = ["Decoder", "decode_error", "decode_outcome"]
 
 
 class Decoder:
@@ -42,7 +42,7 @@ class Decoder:
         for place, result in enumerate(results[done:] if done else results, done):
             try:
                 if self.outcomes:
-                    _decode_outcome(result, encodes)
+                    decode_outcome(result, encodes)
                 elif type(result) in encodes:
                     results[place] = result.decode()
             except KeyboardInterrupt:
@@ -95,7 +95,7 @@ def decode_error(error: Any, encodes: frozenset[type[Any]]) -> BaseException:
     return error  # type: ignore[no-any-return]  # a task's
 
 
-def _decode_outcome(outcome: Outcome[Any], encoded: frozenset[type[Any]]) -> None:
+def decode_outcome(outcome: Outcome[Any], encoded: frozenset[type[Any]]) -> None:
     """Unpickle what is still bytes; what is raised by that is the task's error."""
     value: Any = outcome.value
     error: Any = outcome.error

@@ -5,7 +5,8 @@
     step():
       read inputs ─▶ [pending] ─▶ form a batch ─ submit ─▶ run_batch (executors/batch.py)
       collect  ◀─ [order] ◀─ [finished] ◀──── settle ◀──── deliver, and submit what is pending
-      wait: parked until there is news            └─▶ [lives] of tasks that have failed: judged, wait, are pending again
+      wait: parked until there is news            ├─▶ [lives] of tasks that have failed: judged, wait, are pending again
+                                                  └─▶ [journal] recorded first, if there is one (engine/journaled.py), then [finished]
 
     an outcome reaches the consumer:  when its batch is settled;  or from a batch that still runs, if the consumer waits (live)
 
@@ -18,13 +19,15 @@ Which lock guards what
     since a finalizer or signal handler may close a run while this thread holds it.
 
 Invariants
-    Each input is in exactly one place: not read, in `_pending`, in a batch of `_running`, in `_lives`, in `_finished` or `_order`, or taken.
+    Each input is in exactly one place: not read, in `_pending`, in a batch of `_running`, in `_lives`, with the journal (counted by
+    `_recording`), in `_finished` or `_order`, or taken.
     A batch leaves `_running` once, and only then do its outcomes count; what comes of one that has left is dropped: the run is
     over for it.
     No task at an index above `_limit` is started once that is set: `_limit` is the place of the first error where results come in order, and
     -1 when the run is over.
     A consumer that waits is woken: `_news` is set with everything that could matter to it, reset before a step looks at anything, and
     looked at before it parks. What is to happen at a time (a retry, a start by the rate) is news if that is before `_looks_at`.
+    With a journal every piece is a list of `Outcome`, and comes into `_finished` after it has been recorded; what is not wanted is recorded too.
     With retries a task's error ends its batch (`Work.fails_fast`), so that there are no holes in one.
 """
 
@@ -70,8 +73,10 @@ from abreast.policy.window import batch_limit, items_to_read, wakes_reader
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from concurrent.futures import Future
+    from contextvars import Context
 
     from abreast.core.retry import Retry
+    from abreast.engine.journaled import Journaling
     from abreast.engine.source import Source
     from abreast.engine.workers import Workers
     from abreast.observe.progress import Progress
@@ -82,6 +87,8 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 _NEVER = sys.maxsize
+_BEHIND = 8192
+"""Outcomes that wait to be recorded; while there are more, no task is started: results come faster than the disk takes them."""
 _FAR = float("inf")
 
 _PATIENCE = 0.001
@@ -117,6 +124,7 @@ class Run:
         buffersize, chunksize, timeout, max_per_second, max_failures: as the options.
         retry: as the option ``retries``; None if no task is tried again.
         task_timeout: as the option, where the executor is not made with it.
+        journal: what records outcomes, and knows those of earlier runs; opened at the start.
         progress: makes the progress display, or None; called at the start.
     """
 
@@ -138,6 +146,7 @@ class Run:
         task_timeout: float | None = None,
         max_per_second: float | None = None,
         max_failures: float | None = None,
+        journal: Journaling | None = None,
         progress: Callable[[], Progress | None] | None = None,
     ) -> None:
         self.name = name
@@ -157,6 +166,7 @@ class Run:
         self._lives = None if retry is None else Lives(retry)
         self._starts = None if max_per_second is None else Starts(max_per_second)
         self._max_failures = max_failures
+        self._journal = journal
         self._lock = threading.RLock()
         self._acquire, self._release = self._lock.acquire, self._lock.release
 
@@ -172,6 +182,9 @@ class Run:
         self._expired = self._cancelled = self._executor_breaks = self._stopped = False
         self._drained = self._drained_inputs = self._reads = False
         self._go_on_here = False
+        self._recording = 0  # outcomes that the journal has, and has not recorded
+        self._unrecorded = False  # the journal has failed
+        self._resumed = 0
         self._sends: int | None = None  # the thread that is sending batches
         self._turned_away = False  # another one wanted to meanwhile
 
@@ -201,7 +214,7 @@ class Run:
             star=source.star,
             name=name,
             fails_fast=not outcomes or retry is not None,
-            timed=outcomes,
+            timed=outcomes or journal is not None,
             scope=self.scope,
             heed=weakly(self, Run._heed),
             is_over_time=weakly(self, Run._is_over_time),
@@ -222,11 +235,15 @@ class Run:
         if self._drained:
             raise draining.drained(f"the run of {self.name}")
         self._begun = perf_counter()
+        if self._journal is not None:
+            self._journal.open(self)
         self._deadline = None if self._timeout is None else monotonic() + self._timeout
         self._workers = workers = self._open_workers()
         self.started = True
         del self._open_workers  # it may hold the executor
         self._decoder.encodes = workers.encodes
+        if self._journal is not None:
+            self._journal.has_encoded(workers.encodes)
         self._send = sender(workers.executor)
         self._fixed_size = workers.chunksize or self._chunksize
         self._goes_deep = self._fixed_size is not None and (self._keeps_all or self._at_once or self.buffersize is not None)
@@ -358,6 +375,8 @@ class Run:
         size = self._size()
         if self._fixed_size is None:  # else that many are waited for, however slowly they come
             size = min(size, inputs_at_once(self._pace, self._workers.count))
+        if self._journal is not None and self.buffersize is None:
+            size = max(size, self._journal.read_ahead)
         return items_to_read(
             size=size,
             ahead=self._ahead,
@@ -383,13 +402,32 @@ class Run:
             self._reads = False
         if items:
             context = copy_context() or None  # an empty one need not be copied for each task
-            self._admit(Stretch(start, items, 0, context), perf_counter() - begun)
+            if self._journal is None:
+                self._admit([Stretch(start, items, 0, context)], len(items), perf_counter() - begun)
+            else:
+                self._read_journal(self._journal, start, items, context, perf_counter() - begun)
+
+    def _read_journal(self, journal: Journaling, start: int, items: list[Any], context: Context | None, seconds: float) -> None:
+        """Let through what has been recorded, and have the rest run."""
+        admitted = journal.admit(start, items, context)
+        if admitted.error is not None:
+            self.source.error = admitted.error
+            self.source.close()
+        resumed = sum(len(outcomes) for _, outcomes in admitted.pieces)
+        self._admit(admitted.stretches, sum(map(len, admitted.stretches)) + resumed, seconds)
+        if resumed:
+            self._cancel(self._resume(admitted.pieces, resumed))
 
     @locked
-    def _admit(self, stretch: Stretch, seconds: float) -> None:
-        self._pace = learn_reading(self._pace, len(stretch), seconds)
-        self._ahead += len(stretch)
-        self._pending.append(stretch)
+    def _resume(self, pieces: list[tuple[int, list[Outcome[Any]]]], resumed: int) -> list[Future[Any]]:
+        self._resumed += resumed
+        return self._pass_on(pieces)
+
+    @locked
+    def _admit(self, stretches: list[Stretch], count: int, seconds: float) -> None:
+        self._pace = learn_reading(self._pace, count, seconds)
+        self._ahead += count
+        self._pending.extend(stretches)
 
     def _submit_pending(self) -> None:
         """Send batches while there is room; one thread at a time, so that they are sent in the order of the inputs."""
@@ -428,7 +466,12 @@ class Run:
             return None
         if self._lives is not None:
             self._pending.extendleft(reversed(self._lives.release(monotonic())))
-        if not self._pending or self._broken is not None or len(self._running) >= self._batch_limit():
+        if (
+            not self._pending
+            or self._broken is not None
+            or len(self._running) >= self._batch_limit()
+            or self._recording > _BEHIND
+        ):
             return None
         # One that goes again by itself: thousands may, and what is left is not to be counted for each.
         size = 1 if len(self._pending[0]) == 1 else self._size()
@@ -444,6 +487,8 @@ class Run:
         self._running[start] = batch
         if self._waker is not None and self._live and len(items) > 1:
             batch.signal.append(None)  # somebody waits for results already
+        if self._journal is not None and len(items) > 1:
+            self._journal.look_soon()
         return batch
 
     def _batch_limit(self) -> int:
@@ -467,6 +512,8 @@ class Run:
         batch.submitting = threading.get_ident()
         begun = perf_counter()
         try:
+            if self._journal is not None:
+                self._journal.begin(batch)
             batch.handle = self._send(batch, self._deliver)
         except Exception as error:
             if self._take_back(batch) and not self._drained:
@@ -575,6 +622,7 @@ class Run:
         done = len(batch.results)
         self._count(batch, done)
         if batch.start > self._limit:  # it was cancelled, or told to stop: nothing of it is wanted
+            self._record_unwanted(batch, done)
             self._given_up += len(batch.items) - done
             self._wake_after(batch)
             return []
@@ -602,9 +650,10 @@ class Run:
                 self._first_error = self._first_error or batch.errors[first_failed]
         else:
             last = first_failed
+            self._record_unwanted(batch, done, first=last)
             # Those dropped with it may be before it.
             handles += self._fail(Failure(min(batch.start + last, self._first_dropped), batch.errors[last], batch, last))
-        self._finished.append((batch.start + batch.taken, self._extract(batch, last)))
+        self._settled(batch.start + batch.taken, self._extract(batch, last))
         if self._lives is not None and first_failed == done == len(batch.items):
             self._lives.forget(batch.start)  # if it was one that had failed before: such a task is a batch of its own
         if self._max_failures is not None:
@@ -637,7 +686,7 @@ class Run:
     def _take_out_failed(self, batch: Batch, done: int, lives: Lives) -> None:
         """Take out of a batch what is to be judged; the results between go on."""
         for place in sorted(place for place in batch.errors if place < done):
-            self._finished.append((batch.start + batch.taken, self._extract(batch, place)))
+            self._settled(batch.start + batch.taken, self._extract(batch, place))
             lives.take_out(batch, place)
             batch.taken = place + 1
             self._tasks -= 1  # counted when it is over
@@ -674,12 +723,13 @@ class Run:
         self._failures += 1
         if self._outcomes:
             handles = []
-            self._finished.append((alone.start, [self._outcome(alone, 0)]))
+            self._settled(alone.start, [self._outcome(alone, 0)])
             lives.forget(alone.start)
             if self._max_failures is not None:
                 self._first_error = self._first_error or alone.errors[0]
                 handles = self._end_if_too_many(self._max_failures)
         else:
+            self._record_unwanted(alone, 1)
             handles = self._fail(Failure(alone.start, alone.errors[0], alone, 0))
         self._wake()
         return handles
@@ -822,7 +872,8 @@ class Run:
                 self._given_up += sum(map(len, pending))
                 self._first_dropped = min((stretch.start for stretch in pending), default=_NEVER)
             else:
-                self._finished.extend((stretch.start, self._cancelled_outcomes(stretch, lost)) for stretch in pending)
+                for stretch in pending:
+                    self._settled(stretch.start, self._cancelled_outcomes(stretch, lost))
         else:
             self._tasks += missing
             self._failures += missing
@@ -858,7 +909,7 @@ class Run:
     def _extract(self, batch: Batch, last: int) -> list[Any]:
         """Return the results of a batch that have not been taken, up to place `last`."""
         first, batch.taken = batch.taken, max(batch.taken, last)
-        if self._outcomes:
+        if self._outcomes or self._journal is not None:
             return [self._outcome(batch, place) for place in range(first, last)]
         results = batch.results[first:last] if first or last < len(batch.results) else batch.results
         return Piece(results, batch, first) if self._workers.encodes else results
@@ -929,7 +980,10 @@ class Run:
                 self._add(results, piece_in_turn)
         if not results and self._live:
             for batch in self._awaited():
-                self._add(results, self._take_from_running(batch))
+                if self._journal is None:
+                    self._add(results, self._take_from_running(batch))
+                else:
+                    self._record_running(batch)
         return results
 
     def _add(self, results: list[Any], piece: list[Any]) -> None:
@@ -955,7 +1009,7 @@ class Run:
         if last <= first:
             return []
         batch.taken = last
-        if self._outcomes:
+        if self._outcomes or self._journal is not None:
             results: list[Any] = [self._outcome(batch, place) for place in range(first, last)]
         else:
             results = batch.results[first:last]
@@ -963,13 +1017,14 @@ class Run:
                 results = Piece(results, batch, first)
         batch.results[first:last] = [None] * (last - first)  # the consumer may drop them: so do we
         if self._ordered:
-            self._order.next += len(results)
+            if self._journal is None:  # else they come in their turn when they are recorded
+                self._order.next += len(results)
             self._head = batch
         return results
 
     def _is_failure_due(self) -> bool:
         failure = self._failure
-        if self._broken is not None and (self._keeps_all or not self._running):
+        if self._broken is not None and (self._keeps_all or self._unrecorded or not (self._running or self._recording)):
             return True  # what is before the failure, if there is one, cannot be run any more
         return failure is not None and (self._limit < 0 or self._order.next >= failure.index)
 
@@ -982,9 +1037,79 @@ class Run:
             and not self._pending
             and not self._running
             and not self._lives
+            and not self._recording
             and not self._finished
             and not len(self._order)
         )
+
+    # ---- the journal: engine/journaled.py
+
+    def _settled(self, start: int, piece: list[Any]) -> None:
+        """Results are final: they go to the consumer, by way of the journal if there is one."""
+        if self._journal is None:
+            self._finished.append((start, piece))
+        elif piece:
+            self._recording += len(piece)
+            self._journal.record(start, piece)
+
+    def _record_running(self, batch: Batch) -> None:
+        start = batch.start + batch.taken
+        self._settled(start, self._take_from_running(batch))
+
+    def _record_unwanted(self, batch: Batch, done: int, *, first: int | None = None) -> None:
+        """What has been done and is not delivered, since the run ends before, need not be done again."""
+        if self._journal is not None:
+            first = batch.taken if first is None else first
+            outcomes = [self._outcome(batch, place) for place in range(first, done)]
+            if outcomes:
+                self._journal.record(batch.start + first, outcomes, is_wanted=False)
+
+    @locked
+    def _record_done(self) -> bool:
+        """Called by the journal's thread, from time to time: record what batches that are at work have done; whether there are such."""
+        several = [batch for batch in self._running.values() if len(batch.items) > 1]
+        for batch in several:
+            self._record_running(batch)
+        return bool(several)
+
+    def _recorded(self, pieces: list[tuple[int, list[Outcome[Any]]]]) -> None:
+        """Called by the journal's thread: these are recorded."""
+        self._cancel(self._take_recorded(pieces))
+
+    @locked
+    def _take_recorded(self, pieces: list[tuple[int, list[Outcome[Any]]]]) -> list[Future[Any]]:
+        if self._stopped:
+            return []
+        self._recording -= sum(len(outcomes) for _, outcomes in pieces)
+        handles = self._pass_on(pieces)
+        self._wake()
+        return handles
+
+    def _pass_on(self, pieces: list[tuple[int, list[Outcome[Any]]]]) -> list[Future[Any]]:
+        """Outcomes that are recorded go to the consumer; return the handles that are to be cancelled because of an error."""
+        if self._outcomes:
+            self._finished.extend(pieces)
+            return []
+        handles: list[Future[Any]] = []
+        for start, outcomes in pieces:
+            # Recorded by an earlier run, or found when the journal unpickled it: other errors are failures already.
+            place = next((place for place, outcome in enumerate(outcomes) if outcome.error is not None), len(outcomes))
+            self._finished.append((start, [outcome.value for outcome in outcomes[:place]]))
+            if place < len(outcomes):
+                failed = outcomes[place]
+                assert failed.error is not None
+                batch = Batch(self._work, start + place, [failed.input], None, 1, None)
+                batch.worker = failed.worker
+                handles += self._fail(Failure(start + place, failed.error, batch, 0))
+        return handles
+
+    @locked
+    def _journal_failed(self, error: BaseException) -> None:
+        """Called by the journal's thread: nothing can be recorded any more, so nothing is started, and nothing unrecorded delivered."""
+        self._unrecorded = True
+        self._recording = 0
+        self._broken = error
+        self._wake()
 
     # ---- results of processes, unpickled in the thread that asks: that runs code of the user's
 
@@ -1170,7 +1295,7 @@ class Run:
             self._too_many.__cause__ = decode_error(self._first_error, self._workers.encodes)
         self._too_many = self._first_error = None
         self._workers.keep_pace(self._work.fn, self._pace)
-        self._close(abandon=False)
+        self._close(abandon=False, status="finished" if error is None else "stopped")
         if error is not None:
             try:
                 raise error
@@ -1182,6 +1307,8 @@ class Run:
         failure, broken, first = self._failure, self._broken, self._order.next
         self.give_up()
         try:
+            if self._journal is not None and self._journal.failure is not None:
+                raise self._journal.failure  # the task's error could not be recorded, if there is one
             if broken is not None and (failure is None or failure.index > first):
                 raise broken
             assert failure is not None
@@ -1205,6 +1332,10 @@ class Run:
             )
         self._cut_short = f"the timeout of {self._timeout:g} s of the run was over"
         self._end_rest(self._cancel_rest())
+        if self._journal is not None:
+            self._journal.flush()
+            if self._is_failure_due():
+                self._raise_failure()
         return self._collect() or self._rest_after_timeout()
 
     def _end_rest(self, handles: list[Future[Any]]) -> None:
@@ -1241,7 +1372,8 @@ class Run:
                 rest[0].worker = batch.worker
             pieces.append((start, piece + rest))
         self._running.clear()
-        self._finished.extend(sorted(pieces, key=lambda piece: piece[0]))
+        for start, piece in sorted(pieces, key=lambda piece: piece[0]):
+            self._settled(start, piece)
         return handles
 
     def _cancelled_outcomes(self, stretch: Stretch, why: BaseException) -> list[Any]:
@@ -1291,7 +1423,7 @@ class Run:
 
     @locked
     def is_working(self) -> bool:
-        return bool(self._running)
+        return bool(self._running or self._recording)
 
     def is_consumed(self) -> bool:
         return self.started and not self.over and not self._reads
@@ -1300,13 +1432,20 @@ class Run:
     def _end_pending(self) -> None:
         """Inputs that have been read, and not been begun, come as Drained."""
         for stretch in self._pending:
-            self._finished.append((stretch.start, self._cancelled_outcomes(stretch, draining.drained(f"a task of {self.name}"))))
+            self._settled(stretch.start, self._cancelled_outcomes(stretch, draining.drained(f"a task of {self.name}")))
         self._pending.clear()
 
     @locked
     def _is_dry(self) -> bool:
         """Whether nothing that could still be delivered is to come of a run that is drained, and not everything has been."""
-        if self._stopped or self._running or self._lives or self._finished or (self._outcomes and self._pending):
+        if (
+            self._stopped
+            or self._running
+            or self._recording
+            or self._lives
+            or self._finished
+            or (self._outcomes and self._pending)
+        ):
             return False
         return bool(self._pending or len(self._order)) or self.source.left() != 0
 
@@ -1341,7 +1480,9 @@ class Run:
         handles = self._stop_behind(-1)
         self._given_up += sum(len(batch.items) - len(batch.results) for batch in self._running.values())
         for batch in self._running.values():
-            self._count(batch, len(batch.results))
+            done = len(batch.results)
+            self._record_unwanted(batch, done)
+            self._count(batch, done)
         self._running.clear()
         self._finished.clear()
         self._wake()
@@ -1352,7 +1493,7 @@ class Run:
         first, self.over = not self.over, True
         return first
 
-    def _close(self, *, abandon: bool, handles: Sequence[Future[Any]] = ()) -> None:
+    def _close(self, *, abandon: bool, handles: Sequence[Future[Any]] = (), status: str = "stopped") -> None:
         if not self._is_first_to_close():
             return
         self._ended = perf_counter()
@@ -1364,6 +1505,8 @@ class Run:
             if self.started:
                 self._workers.end(abandon=abandon, handles=handles)
         finally:
+            if self._journal is not None:
+                self._journal.close(status, self.source.read)
             if self._progress is not None:
                 self._draw(last=True)
                 self._progress.close()
@@ -1393,7 +1536,7 @@ class Run:
         finished = self._tasks + sum(len(batch.results) for batch in self._running.values())
         if self._lives is not None:  # what has failed is not over, and is not to be taken back later
             finished -= sum(place < len(batch.results) for batch in self._running.values() for place in list(batch.errors))
-        return finished, self._failures, min(len(self._running), self._workers.count)
+        return finished + self._resumed, self._failures, min(len(self._running), self._workers.count)
 
     def left(self) -> int | None:
         """Return how many results are still to come, if the inputs can tell."""
@@ -1406,4 +1549,13 @@ class Run:
         wall_time = (self._ended or perf_counter()) - self._begun
         finished, failed, _ = self._counts()
         retries = 0 if self._lives is None else self._lives.retries
-        return RunSummary(finished, len(self._worker_names), wall_time, self._task_time, failed, self._given_up, retries)
+        return RunSummary(
+            finished - self._resumed,
+            len(self._worker_names),
+            wall_time,
+            self._task_time,
+            failed,
+            self._given_up,
+            retries,
+            self._resumed,
+        )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from types import FunctionType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from abreast.executors.base import has_replaced_submit, is_ours
 from abreast.executors.serial import Serial
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from abreast.core.options import Kind
 
-__all__ = ["Workers", "has_limits", "open_pool", "workers_of"]
+__all__ = ["Workers", "has_limits", "open_pool", "sends_each", "workers_of"]
 
 
 class Workers:
@@ -115,19 +115,34 @@ def has_limits(executor: Executor) -> bool:
     return is_ours(executor) and not isinstance(executor, Serial)
 
 
-def open_pool(kind: Kind, max_workers: int | None, *, name: str, inputs: int | None, task_timeout: float | None) -> Workers:
+def sends_each(executor: Executor | None) -> bool:
+    """Whether what came of each task is sent before the next one begins: no process that dies takes outcomes along."""
+    return bool(getattr(executor, "sends_each", True))  # pools of processes say so
+
+
+def open_pool(
+    kind: Kind,
+    max_workers: int | None,
+    *,
+    name: str,
+    inputs: int | None,
+    task_timeout: float | None,
+    flush: Literal["auto", "each"] = "auto",
+) -> Workers:
     """Return a pool for one run: never more workers than inputs."""
     if kind == "serial":
         return Workers(Serial(), 1, own=True)
     if kind == "process":
-        return _open_processes(max_workers, name=name, inputs=inputs, task_timeout=task_timeout)
+        return _open_processes(max_workers, name=name, inputs=inputs, task_timeout=task_timeout, flush=flush)
     count = default_threads() if max_workers is None else max_workers
     if inputs is not None:
         count = max(1, min(count, inputs))
     return Workers(ThreadPool(count, name, task_timeout=task_timeout), count, own=True)
 
 
-def _open_processes(max_workers: int | None, *, name: str, inputs: int | None, task_timeout: float | None) -> Workers:
+def _open_processes(
+    max_workers: int | None, *, name: str, inputs: int | None, task_timeout: float | None, flush: Literal["auto", "each"]
+) -> Workers:
     from abreast.executors.process.here import is_worker
     from abreast.executors.process.pool import ProcessPool, usable_cores
 
@@ -135,7 +150,7 @@ def _open_processes(max_workers: int | None, *, name: str, inputs: int | None, t
     count = (1 if is_worker() else usable_cores()) if max_workers is None else max_workers
     if inputs is not None:
         count = max(1, min(count, inputs))
-    return Workers(ProcessPool(count, task_timeout=task_timeout, name=name), count, own=True)
+    return Workers(ProcessPool(count, task_timeout=task_timeout, name=name, flush=flush), count, own=True)
 
 
 def workers_of(executor: Executor, *, weakly: bool = False, limited: bool = False) -> Workers:

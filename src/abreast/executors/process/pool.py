@@ -120,6 +120,7 @@ class ProcessPool(concurrent.futures.ProcessPoolExecutor):
         self._max_tasks_per_child = count_or_none("max_tasks_per_child", max_tasks_per_child)
         self._max_memory = count_or_none("max_memory_per_child", max_memory_per_child)
         self._task_timeout = seconds_or_none("task_timeout", task_timeout)
+        self.sends_each = flush == "each"
         self._flags = (LIMITED if task_timeout is not None else 0) | (EACH if flush == "each" else 0)
         self._name = name or f"ProcessPoolExecutor-{next(_numbers)}"
         start = _Start(

@@ -1,0 +1,75 @@
+"""How a result is kept: as JSON where that gives back an equal value of the same classes, else as a pickle.
+
+======  ==========================================  =========================
+codec   payload                                     read by `abreast journal`
+======  ==========================================  =========================
+0       none: the result could not be kept          "not kept"
+1       JSON, UTF-8                                 as it is
+2       pickle, protocol 5                          its size
+3       JSON that the task itself gave, as a text   as it is
++ 4     name of a file that holds it                by its codec
+======  ==========================================  =========================
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import pickle
+from typing import Any
+
+__all__ = ["IN_FILE", "JSON", "JSON_TEXT", "NOTHING", "PICKLE", "decode", "encode"]
+
+NOTHING, JSON, PICKLE, JSON_TEXT = range(4)
+IN_FILE = 4
+
+_DEPTH = 100
+"""How deep lists may be nested to be kept as JSON; deeper ones are pickled: the reader may have less stack."""
+_DIGITS = 14_000
+"""Bits of an integer; `int` refuses to read more than 4,300 digits (sys.set_int_max_str_digits)."""
+
+
+def encode(value: Any, *, is_json_text: bool = False) -> tuple[int, bytes | None, str]:
+    """Return codec and payload of a result, and why it cannot be kept, if so. Runs code of the user's."""
+    kind = type(value)
+    if is_json_text and kind is str:
+        return JSON_TEXT, value.encode("utf-8", "surrogatepass"), ""
+    if kind is int and -(1 << 60) < value < 1 << 60:
+        return JSON, b"%d" % value, ""
+    if kind is bool or value is None or _is_exact(value, _DEPTH):
+        try:
+            return JSON, json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode(), ""
+        except UnicodeEncodeError:  # half of a surrogate pair
+            return JSON, json.dumps(value, allow_nan=False, separators=(",", ":")).encode(), ""
+    try:
+        return PICKLE, pickle.dumps(value, 5), ""
+    except Exception as error:  # TypeError, PicklingError, RecursionError, or what a __reduce__ of the user's raises
+        return NOTHING, None, f"{type(error).__name__}: {error}"
+
+
+def decode(codec: int, payload: bytes, *, as_json_text: bool = False) -> Any:
+    """Return a result. Runs code of the user's, if it was pickled, and raises whatever that raises."""
+    if codec == PICKLE:
+        value = pickle.loads(payload)  # noqa: S301  # of a journal that is trusted: journal/trust.py
+        return json.dumps(value, ensure_ascii=False, allow_nan=False) if as_json_text else value
+    if as_json_text:
+        return payload.decode("utf-8", "surrogatepass")
+    return json.loads(payload)
+
+
+def _is_exact(value: Any, depth: int) -> bool:
+    """Whether JSON gives back an equal value of the same classes."""
+    kind = type(value)
+    if kind is str or kind is bool or value is None:
+        return True
+    if kind is int:
+        return bool(value.bit_length() < _DIGITS)
+    if kind is float:
+        return math.isfinite(value)
+    if depth == 0:
+        return False
+    if kind is list:
+        return all(_is_exact(item, depth - 1) for item in value)
+    if kind is dict:
+        return all(type(key) is str and _is_exact(item, depth - 1) for key, item in value.items())
+    return False

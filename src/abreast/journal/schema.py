@@ -1,0 +1,79 @@
+"""The file's tables, and its versions.
+
+::
+
+    application_id 0x61627273 ("abrs")        user_version VERSION
+
+    meta    uuid, created, versions of abreast and Python that made it
+    runs    each call that has used it: which function, from when to when, how it ended
+    tasks   one row for each task that has a recorded outcome, or (at_most_once) has been started; known by key and occurrence
+
+A rowid table with a unique index, not WITHOUT ROWID: rows carry results, which would make the tree of keys wide. `crc` is of the payload:
+SQLite's own check sees broken pages, not a flipped bit within a value.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import sqlite3
+    from collections.abc import Callable
+
+__all__ = [
+    "APPLICATION",
+    "CANCELLED",
+    "COLUMNS",
+    "CRASHED",
+    "ERROR",
+    "MIGRATIONS",
+    "OK",
+    "STARTED",
+    "STATUS",
+    "TIMEOUT",
+    "UPSERT",
+    "VERSION",
+    "create",
+]
+
+APPLICATION = 0x61627273
+VERSION = 1
+
+STARTED, OK, ERROR, TIMEOUT, CRASHED, CANCELLED = range(6)
+STATUS = ("started", "ok", "error", "timeout", "crashed", "cancelled")
+
+_TABLES = (
+    "CREATE TABLE meta (k TEXT PRIMARY KEY, v)",
+    (
+        "CREATE TABLE runs (run_id INTEGER PRIMARY KEY, uuid TEXT, started REAL, ended REAL, pid INT, boot_id TEXT, host TEXT, argv TEXT,"
+        " fn_name TEXT, fn_digest BLOB, fn_scheme TEXT, status TEXT, n_seen INT)"
+    ),
+    (
+        "CREATE TABLE tasks (id INTEGER PRIMARY KEY, key BLOB NOT NULL, occ INT NOT NULL, idx INT, status INT, attempts INT, run_id INT,"
+        " t_start REAL, dur REAL, codec INT, payload BLOB, crc INT, err_type TEXT, err_text TEXT)"
+    ),
+    "CREATE UNIQUE INDEX ik ON tasks (key, occ)",
+)
+
+COLUMNS = "key, occ, idx, status, attempts, run_id, t_start, dur, codec, payload, crc, err_type, err_text"
+
+# What failed before has its attempts counted on; what was only started has not been counted.
+UPSERT = f"""INSERT INTO tasks ({COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+ON CONFLICT (key, occ) DO UPDATE SET
+idx = excluded.idx, status = excluded.status, run_id = excluded.run_id, t_start = excluded.t_start, dur = excluded.dur,
+attempts = excluded.attempts + CASE WHEN tasks.status IN ({ERROR}, {TIMEOUT}, {CRASHED}) THEN tasks.attempts ELSE 0 END,
+codec = excluded.codec, payload = excluded.payload, crc = excluded.crc, err_type = excluded.err_type, err_text = excluded.err_text"""
+
+MIGRATIONS: dict[int, Callable[[sqlite3.Connection], None]] = {}
+"""By version: what makes of a file of this version one of the next. Runs in the transaction that also sets the version."""
+
+
+def create(connection: sqlite3.Connection, meta: dict[str, object]) -> None:
+    """Make the tables of a new file, in one transaction: a file that is killed here is empty, or complete."""
+    connection.execute("BEGIN IMMEDIATE")
+    for statement in _TABLES:
+        connection.execute(statement)
+    connection.executemany("INSERT INTO meta VALUES (?, ?)", meta.items())
+    connection.execute(f"PRAGMA application_id = {APPLICATION}")
+    connection.execute(f"PRAGMA user_version = {VERSION}")
+    connection.execute("COMMIT")
