@@ -61,6 +61,8 @@ LOOK = 0.05
 GROUP, GROUP_BYTES = 1024, 8 << 20
 """The most rows of a transaction, and bytes of results after which no further ones are added."""
 READ_AHEAD = 1024
+RESUMED_BYTES = 8 << 20
+"""Bytes of recorded results that are read at once, about: a consumer that takes them one by one has little memory, maybe."""
 _CHANGED = 0.05
 _TEXT = 10_000
 """Characters of an error's text that are kept."""
@@ -72,11 +74,13 @@ class Admitted(NamedTuple):
     """What is to be done with inputs that have been read.
 
     Attributes:
+        taken: how many of them have been looked at; the rest is to be admitted later.
         stretches: those to run.
         pieces: index of the first, and outcomes, of those that were recorded.
-        error: of an input that has no key; it and those behind it are in neither.
+        error: of the next input, which has no key.
     """
 
+    taken: int
     stretches: list[Stretch]
     pieces: list[tuple[int, list[Outcome[Any]]]]
     error: Exception | None
@@ -115,6 +119,7 @@ class Journaling:
         self._stale: set[int] = set()  # runs of another version of the function, whose results are not wanted
         self._unstable: set[int] = set()
         self._changed = 0
+        self._recalled = 0  # bytes of the last result
         self._unkept = False
         self._looks = threading.Event()
         self._encodes: frozenset[type[Any]] = frozenset()
@@ -181,15 +186,22 @@ class Journaling:
         store = self._store
         assert store is not None
         identities, error = self._identify(start, items)
-        if len(identities) < len(items):
-            items = items[: len(identities)]
         recorded = {} if store.is_empty else store.look_up(identities)
         stretches: list[Stretch] = []
         pieces: list[tuple[int, list[Outcome[Any]]]] = []
         fresh = -1  # place of the first of those to run
+        size = 0
         for place, identity in enumerate(identities):
+            if size > RESUMED_BYTES:
+                self._forget(identities[place:])
+                del identities[place:]
+                error = None
+                break
             found = recorded.get(identity)
-            outcome = None if found is None else self._recall(start + place, items[place], found)
+            outcome = None
+            if found is not None:
+                outcome = self._recall(start + place, items[place], found)
+                size += self._recalled
             if outcome is None:
                 self._places[start + place] = identity
                 if fresh < 0:
@@ -204,10 +216,12 @@ class Journaling:
                 pieces[-1][1].append(outcome)
             else:
                 pieces.append((start + place, [outcome]))
+        count = len(identities)
         if fresh >= 0:
-            stretches.append(Stretch(start + fresh, items[fresh:] if fresh else items, 0, context))
-        self.read_ahead = 0 if stretches or error is not None else min(READ_AHEAD, max(8, 2 * self.read_ahead))
-        return Admitted(stretches, pieces, error)
+            stretches.append(Stretch(start + fresh, items[fresh:count] if fresh or count < len(items) else items, 0, context))
+        most = READ_AHEAD if size <= RESUMED_BYTES else count  # as much again will be enough
+        self.read_ahead = 0 if stretches or error is not None else min(most, max(8, 2 * self.read_ahead))
+        return Admitted(count, stretches, pieces, error)
 
     def _identify(self, start: int, items: list[Any]) -> tuple[list[tuple[bytes | str, int]], Exception | None]:
         identities: list[tuple[bytes | str, int]] = []
@@ -228,8 +242,14 @@ class Journaling:
             identities.append((identity, occurrence))
         return identities, None
 
+    def _forget(self, identities: list[tuple[bytes | str, int]]) -> None:
+        """These inputs will come again."""
+        for key, _ in identities:
+            self._seen[key] -= 1
+
     def _recall(self, index: int, item: Any, recorded: Recorded) -> Outcome[Any] | None:
         """Return the outcome of a task that is not to run; None if it is to."""
+        self._recalled = 0
         once = self.journal.at_most_once
         if recorded.run in self._stale:
             return None
@@ -242,6 +262,7 @@ class Journaling:
         store = self._store
         assert store is not None
         data = store.payload_of(recorded)
+        self._recalled = len(data)
         try:
             value = codec.decode(recorded.codec & ~codec.IN_FILE, data, as_json_text=self.journal.keeps_json_text)
         except Exception as why:

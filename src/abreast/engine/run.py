@@ -373,10 +373,11 @@ class Run:
         ):
             return 0
         size = self._size()
+        at_once = inputs_at_once(self._pace, self._workers.count)
         if self._fixed_size is None:  # else that many are waited for, however slowly they come
-            size = min(size, inputs_at_once(self._pace, self._workers.count))
+            size = min(size, at_once)
         if self._journal is not None and self.buffersize is None:
-            size = max(size, self._journal.read_ahead)
+            size = max(size, min(self._journal.read_ahead, at_once))
         return items_to_read(
             size=size,
             ahead=self._ahead,
@@ -413,14 +414,16 @@ class Run:
         if admitted.error is not None:
             self.source.error = admitted.error
             self.source.close()
-        resumed = sum(len(outcomes) for _, outcomes in admitted.pieces)
-        self._admit(admitted.stretches, sum(map(len, admitted.stretches)) + resumed, seconds)
-        if resumed:
-            self._cancel(self._resume(admitted.pieces, resumed))
+        elif admitted.taken < len(items):
+            self.source.put_back(items[admitted.taken :])
+        if admitted.taken:
+            self._admit(admitted.stretches, admitted.taken, seconds)
+        if admitted.pieces:
+            self._cancel(self._resume(admitted.pieces))
 
     @locked
-    def _resume(self, pieces: list[tuple[int, list[Outcome[Any]]]], resumed: int) -> list[Future[Any]]:
-        self._resumed += resumed
+    def _resume(self, pieces: list[tuple[int, list[Outcome[Any]]]]) -> list[Future[Any]]:
+        self._resumed += sum(len(outcomes) for _, outcomes in pieces)
         return self._pass_on(pieces)
 
     @locked
