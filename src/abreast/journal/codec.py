@@ -49,12 +49,10 @@ def encode(value: Any, *, is_json_text: bool = False) -> tuple[int, bytes | None
 
 def decode(codec: int, payload: bytes, *, as_json_text: bool = False) -> Any:
     """Return a result. Runs code of the user's, if it was pickled, and raises whatever that raises."""
-    if codec == PICKLE:
-        value = pickle.loads(payload)  # noqa: S301  # of a journal that is trusted: journal/trust.py
-        return json.dumps(value, ensure_ascii=False, allow_nan=False) if as_json_text else value
-    if as_json_text:
+    if codec == JSON_TEXT and as_json_text:
         return payload.decode("utf-8", "surrogatepass")
-    return json.loads(payload)
+    value = pickle.loads(payload) if codec == PICKLE else json.loads(payload)  # noqa: S301  # of a journal that is trusted: journal/trust.py
+    return json.dumps(value, ensure_ascii=False, allow_nan=False) if as_json_text else value
 
 
 def _is_exact(value: Any, depth: int) -> bool:
