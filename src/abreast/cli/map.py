@@ -121,7 +121,7 @@ class _Failures(_Number):
 @click.argument("file", metavar="[FILE]", default="-")
 @click.option("--json", "as_json", is_flag=True, help="Each line of FILE is a JSON value, not text.")
 @click.option("-0", "--null", is_flag=True, help="Inputs end with a NUL byte, not with a line end, as after find -print0.")
-@click.option("-o", "--output", metavar="FILE", help="Write results to FILE; one that exists is refused.")
+@click.option("-o", "--output", metavar="FILE", help="Write results to FILE; one that exists is refused, but see --journal.")
 @click.option("--force", is_flag=True, help="Replace the output FILE when the run has come to its end.")
 @click.option(
     "--outcomes",
@@ -342,7 +342,7 @@ class _Run:
         if not self.failures:
             return 0
         missing = "" if self.with_outcomes else "; they have no line in the output, --outcomes gives each input one"
-        again = "" if self.journal is None else "; run the same again to try them again"
+        again = "" if self.journal is None else "; the same command again tries them again"
         self.bar.say(f"{self.failures:,} of {_count(self.done, 'task')} failed{missing}{again}")
         return 1
 
@@ -395,7 +395,7 @@ class _Run:
         if self.out.part != self.out.name and self.out.lines:
             there = "is not there yet" if self.out.is_new else "is as it was"
             where = f" in {self.out.part}; {self.out.name} {there}"
-        again = "" if self.journal is None else "; the same again goes on from there"
+        again = "" if self.journal is None else "; the same command again goes on from there"
         return f"{_count(self.out.lines, 'line')} written{where}{again}"
 
 

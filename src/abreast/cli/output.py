@@ -151,7 +151,8 @@ def _open_part(part: str, file: str, mode: int | None) -> int:
             fd = os.open(part, _PART, 0o666 if mode is None else mode)
         except OSError as error:
             if os.path.lexists(part):
-                raise Refused(f"cannot write {part!r}, which is to become {file!r}: {error.strerror}; move it away") from None
+                why = "it is a link" if os.path.islink(part) else error.strerror
+                raise Refused(f"cannot write {part!r}, which is to become {file!r}: {why}; move it away") from None
             raise
         try:
             found = os.fstat(fd)
