@@ -196,7 +196,7 @@ class TestWhatEndsIt:
         assert told.startswith("abreast map: line 4 ('3'): Interrupted: the task was started ")
         assert told.endswith("what came of it is not known; with --at-most-once it is not started again")
         assert "3" not in results(done.stdout)
-        assert effects() == Counter(list("01234"))
+        assert max(effects().values()) == 1
         assert results(abreast(*command[:-2], "f:hangs_at_3", given=numbers(5)).stdout) == list("01234")
 
 

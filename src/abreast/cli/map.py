@@ -72,7 +72,7 @@ Examples
       shrink() on all cores; one that takes over a minute is ended
   abreast map --json shop:total orders.jsonl
       total() of shop.py gets each line's object as a dict
-  abreast map --journal run.db -o pages.jsonl scraper:fetch urls.txt
+  abreast map --journal run.db -o all.jsonl scraper:fetch urls.txt
       killed or not: the same again runs what is missing, and writes all
 
 \b
