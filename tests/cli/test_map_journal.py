@@ -251,9 +251,6 @@ class TestFiles:
             journal_of(journal, settings, file="m.py", output=output, force=False)
         assert why in raised.value.message
 
-    def test_wrong_words_are_one_line(self, here):  # noqa: F811
-        assert "--trust is for a run" in one_line(abreast("map", "--trust", "m:same", "m.py", status=2).stderr)
-
 
 class TestErrorsOfTheJournal:
     """In one line, with the file and the cure in the command's words."""
@@ -276,23 +273,23 @@ class TestErrorsOfTheJournal:
         os.chmod("run.db", 0o600)
         assert "is not a journal, and is left as it is; give the journal another path" in self.refused()
         os.unlink("run.db")
-        library.map(str.upper, map(str, range(500)), journal="run.db")
+        library.map(str.upper, map(str, range(300)), journal="run.db")
         os.chmod("run.db", 0o660)
         said = self.refused()
         assert f"others may write the journal {os.path.realpath('run.db')!r}; `chmod go-w" in said
         assert said.endswith("give --trust\n")
         os.chmod("run.db", 0o600)
-        os.truncate("run.db", 20_000)
+        os.truncate("run.db", 12_000)
         assert f"`abreast journal salvage {os.path.realpath('run.db')} NEW`" in self.refused()
 
     def test_a_full_disk_ends_the_run_and_with_room_it_goes_on(self, here):  # noqa: F811
-        here.joinpath("in").write_text(numbers(2000))
-        done = shell("ulimit -f 300; abreast map --journal run.db f:long in", status=2)
+        here.joinpath("in").write_text(numbers(600))
+        done = shell("ulimit -f 150; abreast map --journal run.db f:long in", status=2)
         assert f"the journal {os.path.realpath('run.db')!r} cannot be written" in one_line(done.stderr)
         delivered = results(done.stdout)
         assert sum(recorded().values()) >= len(delivered)
         done = abreast("map", "--journal", "run.db", "f:long", "in")
-        assert results(done.stdout) == [str(n) * 1000 for n in range(2000)]
+        assert results(done.stdout) == [str(n) * 1000 for n in range(600)]
         assert int(done.stderr.split()[2].replace(",", "")) >= len(delivered)
 
 
@@ -379,8 +376,8 @@ class TestKilled:
 
     def test_on_processes(self):
         killed = Killed(2, "--kind", "process", group=True)
-        killed.play(4)
-        assert killed.struck >= 2
+        killed.play(3)
+        assert killed.struck >= 1
 
     @pytest.mark.slow
     @pytest.mark.parametrize("changes", [False, True], ids=["same", "changing"])
