@@ -405,7 +405,9 @@ class Run:
         start = self.source.read
         self._reads = True
         try:
-            items = self.source.take(count)
+            # Many are read while all of them are recorded. One that is new is not to wait for those behind it.
+            hurries = self._fixed_size is None and self._journal is not None and self._journal.read_ahead
+            items = self.source.take(count, within=_SLOW_READ if hurries else None)
         finally:
             self._reads = False
         if items:
