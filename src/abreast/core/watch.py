@@ -21,7 +21,7 @@ import sys
 import threading
 from contextlib import contextmanager, suppress
 from reprlib import Repr
-from time import perf_counter, perf_counter_ns, thread_time_ns
+from time import perf_counter_ns, thread_time_ns
 from typing import TYPE_CHECKING, Any
 
 from abreast.core.current import name_of
@@ -52,6 +52,7 @@ __all__ = [
     "Place",
     "Sink",
     "Thread",
+    "Told",
     "Watched",
     "active",
     "close_rows",
@@ -244,6 +245,21 @@ class Measure:
         self.switches: int | None = None
         self.runqueue: int | None = None
 
+    @classmethod
+    def of(cls, cpu: int, runqueue: int | None) -> Measure:
+        """Return what was measured elsewhere."""
+        measure = cls(each=False)
+        measure.cpu, measure.runqueue, measure.is_over = cpu, runqueue, True
+        return measure
+
+    def add(self, begin: int, cpu: int, runqueue: int | None) -> None:
+        """Take what another process says of some of the tasks."""
+        self.begun = self.begun or begin
+        self.cpu += cpu
+        if runqueue is not None:
+            self.runqueue = (self.runqueue or 0) + runqueue
+        self.is_over = True
+
     def begin(self, ends: list[float]) -> Callable[[float], object]:
         """Begin, in the thread that does it; return what is to be called with the time after each task."""
         self.row = row = this_thread()
@@ -337,8 +353,15 @@ class Attempts:
         self.submitter = submitter
 
 
-class Watched:
-    """Stands in for a function whose call is watched: calls it as it is called itself, and tells when, where, and what came of it."""
+class Told:
+    """A call of ``submit`` that is watched, from then to its end.
+
+    Args:
+        number: which attempt it is.
+        may_show: whether code of the user's may be run, to show the arguments.
+    """
+
+    __slots__ = ("_index", "_log", "_number", "_queued", "_submitter", "_text")
 
     def __init__(
         self,
@@ -347,12 +370,10 @@ class Watched:
         args: tuple[Any, ...],
         kwargs: dict[str, Any] | None,
         *,
-        number: int,
-        may_show: bool,
+        number: int = 1,
+        may_show: bool = True,
     ) -> None:
         name = name_of(fn)
-        self.__qualname__ = name
-        self.__wrapped__ = fn
         self._log = log
         self._index = next(log.numbers)
         self._number = number
@@ -360,34 +381,47 @@ class Watched:
         self._submitter = this_thread()
         self._queued = perf_counter_ns()
 
+    def ended(self, row: Thread | None, begin: int, end: int, failed: tuple[int, str] | None, measure: Measure | None) -> None:
+        """It has ended on that row, at that time."""
+        some = Attempts(
+            self._index,
+            row,
+            self._queued,
+            begin,
+            [end / 1e9],
+            {} if failed is None else {0: failed},
+            [self._text],
+            are_texts=True,
+            are_calls=True,
+            number=self._number,
+            measure=measure,
+            submitter=self._submitter,
+        )
+        self._log.attempts(some)
+
+
+class Watched:
+    """Stands in for a function whose call is watched: calls it as it is called itself, and tells when, where, and what came of it."""
+
+    def __init__(self, fn: Callable[..., Any], told: Told) -> None:
+        self.__qualname__ = name_of(fn)
+        self.__wrapped__ = fn
+        self._told = told
+
     def __call__(self, /, *args: Any, **kwargs: Any) -> Any:
         measure = Measure(each=False)
         measure.begin([])
         begin = perf_counter_ns()
-        failed: dict[int, tuple[int, str]] = {}
+        failed = None
         try:
             return self.__wrapped__(*args, **kwargs)
         except BaseException as error:
-            failed[0] = FAILED, error_text(error)
+            failed = FAILED, error_text(error)
             raise
         finally:
-            end = perf_counter()
+            end = perf_counter_ns()
             measure.end()
-            some = Attempts(
-                self._index,
-                measure.row,
-                self._queued,
-                begin,
-                [end],
-                failed,
-                [self._text],
-                are_texts=True,
-                are_calls=True,
-                number=self._number,
-                measure=measure,
-                submitter=self._submitter,
-            )
-            self._log.attempts(some)
+            self._told.ended(measure.row, begin, end, failed, measure)
 
 
 class Place:
@@ -426,7 +460,7 @@ class Place:
 
         `may_show`: whether code of the user's may be run, to show the arguments.
         """
-        return fn if self.hidden else Watched(self.log, fn, args, kwargs, number=number, may_show=may_show)
+        return fn if self.hidden else Watched(fn, Told(self.log, fn, args, kwargs, number=number, may_show=may_show))
 
 
 @contextmanager
