@@ -16,6 +16,7 @@ of the thread itself: what `threading.get_ident` says is used again as soon as a
 from __future__ import annotations
 
 import itertools
+import logging
 import os
 import sys
 import threading
@@ -55,13 +56,13 @@ __all__ = [
     "Told",
     "Watched",
     "active",
-    "close_rows",
     "error_text",
     "joining",
     "process_row",
     "shorten",
     "start",
     "stop",
+    "text_of",
     "this_thread",
     "usage",
     "value_text",
@@ -92,6 +93,17 @@ def stop(sink: Sink) -> None:
     global active
     with _changing:
         active = tuple(other for other in active if other is not sink)
+        if not active:
+            _close_rows()
+
+
+def _drop(sink: Sink, error: Exception) -> None:
+    """An observer has raised: say so, once, and ask it no more."""
+    if sink in active:
+        stop(sink)
+        logging.getLogger("abreast").error(
+            "an observer (%s) raised, and is told nothing more", type(sink).__name__, exc_info=error
+        )
 
 
 class Log:
@@ -134,7 +146,12 @@ class Log:
 
     def attempts(self, some: Attempts) -> None:
         for sink in self.sinks:
-            sink.attempts(self, some)
+            if sink not in active:  # it has stopped watching, or been dropped
+                continue
+            try:
+                sink.attempts(self, some)
+            except Exception as error:  # whatever an observer raises: watching does not change the work
+                _drop(sink, error)
 
     def admit(self, start: int, items: list[Any], star: bool) -> None:
         """Inputs have been read: make the texts of those that may be another, or gone, later. Runs code of the user's."""
@@ -197,14 +214,14 @@ def this_thread() -> Thread:
         row = Thread(kind, thread.name, thread.ident or 0, threading.get_native_id(), os.getpid())
         thread.__dict__["_abreast_row"] = row
     row.name = thread.name
-    if row.schedstat < 0 and sys.platform == "linux":
+    if row.schedstat < 0 and active and sys.platform == "linux":  # what was submitted while somebody watched may begin later
         with suppress(OSError):
             row.schedstat = os.open("/proc/thread-self/schedstat", os.O_RDONLY | os.O_CLOEXEC)
             _rows.add(row)
     return row
 
 
-def close_rows() -> None:
+def _close_rows() -> None:
     """Nobody watches any more: give the descriptors back."""
     _processes.clear()
     while _rows:
@@ -472,7 +489,10 @@ def joining(what: str) -> Iterator[None]:
     finally:
         row, end = this_thread(), perf_counter_ns()
         for sink in active:
-            sink.span(row, begin, end, JOINING, what)
+            try:
+                sink.span(row, begin, end, JOINING, what)
+            except Exception as error:  # as above
+                _drop(sink, error)
 
 
 def value_text(value: object) -> str:
@@ -484,6 +504,12 @@ def value_text(value: object) -> str:
         return printable(_repr.repr(value))[:CALL]
     except Exception as error:  # a __repr__ of the user's
         return f"<{kind.__name__}, whose repr raised {type(error).__name__}>"
+
+
+def text_of(name: str, some: Attempts, place: int) -> str:
+    """Return an attempt's call as text."""
+    text = some.items[place] if some.are_texts else value_text(some.items[place])
+    return str(text) if some.are_calls else shorten(f"{name}({text})")
 
 
 def call_text(name: str, args: tuple[Any, ...], kwargs: dict[str, Any] | None) -> str:

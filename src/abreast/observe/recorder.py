@@ -76,7 +76,7 @@ class Recorder:
         self._kept = self._dropped = self._dropped_spans = self._batches = 0
         self._zero_wall = time.time_ns()
         self._zero = self._end = perf_counter_ns()
-        self._main = watch.this_thread()
+        self._main: Thread | None = None
         self._prober = _Prober() if _has_gil() else None
 
     # ---- while it goes on
@@ -87,14 +87,13 @@ class Recorder:
         if self._prober is not None:
             self._prober.start()
         watch.start(self)
+        self._main = watch.this_thread()
 
     def stop(self) -> None:
         watch.stop(self)
         self._end = perf_counter_ns()
         if self._prober is not None:
             self._prober.stop()
-        if not watch.active:
-            watch.close_rows()
 
     def attempts(self, log: Log, some: Attempts) -> None:
         """Take attempts that have ended: in the thread that did them, or settles them."""
@@ -184,12 +183,13 @@ def _waited_for_each_other(some: Attempts) -> int:
 class _Maker:
     """Makes rows and attempts of what was told."""
 
-    def __init__(self, zero: int, main: Thread, prober: _Prober | None) -> None:
+    def __init__(self, zero: int, main: Thread | None, prober: _Prober | None) -> None:
         self.zero = zero
         self.rows: list[Row] = []
         self._serials: dict[Thread | None, int] = {}
         self._prober = prober
-        self.serial(main)
+        if main is not None:
+            self.serial(main)
 
     def serial(self, row: Thread | None) -> int:
         found = self._serials.get(row)
@@ -234,10 +234,9 @@ class _Maker:
                 total = estimates.setdefault(log, [0, 0])
                 total[0] = (total[0] or 0) + gil
                 total[1] = (total[1] or 0) + bound
-        name, items, failed, first = log.name, some.items, some.failed, some.first
+        failed, first = some.failed, some.first
         for place in range(count):
             outcome, error = failed.get(place, (OK, None))
-            text = items[place] if some.are_texts else watch.value_text(items[place])
             attempts.append(
                 Attempt(
                     work,
@@ -248,7 +247,7 @@ class _Maker:
                     begins[place],
                     ends[place],
                     outcome,
-                    text if some.are_calls else watch.shorten(f"{name}({text})"),
+                    watch.text_of(log.name, some, place),
                     cpus[place],
                     runqueues[place],
                     gils[place],
