@@ -1,0 +1,12 @@
+"""Text of the user's that is shown: names, calls, messages of errors."""
+
+from __future__ import annotations
+
+__all__ = ["printable"]
+
+
+def printable(text: str) -> str:
+    r"""Return `text` with what a terminal would obey (escape codes, line ends, marks of direction) written as ``\x1b``."""
+    if text.isprintable():
+        return text
+    return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)
