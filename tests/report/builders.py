@@ -7,6 +7,8 @@ recording = book.recording()              # totals are summed up of what was tol
 
 from __future__ import annotations
 
+from random import Random
+
 from abreast.core.recording import (
     CRASHED,
     FAILED,
@@ -24,6 +26,22 @@ from abreast.core.recording import (
 )
 
 SECOND = 10**9
+
+NAMES = [
+    "",
+    "f",
+    "square",
+    "a.b.<locals>.<lambda>",
+    "x" * 90,
+    "\x1b[2J\r\n",
+    "\u202eexe.gpj",
+    "[red]x[/foo]",
+    "<b>&amp;",
+    "漢字" * 20,
+    "é\u0301",
+    "\ud800",
+    "…→≈",
+]
 
 
 def ns(seconds):
@@ -100,7 +118,7 @@ class Book:
             timeouts=how_many(TIMEOUT), crashes=how_many(CRASHED), retries=how_many(RETRIED),
             wall=sum(a.end - a.begin for a in ended), cpu=known("cpu"), queued=sum(a.begin - a.queued for a in ended if a.queued is not None),
             gil=known("gil"), runqueue=known("runqueue"), lock=known("lock"), gil_bound=known("gil"),
-        )._replace(**self.totals, **totals)  # fmt: skip
+        )._replace(**{**self.totals, **totals})  # fmt: skip
 
     def rows(self) -> list[Row]:
         kind = "process" if self.kind == "process" else "thread"
@@ -140,11 +158,12 @@ def sleeping(tasks=9, workers=3, seconds=0.5, name="square", **more) -> Book:
 
 
 def computing(tasks=3, seconds=0.3, name="crunch", **more) -> Book:
-    """Tasks that compute under the GIL, each on a thread of its own."""
+    """Tasks that compute under the GIL, each on a thread of its own; numbered from 1."""
     book = Book(name, workers=tasks, **{"native": 21198, **more})
     for i in range(tasks):
-        end = tasks * seconds * (0.99 if i < tasks - 1 else 1.0)
-        book.task(i, 0.0, end, cpu=seconds, gil=(tasks - 1) * seconds * 0.96, number=i + 1)
+        end = tasks * seconds * (0.992 if i < tasks - 1 else 0.983)
+        book.task(i, 0.0, end, cpu=seconds, gil=(tasks - 1) * seconds * 0.956, number=i + 1)
+    book.totals = {"end": ns(tasks * seconds)}
     return book
 
 
@@ -226,3 +245,71 @@ def large(attempts=200_000, workers=4) -> Recording:
     )  # fmt: skip
     rows = [Row(n, "thread", f"worker_{n}", 140_000 + n, 21170 + n, 4242, 0, end) for n in range(workers)]
     return Recording(host(), 0, end, [work], rows, made)
+
+
+def anything(seed: int, size: int) -> Recording:
+    """Any recording, also one that no recorder writes: totals, rows and attempts know nothing of each other. With 0 it has next to nothing."""
+    random = Random(seed)
+
+    def some(most=3 * SECOND):
+        return random.choice((0, 1, random.randrange(most), random.randrange(most)))
+
+    def maybe(most=3 * SECOND):
+        return None if random.random() < 0.3 else some(most)
+
+    def name():
+        return random.choice(NAMES)
+
+    works = []
+    for serial in range(random.randrange(min(size, 6) + 1)):
+        begin, kind = some(), random.choice(["thread", "process", "serial", "group", "ClientExecutor", name()])
+        counts = [random.choice((0, 0, 1, 5, 10**6)) for _ in range(8)]
+        works.append(
+            Work(
+                serial,
+                name(),
+                kind,
+                random.choice((0, 1, 4, 100)),
+                begin,
+                begin + some(10**11),
+                *counts,
+                some(10**12),
+                maybe(10**12),
+                some(),
+                *(maybe(10**12) for _ in range(5)),
+            )  # fmt: skip
+        )
+    rows = [
+        Row(n, random.choice(["thread", "process", "main"]), name(), n, n, n, some(), some(), maybe())
+        for n in range(random.randrange(16 * size + 1))
+    ]
+    attempts, spans = [], []
+    for _ in range(random.randrange(20 * size + 1)):
+        begin = some()
+        attempts.append(
+            Attempt(
+                random.randrange(4),
+                random.randrange(300),
+                random.randrange(1, 4),
+                random.randrange(4 * size + 1),
+                maybe(),
+                begin,
+                begin + some(),
+                random.randrange(7),
+                name(),
+                maybe(),
+                maybe(),
+                maybe(),
+                maybe(),
+                random.choice((None, "ValueError: " + name(), name())),
+                None,
+                random.choice((1, 64)),
+            )  # fmt: skip
+        )
+    for _ in range(random.randrange(4 * size + 1)):
+        begin = some()
+        spans.append(Span(random.randrange(4), begin, begin + some(), random.randrange(8), name(), name(), name()))
+    on = host(cores=random.choice((1, 2, 64)), has_gil=random.random() < 0.7)
+    return Recording(
+        on, 0, 10 * SECOND, works, rows, attempts, spans, some(5), some(5), some(), random.random() < 0.7,
+    )  # fmt: skip

@@ -8,7 +8,7 @@ from abreast.report.summary import summarize
 from hypothesis import given, settings
 
 from tests.report.builders import Book, computing, dawdler, failing, host, mixed, ns, processes, sleeping
-from tests.report.test_summary import recordings
+from tests.report.test_summary import RECORDINGS
 
 
 def said(book, **more):
@@ -42,11 +42,11 @@ def test_overhead():
 
 def test_the_gil():
     assert said(computing()).text == (
-        "The GIL let only one thread compute at a time (≈ 64 % of the time in tasks). "
+        "The GIL let one thread compute at a time (≈ 64 %). "
         'Try kind="process" (up to 2x on 2 cores) or a free-threaded Python.'
     )
     assert "On 1 core processes would not be faster" in said(computing(), on=host(cores=1)).text
-    assert "up to 3x on 8 cores" in said(computing(), on=host(cores=8)).text
+    assert "up to 2.8x on 8 cores" in said(computing(), on=host(cores=8)).text
 
 
 def test_too_few_cores():
@@ -120,11 +120,11 @@ def test_the_first_row_that_fits():
 
 
 @settings(max_examples=200, deadline=None)
-@given(recording=recordings())
+@given(recording=RECORDINGS)
 def test_any_recording_has_one_sentence_or_none(recording):
     for work in summarize(recording).works:
         advice = advise(work, recording.host)
         if advice is not None:
             assert advice.text.endswith(".")
-            assert "nan" not in advice.text or "nan" in str(recording.attempts)
+            assert "nan" not in advice.text
             assert any(char.isdigit() for char in advice.text)

@@ -13,16 +13,10 @@ from abreast.core.recording import (
     GIL,
     IDLE,
     LOCK,
-    OK,
     OUTCOMES,
     TIMEOUT,
     UNFINISHED,
     WAITING,
-    Attempt,
-    Recording,
-    Row,
-    Span,
-    Work,
 )
 from abreast.report.lines import NOT_KEPT, RUNNING, cells, main_state
 from abreast.report.summary import Parts, split, summarize
@@ -32,6 +26,7 @@ from hypothesis import strategies as st
 from tests.report.builders import (
     SECOND,
     Book,
+    anything,
     computing,
     dawdler,
     failing,
@@ -46,56 +41,7 @@ from tests.report.builders import (
     together,
 )
 
-TIMES = st.integers(0, 10 * SECOND)
-MAYBE = st.none() | st.integers(0, 3 * SECOND)
-
-
-@st.composite
-def attempts(draw, works=3, rows=5):
-    begin = draw(TIMES)
-    return Attempt(
-        draw(st.integers(0, works)), draw(st.integers(0, 300)), draw(st.integers(1, 3)), draw(st.integers(0, rows)),
-        draw(st.none() | st.integers(0, 10 * SECOND)), begin, begin + draw(st.integers(0, 2 * SECOND)), draw(st.integers(0, len(OUTCOMES) - 1)),
-        draw(st.text(max_size=12)), draw(MAYBE), draw(MAYBE), draw(MAYBE), draw(MAYBE), draw(st.none() | st.text(max_size=12)),
-        shares=draw(st.integers(1, 64)),
-    )  # fmt: skip
-
-
-@st.composite
-def recordings(draw):
-    """Any, also those that no recorder writes: totals and attempts know nothing of each other."""
-    kinds = st.sampled_from(["thread", "process", "serial", "group", "ClientExecutor"])
-    works = []
-    for serial in range(draw(st.integers(0, 4))):
-        begin, counts = draw(TIMES), st.integers(0, 10**6)
-        works.append(
-            Work(
-                serial,
-                draw(st.text(max_size=30)),
-                draw(kinds),
-                draw(st.integers(0, 100)),
-                begin,
-                begin + draw(TIMES),
-                draw(counts),
-                draw(counts),
-                *(draw(counts) for _ in range(6)),
-                draw(st.integers(0, 10**13)),
-                draw(MAYBE),
-                draw(TIMES),
-                *(draw(MAYBE) for _ in range(5)),
-            )  # fmt: skip
-        )
-    rows = [
-        Row(n, draw(st.sampled_from(["thread", "process", "main"])), draw(st.text(max_size=40)), n, n, n, 0, 1, draw(MAYBE))
-        for n in range(4)
-    ]
-    spans = [
-        Span(n % 5, b := draw(TIMES), b + draw(TIMES), n % 8, draw(st.text(max_size=9))) for n in range(draw(st.integers(0, 6)))
-    ]
-    return Recording(
-        host(has_gil=draw(st.booleans()), cores=draw(st.integers(1, 64))), 0, 20 * SECOND, works, rows,
-        draw(st.lists(attempts(), max_size=40)), spans, draw(st.integers(0, 5)), draw(st.integers(0, 5)), draw(TIMES), draw(st.booleans()),
-    )  # fmt: skip
+RECORDINGS = st.builds(anything, st.integers(0, 2**32), st.integers(0, 6))
 
 
 def only(book, **more):
@@ -120,7 +66,7 @@ def test_the_sum_of_the_times_is_not_one_after_another_under_the_gil():
     work = only(computing())
     assert work.work.wall > 2.6 * SECOND
     assert work.one_after_another == pytest.approx(0.95 * SECOND, rel=0.01)
-    assert work.speed_up == pytest.approx(1.05, abs=0.01)
+    assert work.speed_up == pytest.approx(1.055, abs=0.005)
 
 
 def test_what_held_tasks_up_is_taken_off():
@@ -257,16 +203,16 @@ def test_what_was_not_kept_is_not_called_idle():
     assert [cell.state for cell in cells(book.attempts, 0, 8 * SECOND, 8, idle=NOT_KEPT)] == [COMPUTING] * 4 + [NOT_KEPT] * 4
 
 
-@settings(max_examples=200, deadline=None)
-@given(rows=st.lists(attempts(), max_size=30), width=st.integers(1, 60), end=st.integers(0, 12 * SECOND))
-def test_there_are_as_many_cells_as_asked_for(rows, width, end):
-    line = cells(sorted(rows, key=lambda attempt: attempt.begin), 0, end, width)
+@settings(max_examples=100, deadline=None)
+@given(recording=RECORDINGS, width=st.integers(1, 60), end=st.integers(0, 12 * SECOND))
+def test_there_are_as_many_cells_as_asked_for(recording, width, end):
+    line = cells(sorted(recording.attempts, key=lambda attempt: attempt.begin), 0, end, width)
     assert [len(cell.text) for cell in line] == [1] * width
-    assert any(cell.state != IDLE for cell in line) == bool(rows)
+    assert any(cell.state != IDLE for cell in line) == bool(recording.attempts)
 
 
-@settings(max_examples=300, deadline=None)
-@given(recording=recordings())
+@settings(max_examples=200, deadline=None)
+@given(recording=RECORDINGS)
 def test_figures_of_any_recording_add_up(recording):
     summary = summarize(recording)
     assert len(summary.works) == len(recording.works)
@@ -285,13 +231,14 @@ def test_figures_of_any_recording_add_up(recording):
         json.dumps(work.to_dict(), allow_nan=False)
 
 
-def test_200_000_attempts_take_well_below_a_second():
-    recording = large()
+@pytest.mark.parametrize("attempts", [20_000, pytest.param(200_000, marks=pytest.mark.slow)])
+def test_200_000_attempts_take_well_below_a_second(attempts):
+    recording = large(attempts)
     begin = time.thread_time()
     work = summarize(recording).works[0]
-    assert time.thread_time() - begin < 1.0
-    assert (work.kept, work.missing) == (200_000, 0)
-    assert [worker.tasks for worker in work.workers] == [50_000] * 4
+    assert time.thread_time() - begin < attempts / 200_000 + 0.1
+    assert (work.kept, work.missing) == (attempts, 0)
+    assert [worker.tasks for worker in work.workers] == [attempts / 4] * 4
 
 
 def test_works_are_told_in_the_order_in_which_they_began():
@@ -304,6 +251,3 @@ def test_many_workers():
     work = only(many_workers())
     assert len(work.workers) == 64
     assert work.workers[63].share == 1.0
-
-
-assert OK == 0

@@ -93,7 +93,7 @@ def _gil(work: WorkSummary, host: Host) -> Advice | None:
     share = _share(work.parts.gil, work.work.wall)
     if share <= 0.3:
         return None
-    text = f"The GIL let only one thread compute at a time (≈ {_percent(share)} of the time in tasks)."
+    text = f"The GIL let one thread compute at a time (≈ {_percent(share)})."
     ideal = max((work.parts.computing or 0) / max(host.cores, 1), work.one_after_another / max(work.work.workers, 1))
     gain = min(work.elapsed / ideal if ideal else 1.0, host.cores, work.work.workers)
     if gain < 1.1:

@@ -405,9 +405,10 @@ def _worker(work: Work, row: Row, attempts: list[Attempt], gathered: _Gathered) 
             has_lock = True
             locks += lock
         # The attempts of a loop of coroutines overlap; only what is new counts as busy.
+        until = max(until, begin)
         end = min(end, end_of_work)
         if end > until:
-            busy += end - (max(until, begin))
+            busy += end - until
             until = end
         if outcome:
             if outcome in (FAILED, TIMEOUT, CRASHED):

@@ -206,11 +206,8 @@ class _Writer:
         works = self.summary.works
         before = self._before()
         if not works:
-            return [
-                *before,
-                [self.pen.piece("Nothing was recorded: no run, no executor, no group did anything meanwhile.")],
-                *self._notes(),
-            ]
+            nothing = self.pen.wrap("Nothing was recorded: no run, no executor and no group did anything meanwhile.", other="  ")
+            return [*before, *nothing, *self._notes()]
         most = len(works) if self.full else BLOCKS
         by_weight = sorted(works, key=lambda work: (work.elapsed, work.work.wall), reverse=True)
         chosen = {id(work) for work in by_weight[:most]}
@@ -436,7 +433,9 @@ class _Writer:
             where = f" on {self.pen.cut(names.get(attempt.row, ''), 24, keep_end=True)}"
             items.append([self.pen.piece(f"{self.pen.cut(_title(attempt), 40)}  {precise(_took(attempt))}{where}{again}")])
         if self.full:
-            return [[Piece("  slowest   " if i == 0 else " " * 12), *item] for i, item in enumerate(items)]
+            return [
+                line for i, item in enumerate(items) for line in self.pen.flow([item], first=" " * 12 if i else "  slowest   ")
+            ]
         return self.pen.flow(items, first="  slowest   ", other=" " * 12)[:1]
 
     def _tail(self, work: WorkSummary) -> list[Line]:
