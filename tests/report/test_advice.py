@@ -42,8 +42,7 @@ def test_overhead():
 
 def test_the_gil():
     assert said(computing()).text == (
-        "The GIL let one thread compute at a time (≈ 64 %). "
-        'Try kind="process" (up to 2x on 2 cores) or a free-threaded Python.'
+        'The GIL let one thread compute at a time (≈ 64 %). Try kind="process" (up to 2x on 2 cores) or a free-threaded Python.'
     )
     assert "On 1 core processes would not be faster" in said(computing(), on=host(cores=1)).text
     assert "up to 2.8x on 8 cores" in said(computing(), on=host(cores=8)).text

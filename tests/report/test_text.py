@@ -86,7 +86,7 @@ def test_fits_the_width_and_20_lines(shape, width):
     assert any(set("░█▒") & set(line[-24:]) for line in lines), "no line of a worker"
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(recording=RECORDINGS, width=st.sampled_from([60, 80, 111, 120]), ascii_only=st.booleans())
 def test_any_recording_can_be_told(recording, width, ascii_only):
     report = Report(recording)
@@ -203,6 +203,11 @@ def test_attempts_that_were_not_kept_are_said():
     text = told(sleeping(), totals={"attempts": 1000, "tasks": 1000, "wall": ns(500), "end": ns(170)}, dropped=991)
     assert "note: totals are exact; workers, slowest and errors are of the 9 attempts that were kept of 1,000" in text
     assert "·" not in "".join(line[60:] for line in text.splitlines() if "worker_" in line), "not kept is not idle"
+
+
+def test_failures_of_which_nothing_was_kept_are_counted():
+    text = told(failing(), totals={"attempts": 1000, "tasks": 1000, "failed": 40})
+    assert "  36 more failed of which the attempts were not kept" in text.splitlines()
 
 
 def test_the_costs_of_recording_are_said_where_they_matter():

@@ -13,7 +13,7 @@ from abreast.core.recording import CANCELLED, COMPUTING, CPU, CRASHED, FAILED, G
 if TYPE_CHECKING:
     from abreast.core.recording import Attempt
 
-__all__ = ["MARKS", "NOT_KEPT", "RUNNING", "Cell", "cells", "glyph", "main_state", "meaning"]
+__all__ = ["MARKS", "NOT_KEPT", "RUNNING", "Cell", "cells", "colour", "glyph", "main_state", "meaning"]
 
 RUNNING = len(STATES)
 """A state more: at work, and nobody knows whether it computed or waited."""
@@ -47,6 +47,11 @@ def glyph(state: int) -> str:
 def meaning(state: int) -> str:
     """Return what a legend says of a state."""
     return "at work (CPU time not known)" if state == RUNNING else _MEANINGS.get(state, STATES[state].name)
+
+
+def colour(state: int) -> str:
+    """Return the colour of a state, as rich and HTML have it; empty if it has none."""
+    return STATES[state].colour if state < len(STATES) else ""
 
 
 def main_state(attempt: Attempt) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-__all__ = ["Unit", "about", "count", "duration", "percents", "precise", "unit_for"]
+__all__ = ["Unit", "about", "count", "duration", "percent", "percents", "precise", "unit_for"]
 
 _UNITS = (
     ("µs", 1e3, 1e6),
@@ -74,3 +74,11 @@ def percents(parts: list[int]) -> list[int]:
     for i in by_loss[: 100 - sum(shares)]:
         shares[i] += 1
     return shares
+
+
+def percent(share: float) -> str:
+    """Return a share, 0 to 1, as ``64 %``; 100 % is not said of less than 99.5."""
+    whole = round(100 * share)
+    if whole >= 100 and share < 0.995:
+        whole = 99
+    return f"{whole} %"
