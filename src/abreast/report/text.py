@@ -11,7 +11,7 @@
       worker_0       21170     3 100 %   0.00 s  1.50 s  0.00 s   ▏1░░░░░░░░░░░░░░▏4░░░░░░░░░░░░░░▏7░░░░░░░░░░░░░░
       …
 
-    Report ── Writer (block.py), Table (table.py) ── Pen (layout.py) ──▶ lines of styled pieces ──▶ plain text, rich, HTML
+    Report ── Writer (block.py), Table (workers.py) ── Pen (layout.py) ──▶ lines of styled pieces ──▶ plain text, rich, HTML
 """
 
 from __future__ import annotations
