@@ -1,4 +1,4 @@
-"""Text of the user's that is shown: names, calls, messages of errors."""
+"""Texts of the user's that are shown: names, calls, errors."""
 
 from __future__ import annotations
 
@@ -7,6 +7,4 @@ __all__ = ["printable"]
 
 def printable(text: str) -> str:
     r"""Return `text` with what a terminal would obey (escape codes, line ends, marks of direction) written as ``\x1b``."""
-    if text.isprintable():
-        return text
-    return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)
+    return text if text.isprintable() else "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)

@@ -12,8 +12,8 @@ from abreast.core.recording import COMPUTING, CPU, GIL, LOCK, WAITING
 from abreast.report.advice import Advice, advise
 from abreast.report.layout import Line, Pen, Piece
 from abreast.report.lines import RUNNING, colour
-from abreast.report.workers import ROWS, Table, chosen
 from abreast.report.units import count, duration, percent, percents, precise, unit_for
+from abreast.report.workers import ROWS, Table, chosen
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
