@@ -116,6 +116,13 @@ def test_above_12_workers_the_busiest_and_the_idlest(workers):
         assert len(shown) <= 10
 
 
+def test_workers_stand_in_the_order_of_their_names():
+    recording = sleeping(tasks=12, workers=12).recording()
+    recording.rows = [row._replace(name=f"worker_{(row.serial + 5) % 12}") for row in recording.rows]
+    lines = Report(recording).text(width=120).splitlines()
+    assert [line.split()[0] for line in lines if line.startswith("  worker_")] == [f"worker_{n}" for n in range(12)]
+
+
 def test_errors_are_counted_by_type_with_the_first():
     lines = told(failing()).splitlines()
     assert "  ValueError × 3, first: task 3, fetch(3): bad input 3" in lines

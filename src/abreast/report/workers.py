@@ -8,6 +8,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any
 
 from abreast.core.recording import COMPUTING, CPU, GIL, IDLE, LOCK, WAITING
@@ -32,10 +33,16 @@ _MARK = {"failed": "✗", "retried": "↻", "cancelled": "⊘"}
 def chosen(workers: list[Worker], most: int) -> list[Worker]:
     """Return all of them, or `most`: the busiest and the idlest."""
     if len(workers) <= most:
-        return workers
+        return sorted(workers, key=_by_name)  # which was seen first says nothing
     most = min(most, ROWS - 2)
     by_busy = sorted(workers, key=lambda worker: (-worker.busy, worker.row.serial))
     return by_busy[: (most + 1) // 2] + by_busy[len(by_busy) - most // 2 :]
+
+
+def _by_name(worker: Worker) -> tuple[list[tuple[int, str]], int]:
+    """worker_9 before worker_10."""
+    parts = re.findall(r"[0-9]+|[^0-9]+", worker.row.name)
+    return [(int(part), "") if part[0].isdecimal() and len(part) < 20 else (-1, part) for part in parts], worker.row.serial
 
 
 class Table:
