@@ -26,7 +26,7 @@ from abreast.report import events, stored
 from abreast.report.files import writing
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from io import BufferedReader
 
     from abreast.core.recording import Recording
@@ -93,11 +93,15 @@ def _lines(recording: Recording) -> Iterator[str]:
     yield "\n]}\n"
 
 
-def read_trace(path: str | os.PathLike[str]) -> Recording:
+def read_trace(path: str | os.PathLike[str], *, on_cut: Callable[[str], None] | None = None) -> Recording:
     """Read a trace file of abreast, compressed or not, and return the recording, equal to the one that was written.
 
     Of a file that was cut off, what is there is returned: then ``complete`` is False, and ``dropped`` counts what is missing; the sums of the works are
     those of all. Events that another program has put into the file, or changed, are not read.
+
+    Args:
+        path: the file.
+        on_cut: told in a sentence what is missing, if something is.
 
     Raises:
         RecordingError: there is no such file, or it is none of ours, damaged, or of a newer abreast.
@@ -132,7 +136,10 @@ def read_trace(path: str | os.PathLike[str]) -> Recording:
             return stored.read(text)
         if is_whole:
             return stored.parse(text[start_of_ours:])
-        return stored.parse_cut(text[start_of_ours:])
+        recording, lost = stored.parse_cut(text[start_of_ours:])
+        if lost and on_cut is not None:
+            on_cut(f"{name!r} was cut off: {lost} attempts and waits at its end are missing; sums are those of all")
+        return recording
     except stored.Damaged as error:
         _refuse(name, f"is damaged: {error}; get another copy of it, or record again")
     except (ValueError, RecursionError):

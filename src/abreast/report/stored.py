@@ -83,8 +83,8 @@ def parse(text: str) -> Recording:
         raise Damaged(f"what should be its JSON is none: {error}") from None
 
 
-def parse_cut(text: str) -> Recording:
-    """Return what is in the lines of a recording that end somewhere; what has been lost is counted in ``dropped``.
+def parse_cut(text: str) -> tuple[Recording, int]:
+    """Return what is in the lines of a recording that end somewhere, and how much has been lost; ``dropped`` counts that too.
 
     Raises:
         Damaged: too little is left, or it is not of a recording.
@@ -99,23 +99,24 @@ def parse_cut(text: str) -> Recording:
     else:
         closing = "]}}"
     try:
-        return read("{" + whole + closing + "}", cut=True)
+        return _from_dict(json.loads("{" + whole + closing + "}").get("abreast"), cut=True)
     except (ValueError, RecursionError) as error:
         raise Damaged(f"it is cut off, and what is left of it is no JSON: {error}") from None
 
 
-def read(text: str, *, cut: bool = False) -> Recording:
-    """Return the recording of a JSON object that has it as ``abreast``."""
-    data = json.loads(text)
-    return from_dict(data.get("abreast") if type(data) is dict else None, cut=cut)
-
-
-def from_dict(data: object, *, cut: bool = False) -> Recording:
-    """Return the recording that this is.
+def read(text: str) -> Recording:
+    """Return the recording of a JSON object that has it as ``abreast``.
 
     Raises:
-        Damaged: something in it cannot be; so that no view has to look for that.
+        Damaged: something in it cannot be.
+        ValueError, RecursionError: it is no JSON.
     """
+    data = json.loads(text)
+    return _from_dict(data.get("abreast") if type(data) is dict else None, cut=False)[0]
+
+
+def _from_dict(data: object, *, cut: bool) -> tuple[Recording, int]:
+    """Return the recording that this is, looked through once so that no view has to, and how many attempts and spans are missing."""
     if type(data) is not dict:
         raise Damaged("it has no recording")
     empty: dict[str, list[Any]] = {"fields": [], "blocks": []}
@@ -138,7 +139,7 @@ def from_dict(data: object, *, cut: bool = False) -> Recording:
         recording.complete = False
         recording.dropped += lost
         recording.dropped_spans += lost_spans
-    return recording
+    return recording, lost + lost_spans
 
 
 @cache
