@@ -159,22 +159,26 @@ def _own_part(file: BufferedReader | gzip.GzipFile) -> tuple[bytes, bool]:
     The rest of a compressed file is read as well: only its end says whether it is undamaged.
     """
     data = bytearray()
+    is_whole = False
     try:
         while chunk := file.read1(CHUNK):  # `read` would lose what stands before a cut
+            if is_whole:
+                continue
             data += chunk
-            if len(data) > LARGEST_FOREIGN and not BEGIN.match(data):
-                return bytes(data), False
+            is_ours = BEGIN.match(data)
             found = data.find(EVENTS, max(0, len(data) - len(chunk) - len(EVENTS)))
-            if found >= 0 and BEGIN.match(data):
-                if isinstance(file, gzip.GzipFile):
-                    while file.read1(CHUNK):
-                        pass
-                return bytes(data[: found + 1]), True
-            if len(data) > LARGEST:
+            if is_ours and found >= 0:
+                del data[found + 1 :]
+                is_whole = True
+                if not isinstance(file, gzip.GzipFile):
+                    break
+            elif not is_ours and len(data) > LARGEST_FOREIGN:
+                break
+            elif len(data) > LARGEST:
                 raise OSError(27, f"it has more than {LARGEST >> 20} MB before its events")
     except EOFError:  # compressed, and cut off
-        return bytes(data), False
-    return bytes(data), False
+        pass
+    return bytes(data), is_whole
 
 
 def _described(data: bytes) -> str:

@@ -221,7 +221,7 @@ class _Picture:
             args += f',"lock_ms":{lock / 1e6:.3f}'
         if one.error is not None:
             args += f',"error":{string(one.error)}'
-        return self._slice(self._head(self._recording.works[one.work].name, "task", pid, tid), one, args + "}")
+        return self._slice(self._head(self._recording.works[one.work].name or "task", "task", pid, tid), one, args + "}")
 
     def _span(self, one: Span, pid: int, tid: int) -> str:
         category, what = CATEGORIES[one.state], one.what

@@ -154,10 +154,13 @@ def _kinds(cls: type[Any]) -> dict[str, frozenset[type]]:
 
 def _scalars(data: dict[str, Any]) -> dict[str, Any]:
     kinds = _kinds(Recording)
+    found = {name: data[name] for name in SCALARS if name in data}
     for name in SCALARS:
-        if type(data.get(name)) not in kinds[name]:
-            raise Damaged(f"its {name!r} is {data.get(name)!r}")
-    return {name: data[name] for name in SCALARS}
+        if name in found and type(found[name]) not in kinds[name]:
+            raise Damaged(f"its {name!r} is {found[name]!r}")
+        if name not in found and name in ("zero", "end"):  # the others have defaults
+            raise Damaged(f"it has no {name!r}")
+    return found
 
 
 def _from_dicts(cls: Any, values: object, where: str) -> list[Any]:
