@@ -119,7 +119,7 @@ def recordings(draw):
 
     row = st.integers(0, len(rows) - 1)
     attempts = []
-    for number in range(draw(st.integers(0, 12))):
+    for number in range(draw(st.integers(0, 7))):
         begin, end = within(Attempt)
         queued = draw(st.one_of(st.none(), TIME, st.integers(-50, 50), st.just(begin)))
         attempts.append(
@@ -132,7 +132,7 @@ def recordings(draw):
     if attempts and draw(st.booleans()):
         attempts.append(attempts[0])
     spans = []
-    for _ in range(draw(st.integers(0, 6))):
+    for _ in range(draw(st.integers(0, 4))):
         spans.append(Span(draw(row), *within(Span), draw(st.integers(0, len(STATES) - 1)), draw(TEXT), draw(TEXT), draw(TEXT)))
     host = HOST._replace(script=draw(TEXT), has_gil=draw(st.booleans()), switch_interval=draw(st.floats(0, 1)))
     return Recording(

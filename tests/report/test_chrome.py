@@ -25,7 +25,7 @@ from tests.report.random_recordings import HOST, large, recordings, squares
 from tests.report.trace_rules import broken, events_of, exact, seen
 
 QUICK = settings(
-    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+    max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
 )
 
 
@@ -201,7 +201,7 @@ def test_cut_at_any_byte(tmp_path, monkeypatch, ending):
         edges = [match.end() for match in re.finditer(rb"\n", data[: data.index(b'"traceEvents"') + 40])]
         cuts = sorted({0, 1, 60, *(edge + i for edge in edges for i in (-2, -1, 0, 1, 5, 50)), len(data) - 1})
     else:
-        cuts = range(0, len(data), 9)
+        cuts = range(0, len(data), 15)
     seen_counts = set()
     for cut in cuts:
         path.write_bytes(data[:cut])
@@ -332,7 +332,7 @@ def test_any_damage_is_an_error_or_a_recording(file):
     data = file.read_bytes()
     ours = data.index(b'"traceEvents"')
     draw = random.Random(7)
-    for _ in range(200):
+    for _ in range(150):
         changed = bytearray(data[: ours + 200])
         for _ in range(draw.randrange(1, 3)):
             changed[draw.randrange(ours)] = draw.choice(b'0123456789",:[]{}-.ntfe\n \xff\x00')

@@ -26,16 +26,16 @@ COLUMNS = (
 
 
 def write_table(recording: Recording, path: str | os.PathLike[str]) -> None:
-    """Write a line of CSV (UTF-8, comma, a heading) for each attempt that was kept, beside the file's place, and rename it when it is whole.
+    r"""Write a line of CSV (UTF-8, comma, a heading) for each attempt that was kept, beside the file's place, and rename it when it is whole.
 
-    What is not known is empty. Seconds have nine decimals, so no nanosecond is lost.
+    What is not known is empty. Seconds have nine decimals, so no nanosecond is lost. Characters that are not printable are written as ``\\n``, so that each
+    attempt is one line, and a file's name that is no text can be written.
 
     Raises:
         OSError: it cannot be written; what was there is as it was.
     """
     with writing(path) as file:
-        # A lone surrogate, of a file's name that is no text, is written as \udc80: the other lines are still those of a UTF-8 file.
-        text = io.TextIOWrapper(file, encoding="utf-8", errors="backslashreplace", newline="")
+        text = io.TextIOWrapper(file, encoding="utf-8", newline="")
         table = csv.writer(text, lineterminator="\n")
         table.writerow(COLUMNS)
         table.writerows(_lines(recording))
@@ -46,11 +46,15 @@ def _lines(recording: Recording) -> Iterator[tuple[object, ...]]:
     for one in sorted(recording.attempts, key=lambda one: (one.begin, one.end)):
         row = recording.rows[one.row]
         yield (
-            recording.works[one.work].name, one.number, one.attempt, row.name, recording.host.name, row.pid, row.native_id,
+            _line(recording.works[one.work].name), one.number, one.attempt, _line(row.name), _line(recording.host.name), row.pid, row.native_id,
             _seconds(recording.zero + one.begin), _seconds(None if one.queued is None else one.begin - one.queued),
             _seconds(one.end - one.begin), _seconds(one.cpu), _seconds(one.gil), _seconds(one.runqueue), _seconds(one.lock),
-            OUTCOMES[one.outcome], one.call, one.error,
+            OUTCOMES[one.outcome], _line(one.call), _line(one.error or ""),
         )  # fmt: skip
+
+
+def _line(text: str) -> str:
+    return text if text.isprintable() else "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)
 
 
 def _seconds(time: int | None) -> str:
