@@ -28,7 +28,7 @@ COLUMNS = (
 def write_table(recording: Recording, path: str | os.PathLike[str]) -> None:
     r"""Write a line of CSV (UTF-8, comma, a heading) for each attempt that was kept, beside the file's place, and rename it when it is whole.
 
-    What is not known is empty. Seconds have nine decimals, so no nanosecond is lost. Characters that are not printable are written as ``\\n``, so that each
+    What is not known is empty. Seconds have nine decimals, so no nanosecond is lost. Characters that are not printable are written as ``\n``, so that each
     attempt is one line, and a file's name that is no text can be written.
 
     Raises:
