@@ -268,8 +268,8 @@ class _Picture:
                     self._flows[id(one)] = Flow(next(serials), row.pid, submitter, moment + length // 2)
 
     def _arrow(self, flow: Flow, one: Attempt, pid: int, tid: int) -> Iterator[str]:
-        at = one.begin + min(1000, (one.end - one.begin) // 2)
-        if one.end - one.begin >= 4 and at > flow.at:
+        at = one.begin + 1  # within the attempt, and before anything within that, which would get the arrow
+        if flow.at < at < one.end:
             what = f'"name":"submit","cat":"submit","id":{flow.serial}'
             yield f'{{"ph":"s",{what},"pid":{flow.pid},"tid":{flow.tid},"ts":{self._time(flow.at)}}}'
             yield f'{{"ph":"f","bp":"e",{what},"pid":{pid},"tid":{tid},"ts":{self._time(at)}}}'
