@@ -215,6 +215,19 @@ def test_the_whole_command(file):
 
 
 @whole
+def test_from_the_file_all_is_as_from_memory(file):
+    from abreast.report.text import Report
+    from abreast.report.timeline import write_timeline
+
+    pages = []
+    for recording in (squares(), read_trace(file)):
+        report = Report(recording, full=True)
+        write_timeline(recording, "page.html", text=report.text(width=120), advice=next(iter(report.advice), ""))
+        pages.append((report.text(width=120), report.to_dict(), Path("page.html").read_bytes()))
+    assert pages[0] == pages[1]
+
+
+@whole
 def test_nobody_reads_the_report(file):
     """The pipe is closed before anything is written."""
     shell(f"abreast report {file} --full | true; test ${{PIPESTATUS[0]}} -eq 0 -o ${{PIPESTATUS[0]}} -eq 141")
