@@ -63,6 +63,7 @@ __all__ = [  # noqa: RUF022  # grouped by what they are for
     "ResultDecodeError",
     "WorkerCrashed",
     "MemoryLimitExceeded",
+    "RecordingError",
     "JournalError",
     "JournalBusy",
     "JournalCorrupt",
@@ -99,7 +100,15 @@ if TYPE_CHECKING:
     )
 
     from abreast.core.current import Task, current_task
-    from abreast.core.errors import AbreastError, DeadlockDetected, Drained, TaskError, TaskTimeout, TooManyFailures
+    from abreast.core.errors import (
+        AbreastError,
+        DeadlockDetected,
+        Drained,
+        RecordingError,
+        TaskError,
+        TaskTimeout,
+        TooManyFailures,
+    )
     from abreast.core.future import Future
     from abreast.core.journal import Journal
     from abreast.core.journal_errors import (
@@ -144,7 +153,15 @@ _HOMES = {
     "abreast.core.current": ("Task", "current_task"),
     "abreast.core.options": ("RunOptions", "TaskOptions"),
     "abreast.core.outcome": ("Outcome", "RunSummary"),
-    "abreast.core.errors": ("AbreastError", "DeadlockDetected", "Drained", "TaskError", "TaskTimeout", "TooManyFailures"),
+    "abreast.core.errors": (
+        "AbreastError",
+        "DeadlockDetected",
+        "Drained",
+        "RecordingError",
+        "TaskError",
+        "TaskTimeout",
+        "TooManyFailures",
+    ),
     "abreast.core.process_errors": (
         "MemoryLimitExceeded",
         "ResultDecodeError",
