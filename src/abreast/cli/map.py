@@ -29,8 +29,8 @@ from abreast.cli.reading import InputError, Inputs, TimeIsUp, open_inputs
 from abreast.cli.signals import Terminated, draining
 from abreast.cli.task import Call, to_json
 from abreast.core.errors import Drained, TooManyFailures
+from abreast.core.text import printable
 from abreast.functions import outcomes
-from abreast.observe.progress import printable
 
 if TYPE_CHECKING:
     from typing import TypeAlias
