@@ -30,9 +30,22 @@ MAY_IMPORT = {
     "group": {"core", "executors", "group_pool", "group_processes"},
     "pools": {"core", "policy", "executors", "observe", "journal", "report", "engine", "functions"},
     "process_pools": {"core", "executors", "pools"},
-    "__init__": {"core", "draining", "engine", "functions", "group", "pools", "process_pools"},
+    "__init__": {"comparison", "core", "draining", "engine", "functions", "group", "pools", "process_pools"},
+    "comparison": {"core", "policy", "executors", "observe", "report", "engine", "functions"},
     # the command
-    "cli": {"__init__", "core", "draining", "observe", "report", "engine", "functions", "group", "pools", "process_pools"},
+    "cli": {
+        "__init__",
+        "comparison",
+        "core",
+        "draining",
+        "observe",
+        "report",
+        "engine",
+        "functions",
+        "group",
+        "pools",
+        "process_pools",
+    },
     "__main__": {"cli"},
 }
 

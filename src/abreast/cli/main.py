@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 __all__ = ["main"]
 
-COMMANDS = ("demo", "map")
+COMMANDS = ("demo", "map", "compare")
 """In the order of the help; each is ``command`` in the module of its name."""
 
 
@@ -66,6 +66,8 @@ def abreast_command() -> None:
       abreast demo --fast       two seconds that show what concurrency does here
       abreast map os.path:getsize names.txt
                                 a function on every line of a file, on threads
+      abreast compare os.path:getsize names.txt
+                                one by one, on threads or in processes: which is fastest
     """  # noqa: D301  # the character itself is click's mark of lines to be left as they are
 
 

@@ -122,14 +122,16 @@ def _wrapped(text: str, width: int, indent: str = "") -> list[str]:
 
 
 def seconds_range(row: Contender) -> str:
-    """The fastest and the slowest round: ``4.50 - 4.62 s``."""
+    """The fastest and the slowest round: ``4.50 - 4.62 s``; nothing if there is one only."""
     if len(row.seconds) < 2:
         return ""
-    return f"{duration(min(row.seconds))} - {duration(max(row.seconds))}"
+    fastest, slowest = duration(min(row.seconds)), duration(max(row.seconds))
+    number, unit = fastest.split()
+    return f"{number if slowest.endswith(f' {unit}') else fastest} - {slowest}"
 
 
 def _table(measured: Measured, width: int) -> list[str]:
-    head = ("kind", "workers", "median", "fastest - slowest", "speed-up", "of ideal", "start-up")
+    head = ("kind", "workers", "median", "range", "speed-up", "of ideal", "start-up")
     rows = [head]
     marks = [""]
     for row in measured.rows:

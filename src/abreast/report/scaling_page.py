@@ -76,7 +76,7 @@ def _text(text: str) -> str:
 
 
 def _table(measured: Measured) -> str:
-    head = ("kind", "workers", "median", "fastest – slowest", "speed-up", "of ideal", "start-up", "")
+    head = ("kind", "workers", "median", "range", "speed-up", "of ideal", "start-up", "")
     rows = ["<tr>" + "".join(f'<th scope="col">{name}</th>' for name in head) + "</tr>"]
     best = measured.best
     for row in measured.rows:

@@ -98,7 +98,7 @@ def _no_gain(measured: Measured, right: Sequence[Contender]) -> str:
     told = f"nothing was faster ({best.label}: {_times(best)})"
     processes = [row for row in others if row.kind == "process"]
     if processes and _starts(process := min(processes, key=_time)):
-        return f"{told}; {process.label} reach {_times(process)}, {_start_up(process)}, which pays with more work only"
+        return f"{told}; {process.label} {'reaches' if process.max_workers == 1 else 'reach'} {_times(process)}, {_start_up(process)}, which pays with more work only"
     if processes and measured.cores == 1:
         return f"{told}; this program may use one core only"
     if processes:
@@ -155,7 +155,13 @@ def _starts(row: Contender) -> bool:
 
 
 def _start_up(row: Contender) -> str:
-    return f"since starting them takes about {duration(row.start_up or 0.0)} of {duration(_time(row))}"
+    """An estimate, from runs of their own: it may come out longer than the whole."""
+    start, whole = row.start_up or 0.0, _time(row)
+    return (
+        f"since starting takes about {duration(start)} of {duration(whole)}"
+        if start < whole
+        else f"since starting takes nearly all of {duration(whole)}"
+    )
 
 
 def _times(row: Contender) -> str:
