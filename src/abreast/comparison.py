@@ -19,6 +19,7 @@ import sys
 import time
 from concurrent.futures import CancelledError
 from contextlib import suppress
+from pathlib import Path
 from platform import python_version
 from reprlib import repr as short
 from secrets import token_hex
@@ -36,6 +37,8 @@ from abreast.policy.sameness import same
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
     from typing import Literal
+
+    from rich.console import Console, ConsoleOptions, RenderResult
 
     from abreast.observe.progress import Progress
 
@@ -330,7 +333,7 @@ class Comparison:
         rows: one for each way, the serial run first. Each has ``kind``, ``max_workers``, ``seconds`` (of each round), ``median``, ``start_up``,
             ``speed_up`` (against the serial run), ``efficiency`` (speed-up by workers), ``error``, ``differences`` (how many results were not the
             serial ones), ``first_difference`` and ``incomparable``.
-        best: the row with the smallest median whose results are right.
+        best: the row with the smallest median; of a kind of which a result has differed, none.
         advice: one sentence that follows from the figures.
         agrees: whether every way came to its end, and no result differed from the serial one, as far as they can be compared.
 
@@ -382,6 +385,11 @@ class Comparison:
     def __str__(self) -> str:
         return self.to_text()
 
+    def __rich_console__(self, _console: Console, options: ConsoleOptions) -> RenderResult:
+        from rich.text import Text
+
+        yield Text(self.to_text(width=max(60, min(120, options.max_width)), ascii_only=options.ascii_only), no_wrap=True)
+
     def __repr__(self) -> str:
         best = self.best
         return f"<Comparison of {self._measured.name}: {len(self.rows)} ways, best {best.label}, {best.speed_up or 0.0:.2f}x>"
@@ -412,9 +420,9 @@ class Comparison:
             TypeError, ValueError: `path` is no path, or ends in neither.
             OSError: it cannot be written.
         """
-        name = os.fspath(path)
-        if isinstance(name, bytes):
-            raise TypeError(f"path must be a text or a path, not {short(path)}")
+        name: object = os.fspath(path)
+        if not isinstance(name, str):
+            raise TypeError(f"path must be a text or a path, not {short(path)} ({type(path).__name__})")
         if name.lower().endswith((".html", ".htm")):
             from abreast.report.scaling_page import page
 
@@ -427,6 +435,8 @@ class Comparison:
 
 
 def _row(row: Contender) -> dict[str, Any]:
+    from abreast.report.scaling import error_text
+
     told: dict[str, Any] = {
         "kind": row.kind,
         "max_workers": row.max_workers,
@@ -435,7 +445,7 @@ def _row(row: Contender) -> dict[str, Any]:
         "start_up": row.start_up,
         "speed_up": row.speed_up,
         "efficiency": row.efficiency,
-        "error": None if row.error is None else _shown(row.error),
+        "error": None if row.error is None else error_text(row.error),
         "differences": row.differences,
         "first_difference": None,
         "incomparable": row.incomparable,
@@ -457,14 +467,12 @@ def _replace(name: str, data: bytes) -> None:
     """Write a file beside its place, and move it there when it is whole."""
     target = os.path.realpath(name)
     part = f"{target}.{token_hex(4)}.part"
-    fd = os.open(
-        part, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), 0o666
-    )  # tempfile's are for their owner alone
+    fd = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), 0o666)  # not tempfile's: 0o600
     try:
-        with open(fd, "wb") as file:
+        with os.fdopen(fd, "wb") as file:
             file.write(data)
-        os.replace(part, target)
+        Path(part).replace(target)
     except BaseException:
         with suppress(OSError):
-            os.unlink(part)
+            Path(part).unlink()
         raise

@@ -58,7 +58,7 @@ def _same(one: Any, other: Any) -> bool | None:
             return True
     if equal is None or kind is not type(other):
         return equal
-    if kind.__eq__ is object.__eq__:  # that they are two objects is all that it says
+    if vars(object)["__eq__"] is kind.__eq__:  # that they are two objects is all that it says
         return _same_attributes(one, other)
     return equal
 
@@ -90,7 +90,7 @@ def _all(pairs: Any) -> bool | None:
 
 def _same_attributes(one: Any, other: Any) -> bool | None:
     kind = type(one)
-    if kind.__reduce_ex__ is not object.__reduce_ex__ or kind.__reduce__ is not object.__reduce__:
+    if any(getattr(kind, name) is not getattr(object, name) for name in ("__reduce_ex__", "__reduce__")):
         return None  # what it is lies elsewhere
     if not all(cls.__flags__ & HEAP_TYPE and "__slots__" not in vars(cls) for cls in kind.__mro__[:-1]):
         return None  # so it does for functions, which have a __dict__ besides

@@ -25,7 +25,7 @@ from abreast.report.verdict import verdict
 if TYPE_CHECKING:
     from abreast.core.comparison import Contender, Measured
 
-__all__ = ["bounds", "headline", "lines", "plot", "problems", "seconds_range", "ticks"]
+__all__ = ["bounds", "error_text", "headline", "lines", "plot", "problems", "seconds_range", "ticks"]
 
 LOWEST = 0.25
 """The smallest speed-up that a picture shows; what is slower stands at its edge: the table has the figure."""
@@ -73,7 +73,7 @@ def problems(measured: Measured) -> list[str]:
         )
     for row in measured.rows:
         if row.error is not None:
-            told.append(f"{_capital(row.label)}: {_error(row.error)}")
+            told.append(f"{_capital(row.label)}: {error_text(row.error)}")
         elif row.differences and measured.is_steady:
             told.append(
                 f"{_capital(row.label)}: OTHER RESULTS than one after another, {_difference(row, measured.inputs)}. "
@@ -102,13 +102,14 @@ def _shown(value: object) -> str:
         return f"<{type(value).__name__}, whose repr raised {type(error).__name__}>"
 
 
-def _error(error: BaseException) -> str:
+def error_text(error: BaseException) -> str:
+    """Class, text and last note of an error, in one line."""
     try:
         text = printable(" ".join(str(error).split()))
     except Exception:  # its own __str__ fails
         text = ""
     text = text if len(text) <= 300 else text[:300] + "..."
-    name = type(error).__qualname__
+    name = printable(type(error).__qualname__)
     notes = [printable(str(note).removeprefix("abreast: ")) for note in getattr(error, "__notes__", ())[-1:]]
     return "; ".join([f"{name}: {text}" if text else name, *notes])
 
@@ -136,7 +137,7 @@ def _table(measured: Measured, width: int) -> list[str]:
     marks = [""]
     for row in measured.rows:
         if row.median is None or row.speed_up is None or row.efficiency is None:
-            name = type(row.error).__name__ if row.error is not None else "not run"
+            name = printable(type(row.error).__name__)[:24] if row.error is not None else "not run"
             rows.append((row.kind, str(row.max_workers), "failed", name, "", "", ""))
         else:
             start = "" if row.start_up is None else duration(row.start_up)
@@ -145,14 +146,24 @@ def _table(measured: Measured, width: int) -> list[str]:
                 (row.kind, str(row.max_workers), duration(row.median), seconds_range(row), f"{row.speed_up:.2f}x", share, start)
             )
         marks.append(_mark(measured, row))
-    widths = [max(len(row[column]) for row in rows) for column in range(len(head))]
+    told: list[str] = []
+    for left_out in ((), ("start-up",), ("start-up", "range"), ("start-up", "range", "of ideal")):
+        columns = [column for column, name in enumerate(head) if name not in left_out]
+        told = _aligned(rows, marks, columns)
+        if max(map(len, told)) <= width:
+            break
+    return [line[:width] for line in told]
+
+
+def _aligned(rows: list[tuple[str, ...]], marks: list[str], columns: list[int]) -> list[str]:
+    widths = [max(len(row[column]) for row in rows) for column in columns]
     told = []
-    for row_of_text, mark in zip(rows, marks, strict=True):
+    for row, mark in zip(rows, marks, strict=True):
         cells = [
-            text.ljust(size) if column in (0, 3) else text.rjust(size)
-            for column, (text, size) in enumerate(zip(row_of_text, widths, strict=True))
+            row[column].ljust(size) if column in (0, 3) else row[column].rjust(size)
+            for column, size in zip(columns, widths, strict=True)
         ]
-        told.append(f"{'  '.join(cells)}  {mark}".rstrip()[:width])
+        told.append(f"{'  '.join(cells)}  {mark}".rstrip())
     return told
 
 
@@ -211,9 +222,8 @@ def plot(measured: Measured, *, width: int = 80) -> list[str]:
     told.append(f"{'':>{margin}} +{'-' * (room + 1)}")
     told.append(f"{'workers':>{margin}}   {_axis(sorted({row.max_workers for row in shown}), column, room)}".rstrip())
     kinds = {row.kind: f"{_letter(row.kind)} {row.kind}" for row in shown}
-    several = "   * several" if "*" in taken.values() else ""
-    told.insert(0, f"{'speed-up':>{margin}}   {'   '.join(kinds.values())}   . ideal{several}")
-    return told
+    legend = [*kinds.values(), ". ideal", *(["* several"] if "*" in taken.values() else [])]
+    return [*_wrapped(f"{'speed-up':>{margin}}   {'   '.join(legend)}", width), *told]
 
 
 def _letter(kind: str) -> str:

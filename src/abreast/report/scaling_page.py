@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 __all__ = ["page"]
 
 WIDTH, HEIGHT = 720, 420
-LEFT, RIGHT, TOP, BOTTOM = 56, 116, 16, 48
+LEFT, RIGHT, TOP, BOTTOM = 56, 116, 36, 48
 """Room around the picture, for its words."""
 
 # Okabe and Ito's colours, which colour-blind people can tell apart; lighter ones on dark. Markers differ too: colour is never alone.
@@ -82,11 +82,11 @@ def _table(measured: Measured) -> str:
     for row in measured.rows:
         cells = [row.kind, str(row.max_workers)]
         if row.median is None or row.speed_up is None or row.efficiency is None:
-            why = type(row.error).__name__ if row.error is not None else "not run"
+            why = printable(type(row.error).__name__) if row.error is not None else "not run"
             text = "".join(f"<td>{_text(cell)}</td>" for cell in cells) + f'<td class="why" colspan="6">failed: {_text(why)}</td>'
             rows.append(f'<tr class="wrong">{text}</tr>')
             continue
-        cells += [duration(row.median), seconds_range(row).replace(" - ", " – "), f"{row.speed_up:.2f}x"]
+        cells += [duration(row.median), seconds_range(row), f"{row.speed_up:.2f}x"]
         cells += ["" if row.kind == "serial" else f"{row.efficiency:.0%}"]
         cells += ["" if row.start_up is None else duration(row.start_up)]
         cells += ["✗ differs" if row.differences else "best" if row is best and len(measured.rows) > 1 else ""]
@@ -124,7 +124,7 @@ def _picture(measured: Measured) -> str:
         mine = sorted((row for row in shown if row.kind == kind), key=lambda row: row.max_workers)
         parts += _curve(mine, place, measured)
         names.append((place.y(mine[-1].speed_up or 0.0), kind, f"name {_class(kind)}"))
-    parts += _names(names, place)
+    parts += _names(names)
     return "\n".join([*parts, "</svg>"])
 
 
@@ -135,6 +135,7 @@ def _axes(place: _Place, numbers: list[int]) -> list[str]:
         y = place.y(tick)
         parts.append(f'<line class="grid" x1="{LEFT}" y1="{y:.1f}" x2="{right}" y2="{y:.1f}"/>')
         parts.append(f'<text x="{LEFT - 10}" y="{y + 4:.1f}" text-anchor="end">{tick:g}x</text>')
+    parts.append(f'<text class="faint" x="{LEFT - 10}" y="14" text-anchor="end">speed-up</text>')
     last = -100.0
     for number in numbers:
         x = place.x(number)
@@ -179,7 +180,7 @@ def _marker(kind: str, x: float, y: float, classes: str, title: str) -> str:
     return f'<polygon class="{classes}" points="{points}">{told}</polygon>'
 
 
-def _names(names: list[tuple[float, str, str]], place: _Place) -> list[str]:
+def _names(names: list[tuple[float, str, str]]) -> list[str]:
     """What each line is called, at its height, to the right of the picture, and none on another."""
     parts = []
     below = TOP - 10.0

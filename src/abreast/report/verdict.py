@@ -119,6 +119,8 @@ def _more(measured: Measured, right: Sequence[Contender], chosen: Contender) -> 
         if gained < -ENOUGH:
             return f"{most.max_workers} are slower ({_times(most)})"
         return f"{most.max_workers} bring less than {max(ENOUGH, gained):.0%} more"
+    if any(row.kind == chosen.kind and row.max_workers > chosen.max_workers for row in measured.rows):
+        return ""  # they failed
     steep = (chosen.efficiency or 0.0) >= STEEP
     allowed = chosen.kind == "thread" or chosen.max_workers < measured.cores
     if steep and allowed and chosen.max_workers < measured.inputs:
