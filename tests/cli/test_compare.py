@@ -7,6 +7,7 @@ import os
 import signal
 
 import pytest
+from abreast.cli.main import status_of
 
 from tests.cli.helpers import abreast, end, here, numbers, one_line, started, wait_for_line  # noqa: F401
 
@@ -42,6 +43,13 @@ def test_figures_as_json_and_what_is_printed_does_not_mix(here):
     assert [(row["kind"], row["max_workers"]) for row in figures["rows"]] == [("serial", 1), ("thread", 1), ("thread", 2)]
 
 
+def run(capfd, *words):
+    """Run the command in this process: quick. Return its exit status, and what it has written."""
+    status = status_of(["compare", *QUICK, *words])
+    out, err = capfd.readouterr()
+    return status, out, err
+
+
 @pytest.mark.parametrize(
     ("options", "given", "inputs", "told"),
     [
@@ -52,43 +60,53 @@ def test_figures_as_json_and_what_is_printed_does_not_mix(here):
     ],
     ids=["limit", "just", "null", "json"],
 )
-def test_lines(here, options, given, inputs, told):
+def test_lines(here, capfd, options, given, inputs, told):
     here.joinpath("lines").write_text(given)
-    done = abreast("compare", *QUICK, *options, "m:same", "lines")
-    assert done.stdout.startswith(f"same on {inputs} input")
-    assert done.stderr == told
+    status, out, err = run(capfd, *options, "builtins:repr", "lines")
+    assert (status, err) == (0, told)
+    assert out.startswith(f"repr on {inputs} input")
 
 
 @pytest.mark.parametrize(
     ("words", "status", "told"),
     [
-        (("m:boom",), 1, "abreast compare: one by one, ValueError: bad 0 (m.py, line"),
-        (("m:nothing",), 2, "m has no 'nothing'"),
-        (("--kinds", "threads", "m:same"), 2, "'threads' is not a kind: serial, thread, process, or several with commas between"),
-        (("-j", "1,0", "m:same"), 2, "'1,0' is not a number of workers from 1, or several with commas between, as 1,2,4,8"),
-        (("--json", "m:same", "bad.json"), 2, "bad.json, line 1, is not JSON"),
-        (("m:same", "empty"), 2, "there is no input: not one line"),
-        (("-o", "a.txt", "m:same"), 2, "'a.txt': its name must end in .html, for a page, or .json, for the figures"),
-        (("-o", "there.html", "m:same"), 2, "'there.html' exists; --force replaces it"),
-        (("-o", "no/a.html", "m:same"), 2, "cannot write 'no/a.html': no file can be made in "),
-        (("-o", "folder.html", "m:same"), 2, "cannot write 'folder.html': it is no regular file"),
+        (("os.path:getsize", "lines"), 1, "abreast compare: one by one, FileNotFoundError: "),
+        (("os:nothing", "lines"), 2, "os has no 'nothing'"),
+        (
+            ("--kinds", "threads", "os:stat"),
+            2,
+            "'threads' is not a kind: serial, thread, process, or several with commas between",
+        ),
+        (("-j", "1,0", "os:stat"), 2, "'1,0' is not a number of workers from 1, or several with commas between, as 1,2,4,8"),
+        (("--json", "builtins:repr", "bad.json"), 2, "bad.json, line 1, is not JSON"),
+        (("builtins:repr", "empty"), 2, "there is no input: not one line"),
+        (
+            ("-o", "a.txt", "builtins:repr", "lines"),
+            2,
+            "'a.txt': its name must end in .html, for a page, or .json, for the figures",
+        ),
+        (("-o", "there.html", "builtins:repr", "lines"), 2, "'there.html' exists; --force replaces it"),
+        (("-o", "no/a.html", "builtins:repr", "lines"), 2, "cannot write 'no/a.html': no file can be made in "),
+        (("-o", "folder.html", "builtins:repr", "lines"), 2, "cannot write 'folder.html': it is no regular file"),
     ],
     ids=range(10),
 )
-def test_what_is_wrong_is_one_line(here, words, status, told):
-    for name, text in (("bad.json", "[\n"), ("empty", ""), ("there.html", "old")):
+def test_what_is_wrong_is_one_line(here, capfd, words, status, told):
+    for name, text in (("bad.json", "[\n"), ("empty", ""), ("there.html", "old"), ("lines", numbers(2))):
         here.joinpath(name).write_text(text)
     here.joinpath("folder.html").mkdir()
-    done = abreast("compare", *QUICK, *words, given=numbers(2), status=status)
-    assert told in one_line(done.stderr)
-    assert done.stdout == ""
+    got, out, err = run(capfd, *words)
+    assert (got, out) == (status, "")
+    assert told in one_line(err)
     assert here.joinpath("there.html").read_text() == "old"
 
 
-def test_force_replaces(here):
-    here.joinpath("a.html").write_text("old")
-    abreast("compare", *QUICK, "-o", "a.html", "--force", "m:same", given=numbers(2))
+def test_force_replaces(here, capfd):
+    for name in ("a.html", "lines"):
+        here.joinpath(name).write_text("old\n")
+    assert run(capfd, "-o", "a.html", "--force", "builtins:repr", "lines")[0] == 0
     assert here.joinpath("a.html").read_text().startswith("<!DOCTYPE html>")
+    assert run(capfd, "--help")[1].startswith("Usage: ")
 
 
 def test_a_function_that_changes_the_directory(here):
@@ -104,7 +122,3 @@ def test_ctrl_c_ends_it_and_leaves_no_page(here):
         said, status = end(process, signal.SIGINT)
     assert (said, status) == ("abreast compare: ended by Ctrl-C: nothing was measured to its end\n", 130)
     assert not here.joinpath("a.html").exists()
-
-
-def test_help_says_what_it_does():
-    assert "tell which is fastest" in " ".join(abreast("compare", "--help").stdout.split())

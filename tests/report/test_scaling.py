@@ -259,7 +259,9 @@ def comparisons(draw):
             )
         )
     name = draw(st.text(max_size=200))
-    return Measured(name, draw(st.integers(1, 10**6)), len(serial), tuple(rows), "3.13.0", draw(st.integers(1, 64)), draw(st.booleans()))
+    return Measured(
+        name, draw(st.integers(1, 10**6)), len(serial), tuple(rows), "3.13.0", draw(st.integers(1, 64)), draw(st.booleans())
+    )
 
 
 @settings(max_examples=50, deadline=None)
@@ -314,7 +316,9 @@ class TestPage:
         hostile = '</title></style></svg><script>alert(1)</script><img src=x onerror="alert(1)">&amp;\udc80\x00\u202e'
         what = failing(measured(*WAITS)._replace(name=hostile, remarks=(hostile,)), 3, differences=1)
         what = failing(what, 3, first_difference=Difference(0, hostile, "<b>", hostile))
-        what = failing(what, 4, error=type(hostile.replace("\x00", "").replace("\udc80", ""), (Exception,), {})(hostile), speed_up=None)
+        what = failing(
+            what, 4, error=type(hostile.replace("\x00", "").replace("\udc80", ""), (Exception,), {})(hostile), speed_up=None
+        )
         text = page(what)
         seen = parsed(text)
         assert "script" not in seen.tags
