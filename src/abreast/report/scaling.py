@@ -133,7 +133,7 @@ def seconds_range(row: Contender) -> str:
 
 def _table(measured: Measured, width: int) -> list[str]:
     head = ("kind", "workers", "median", "range", "speed-up", "of ideal", "start-up")
-    rows = [head]
+    rows: list[tuple[str, ...]] = [head]
     marks = [""]
     for row in measured.rows:
         if row.median is None or row.speed_up is None or row.efficiency is None:
