@@ -35,16 +35,16 @@ __all__ = ["command"]
 EPILOG = """\b
 Examples
   abreast compare scraper:fetch urls.txt
-      fetch() of scraper.py on the first 100 lines of urls.txt: one by one, on threads, in processes
-  abreast compare --kinds process -j 1,2,4 -o scaling.html pictures:shrink files.txt
-      how far processes go; and a page with the picture
+      fetch() of scraper.py on the first 100 lines, each way
+  abreast compare --kinds process -j 1,2,4 -o a.html pics:shrink files.txt
+      how far processes go; and a page with the picture of it
   abreast compare --limit 10000 --rounds 7 shop:total orders.txt
       more work, and more often: for functions that take microseconds
 
 \b
 Exit status
   0    every way has given the results of the serial run
-  1    a way failed, or gave other results; or the function failed one by one
+  1    a way failed, or gave other results; or the function fails one by one
   2    wrong usage, unreadable input, unwritable output
   130  Ctrl-C (143 SIGTERM, 129 hang-up, 141 nobody reads the output)
 """
@@ -80,7 +80,7 @@ class _Numbers(_Words):
         return numbers
 
 
-@click.command("compare", epilog=EPILOG)
+@click.command("compare", epilog=EPILOG, short_help="Tell whether threads or processes are faster, and how many.")
 @click.argument("function", metavar="MODULE:FUNCTION")
 @click.argument("file", metavar="[FILE]", default="-")
 @click.option("--json", "as_json", is_flag=True, help="Each line of FILE is a JSON value, not text.")

@@ -67,7 +67,7 @@ def abreast_command() -> None:
       abreast map os.path:getsize names.txt
                                 a function on every line of a file, on threads
       abreast compare os.path:getsize names.txt
-                                one by one, on threads or in processes: which is fastest
+                                which is fastest: one by one, threads, processes
     """  # noqa: D301  # the character itself is click's mark of lines to be left as they are
 
 
