@@ -68,7 +68,7 @@ def circle():
     return inner
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(VALUES)
 def test_what_went_through_a_pickle_is_the_same(value):
     assert same(value, pickle.loads(pickle.dumps(value))) is True

@@ -264,7 +264,7 @@ def comparisons(draw):
     )
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(comparisons(), st.integers(60, 120))
 def test_never_crashes_and_keeps_the_width(what, width):
     told = lines(what, width=width)
