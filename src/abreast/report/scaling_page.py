@@ -135,7 +135,7 @@ def _axes(place: _Place, numbers: list[int]) -> list[str]:
         y = place.y(tick)
         parts.append(f'<line class="grid" x1="{LEFT}" y1="{y:.1f}" x2="{right}" y2="{y:.1f}"/>')
         parts.append(f'<text x="{LEFT - 10}" y="{y + 4:.1f}" text-anchor="end">{tick:g}x</text>')
-    parts.append(f'<text class="faint" x="{LEFT - 10}" y="14" text-anchor="end">speed-up</text>')
+    parts.append('<text class="faint" x="4" y="14">speed-up</text>')
     last = -100.0
     for number in numbers:
         x = place.x(number)

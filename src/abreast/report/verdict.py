@@ -4,8 +4,9 @@
 if                                                  say
 ==================================================  ==============================================================
 nothing but the serial run came to its end          that, and to look at the errors
-no difference is larger than the noise              that, and how to get less of it
-nothing is 5 % faster than one after another        to leave it so, and why nothing is gained
+the fastest way and the serial run overlap, and     that, and how to get less noise
+may be 10 % apart all the same
+they overlap, or the fastest is not 5 % faster      to leave it so, and why nothing is gained
 else                                                the least kind and number within 5 % of the fastest, by how
                                                     much it is faster, and why not more, or not the other kind
 ==================================================  ==============================================================
@@ -29,6 +30,9 @@ __all__ = ["verdict"]
 ENOUGH = 0.05
 """A share of the time that nobody would change a program for."""
 
+PROMISE = 0.1
+"""A share by which the fastest round of a way must be faster than the slowest serial one, for it to be worth finding out."""
+
 GAIN = 1.2
 """A speed-up below it is none."""
 
@@ -51,9 +55,10 @@ def verdict(measured: Measured) -> str:
         return "Use what is said of the errors and differences first: only one after another gave its results."
     best = measured.best
     chosen = _least(right, best)
-    if _is_noise(serial, best):
+    overlap = _overlap(serial, best)
+    if overlap and max(serial.seconds) > min(best.seconds) * (1 + PROMISE):
         return _noise(measured, serial, best)
-    if chosen is serial:
+    if overlap or chosen is serial:
         return f"Run it one after another: {_no_gain(measured, right)}."
     parts = [f'Use kind="{chosen.kind}", max_workers={chosen.max_workers}: {_times(chosen)} as fast as one after another']
     parts += [why for why in (_more(measured, right, chosen), _other_kind(measured, right, chosen)) if why]
@@ -72,9 +77,9 @@ def _rank(kind: str) -> int:
     return _ORDER.index(kind) if kind in _ORDER else len(_ORDER)
 
 
-def _is_noise(one: Contender, other: Contender) -> bool:
-    """Whether the ranges of two contenders overlap, and are wide: of rounds of the same work, some were faster here, and some there."""
-    if one is other or len(one.seconds) < 2 or max(_spread(one), _spread(other)) <= ENOUGH:
+def _overlap(one: Contender, other: Contender) -> bool:
+    """Whether the ranges of two contenders overlap: of rounds of the same work, some were faster here, and some there."""
+    if one is other or len(one.seconds) < 2:
         return False
     return min(one.seconds) <= max(other.seconds) and min(other.seconds) <= max(one.seconds)
 
@@ -95,7 +100,7 @@ def _noise(measured: Measured, serial: Contender, best: Contender) -> str:
 def _no_gain(measured: Measured, right: Sequence[Contender]) -> str:
     others = [row for row in right if row.kind != "serial"]
     best = min(others, key=_time)
-    told = f"nothing was faster ({best.label}: {_times(best)})"
+    told = f"nothing was clearly faster ({best.label}: {_times(best)})"
     processes = [row for row in others if row.kind == "process"]
     if processes and _starts(process := min(processes, key=_time)):
         return f"{told}; {process.label} {'reaches' if process.max_workers == 1 else 'reach'} {_times(process)}, {_start_up(process)}, which pays with more work only"
@@ -103,6 +108,8 @@ def _no_gain(measured: Measured, right: Sequence[Contender]) -> str:
         return f"{told}; this program may use one core only"
     if processes:
         return f"{told}; what limits it is shared (a lock, a disk, a server), or sending inputs and results costs what is gained"
+    if any(row.kind == "process" for row in measured.rows):
+        return f"{told}; processes failed, or gave other results"
     if _starts(best):
         return f"{told}; it is too little work for starting threads"
     if measured.gil and measured.cores > 1:
