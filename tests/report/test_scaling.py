@@ -137,6 +137,10 @@ class TestAdvice:
             "Run it one after another: nothing was clearly faster (2 processes: 1.02x); what limits it is shared"
         )
 
+    def test_the_serial_run_is_not_called_the_best_by_noise(self):
+        told = verdict(measured(("thread", 2, 10.5), ("process", 2, 20), noise=0.3))
+        assert told.startswith("Nothing can be said: 2 threads came to 0.95x the speed of one after another, but rounds")
+
     def test_large_noise_does_not_hide_a_large_difference(self):
         assert verdict(measured(*WAITS, noise=0.2)).startswith('Use kind="thread", max_workers=4')
 

@@ -4,8 +4,8 @@
 if                                                  say
 ==================================================  ==============================================================
 nothing but the serial run came to its end          that, and to look at the errors
-the fastest way and the serial run overlap, and     that, and how to get less noise
-may be 10 % apart all the same
+the fastest other way and the serial run overlap,   that, and how to get less noise
+and it may be 10 % faster all the same
 they overlap, or the fastest is not 5 % faster      to leave it so, and why nothing is gained
 else                                                the least kind and number within 5 % of the fastest, by how
                                                     much it is faster, and why not more, or not the other kind
@@ -55,9 +55,10 @@ def verdict(measured: Measured) -> str:
         return "Use what is said of the errors and differences first: only one after another gave its results."
     best = measured.best
     chosen = _least(right, best)
-    overlap = _overlap(serial, best)
-    if overlap and max(serial.seconds) > min(best.seconds) * (1 + PROMISE):
-        return _noise(measured, serial, best)
+    rival = min((row for row in right if row is not serial), key=_time)
+    overlap = _overlap(serial, rival)
+    if overlap and max(serial.seconds) > min(rival.seconds) * (1 + PROMISE):
+        return _noise(measured, serial, rival)
     if overlap or chosen is serial:
         return f"Run it one after another: {_no_gain(measured, right)}."
     parts = [f'Use kind="{chosen.kind}", max_workers={chosen.max_workers}: {_times(chosen)} as fast as one after another']
@@ -79,9 +80,7 @@ def _rank(kind: str) -> int:
 
 def _overlap(one: Contender, other: Contender) -> bool:
     """Whether the ranges of two contenders overlap: of rounds of the same work, some were faster here, and some there."""
-    if one is other or len(one.seconds) < 2:
-        return False
-    return min(one.seconds) <= max(other.seconds) and min(other.seconds) <= max(one.seconds)
+    return len(one.seconds) > 1 and min(one.seconds) <= max(other.seconds) and min(other.seconds) <= max(one.seconds)
 
 
 def _spread(row: Contender) -> float:
@@ -89,10 +88,10 @@ def _spread(row: Contender) -> float:
     return max(row.seconds) / max(min(row.seconds), 1e-9) - 1
 
 
-def _noise(measured: Measured, serial: Contender, best: Contender) -> str:
-    widest = max(_spread(serial), _spread(best))
+def _noise(measured: Measured, serial: Contender, rival: Contender) -> str:
+    widest = max(_spread(serial), _spread(rival))
     return (
-        f"Nothing can be said: {best.label} came to {_times(best)} the speed of one after another, but rounds of the same work differ by "
+        f"Nothing can be said: {rival.label} came to {_times(rival)} the speed of one after another, but rounds of the same work differ by "
         f"{widest:.0%}; try more inputs, rounds={2 * measured.rounds + 1}, or a machine that does nothing else."
     )
 
