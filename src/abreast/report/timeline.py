@@ -235,13 +235,7 @@ def _columns(ordered: list[Attempt | Span]) -> bytes:
             (what.begin - what.queued) * IN_SECOND if isinstance(what, Attempt) and what.queued is not None else NOT_KNOWN
             for what in ordered
         ),
-        **{
-            name: (
-                NOT_KNOWN if not isinstance(what, Attempt) or (part := getattr(what, name)) is None else part * IN_SECOND
-                for what in ordered
-            )
-            for name in ("cpu", "gil", "runqueue", "lock")
-        },
+        **{name: _parts(ordered, name) for name in ("cpu", "gil", "runqueue", "lock")},
         "number": (_natural(what.number) if isinstance(what, Attempt) else 0 for what in ordered),
         "work": (_natural(what.work) if isinstance(what, Attempt) else 0 for what in ordered),
         "attempt": (_natural(what.attempt) if isinstance(what, Attempt) else 0 for what in ordered),
@@ -260,6 +254,12 @@ def _columns(ordered: list[Attempt | Span]) -> bytes:
         # byte by byte of all values: the high bytes are all but equal and take no room, a third less in all
         planes += [bytes(len(column)) if name in ROUNDED and at == 0 else raw[at::size] for at in range(size)]
     return b"".join(planes)
+
+
+def _parts(ordered: list[Attempt | Span], name: str) -> Iterable[float]:
+    for what in ordered:
+        part = getattr(what, name) if isinstance(what, Attempt) else None
+        yield NOT_KNOWN if part is None else part * IN_SECOND
 
 
 def _natural(value: int) -> int:
