@@ -90,14 +90,15 @@ class Theme {                                           // the style's colours, 
     this.size = 8 * this.step;
     const back = rgb(this.back);
     this.tiles = states.map((state, s) => this.tile(s, s === IDLE ? rgb(this.idle) : rgb(state.colour)));
+    this.flat = states.map((state, s) => this.tile(s, s === IDLE ? rgb(this.idle) : rgb(state.colour), true));
     this.faded = states.map((state, s) => this.tile(s, mix(s === IDLE ? rgb(this.idle) : rgb(state.colour), back, .8)));
     this.pixels = Object.fromEntries(["back", "band", "faint", "idle", "strip", "strip-queue", "strip-cpu", "muted"].map(n => [n, pixel(rgb(this[n]))]));
     this.queued = pixel(mix(rgb(states[QUEUED].colour), rgb(this.fore), matchMedia("(prefers-color-scheme: dark)").matches ? .35 : 0));
   }
-  tile(s, colour) {
+  tile(s, colour, flat) {
     const plain = pixel(colour), dark = pixel(mix(colour, [0, 0, 0], s === WAITING ? .34 : .24)), found = new Uint32Array(this.size * this.size);
     for (let y = 0; y < this.size; y++)
-      for (let x = 0; x < this.size; x++) found[y * this.size + x] = HATCH[s](x / this.step | 0, y / this.step | 0) ? dark : plain;
+      for (let x = 0; x < this.size; x++) found[y * this.size + x] = !flat && HATCH[s](x / this.step | 0, y / this.step | 0) ? dark : plain;
     return found;
   }
 }
@@ -157,12 +158,10 @@ class Bars {
     const length = this.end[i] - this.start[i];
     parts.fill(0);
     if (this.kind[i] >= this.names.span) { parts[this.kind[i] - this.names.span] = length; return parts }
-    const cpu = this.cpu[i], known = [[COMPUTING, cpu], [LOCK, this.lock[i]], [GIL, this.gil[i]], [CPU, this.runqueue[i]]];
-    let sum = 0;
-    for (const [s, value] of known) if (value > 0) sum += parts[s] = value;
-    const scale = sum > length ? length / sum : 1;
-    for (const [s] of known) parts[s] *= scale;
-    parts[cpu >= 0 ? WAITING : UNKNOWN] = Math.max(0, length - sum * scale);
+    const cpu = this.cpu[i], lock = this.lock[i], gil = this.gil[i], runqueue = this.runqueue[i];    // NaN if not known
+    const sum = (parts[COMPUTING] = cpu > 0 ? cpu : 0) + (parts[LOCK] = lock > 0 ? lock : 0) + (parts[GIL] = gil > 0 ? gil : 0) + (parts[CPU] = runqueue > 0 ? runqueue : 0);
+    if (sum > length) for (let s = 0; s < parts.length; s++) parts[s] *= length / sum;
+    parts[cpu >= 0 ? WAITING : UNKNOWN] = Math.max(0, length - sum);
     return parts;
   }
 
@@ -188,13 +187,34 @@ class Bars {
   }
 }
 
+function ordered(times) {                               // the order of times: by counting, and then few are out of place
+  const n = times.length, order = new Uint32Array(n);
+  let low = Infinity, high = -Infinity, worst = 0;
+  for (let i = 0; i < n; i++) { if (times[i] < low) low = times[i]; if (times[i] > high) high = times[i] }
+  const slots = 2 * n, scale = (slots - 1) / (high - low || 1), counts = new Uint32Array(slots + 1);
+  for (let i = 0; i < n; i++) counts[Math.floor((times[i] - low) * scale) + 1]++;
+  for (let s = 1; s <= slots; s++) { if (counts[s] > worst) worst = counts[s]; counts[s] += counts[s - 1] }
+  for (let i = 0; i < n; i++) order[counts[Math.floor((times[i] - low) * scale)]++] = i;
+  if (worst > 100) return order.sort((x, y) => times[x] - times[y]);    // all at once, or nearly: halves are better there
+  for (let i = 1; i < n; i++) {
+    const one = order[i];
+    let to = i;
+    for (; to && times[order[to - 1]] > times[one]; to--) order[to] = order[to - 1];
+    order[to] = one;
+  }
+  return order;
+}
+
 class Strip {                                           // the sum of weights of many intervals, at any time
   constructor(froms, tos, weights) {
     [this.up, this.down] = [froms, tos].map(times => {
       const n = times.length;
       let order = null, sorted;
-      if (weights) { order = new Uint32Array(n).map((_, i) => i).sort((x, y) => times[x] - times[y]); sorted = Float64Array.from(order, i => times[i]) }
-      else sorted = Float64Array.from(times).sort();
+      if (weights) {
+        order = ordered(times);
+        sorted = new Float64Array(n);
+        for (let i = 0; i < n; i++) sorted[i] = times[order[i]];
+      } else sorted = times.slice().sort();
       const weight = new Float64Array(n + 1), moment = new Float64Array(n + 1);
       for (let i = 0; i < n; i++) {
         const w = order ? weights[order[i]] : 1;
@@ -229,31 +249,25 @@ function start(names, buffer) {
   const whole = end * 1.008, view = {a: 0, b: whole, scroll: 0};          // a little more, so that the last end is seen
   const hidden = new Array(states.length).fill(false), folded = new Set();
   let selected = -1, hovered = -1, query = "", scale = 1, width = 0, height = 0, left = 0, theme, image, data, U = 0, V = 0;
-  let lines = [], total = 0, rowHeight = 22, range = null, cursor = null;
+  let lines = [], total = 0, rowHeight = 24, range = null, cursor = null;
 
   // ------------------------------------------------------------ rows
 
-  const perRow = new Map(names.rows.map(row => [row.serial, {tasks: 0, busy: 0, failed: 0, parts: new Float64Array(states.length), wait: 0, waits: 0}]));
-  {
-    const parts = new Float64Array(states.length);
-    for (let i = 0; i < bars.count; i++) {
-      if (!bars.isTask(i)) continue;
-      const row = bars.row(i);
-      if (!rowOf.has(row)) rowOf.set(row, {serial: row, kind: "thread", name: `row ${row}`, ident: 0, native_id: 0, pid: names.host.pid, begin: 0, end, boot: null});
-      if (!perRow.has(row)) perRow.set(row, {tasks: 0, busy: 0, failed: 0, parts: new Float64Array(states.length), wait: 0, waits: 0});
-      const sums = perRow.get(row);
-      sums.tasks++;
-      if (!names.lines[bars.line[i]][1]) sums.busy += bars.length[i];   // what runs inside another task is in that one's time
-      if (bars.kind[i] > OK) sums.failed++;
-      if (bars.wait[i] >= 0) { sums.wait += bars.wait[i]; sums.waits++ }
-      bars.split(i, parts);
-      for (let s = 0; s < parts.length; s++) sums.parts[s] += parts[s];
-    }
+  const unnamed = row => ({serial: row, kind: "thread", name: `row ${row}`, ident: 0, native_id: 0, pid: names.host.pid, begin: 0, end, boot: null});
+  const linesOf = new Map(), perRow = new Map();         // a row that is named nowhere, as of a recording cut short, is shown all the same
+  names.lines.forEach(([row], l) => {
+    if (!rowOf.has(row)) rowOf.set(row, unnamed(row));
+    if (!linesOf.has(row)) linesOf.set(row, []);
+    linesOf.get(row).push(l);
+  });
+  for (const row of bars.density.keys()) if (!rowOf.has(row)) rowOf.set(row, unnamed(row));
+  for (const row of rowOf.keys()) perRow.set(row, {tasks: 0, busy: 0});
+  for (let i = 0; i < bars.count; i++) {
+    if (!bars.isTask(i)) continue;
+    const [row, depth] = names.lines[bars.line[i]], sums = perRow.get(row);
+    sums.tasks++;
+    if (!depth) sums.busy += bars.length[i];            // what runs inside another task is in that one's time
   }
-  const linesOf = new Map();
-  names.lines.forEach(([row], l) => { if (!linesOf.has(row)) linesOf.set(row, []); linesOf.get(row).push(l) });
-  for (const row of linesOf.keys())
-    if (!rowOf.has(row)) { rowOf.set(row, {serial: row, kind: "thread", name: `row ${row}`, ident: 0, native_id: 0, pid: names.host.pid, begin: 0, end, boot: null}); perRow.set(row, {tasks: 0, busy: 0, failed: 0, parts: new Float64Array(states.length), wait: 0, waits: 0}) }
 
   const groups = [];                                    // {title, rows}: a process with its threads; processes that are one row each, together
   {
@@ -273,22 +287,27 @@ function start(names, buffer) {
 
   const STRIPS = [];                                    // {name, of(t0, t1), most, colour, text(value)}
   function strips() {
-    const tasks = [];
-    for (let i = 0; i < bars.count; i++) if (bars.isTask(i)) tasks.push(i);
-    const pick = (column, of = tasks) => Float64Array.from(of, i => column[i]);
-    const running = new Strip(pick(bars.start), pick(bars.end)), densities = [...bars.density.values()];
+    const where = is => {                               // the bars of which that is so
+      const found = new Uint32Array(bars.count);
+      let n = 0;
+      for (let i = 0; i < bars.count; i++) if (bars.isTask(i) && is(i)) found[n++] = i;
+      return found.subarray(0, n);
+    };
+    const of = (indexes, value) => { const found = new Float64Array(indexes.length); for (let i = 0; i < found.length; i++) found[i] = value(indexes[i]); return found };
+    const tasks = where(() => true), begin = i => bars.start[i], finish = i => bars.end[i];
+    const running = new Strip(of(tasks, begin), of(tasks, finish)), densities = [...bars.density.values()];
     const extra = t => { const bin = Math.min(names.bins - 1, Math.max(0, Math.floor(t / end * names.bins))); let sum = 0; for (const bins of densities) sum += bins[bin] / 255; return sum };
     let most = running.most;
     if (densities.length) for (let bin = 0; bin < names.bins; bin++) { const t = (bin + .5) / names.bins * end; most = Math.max(most, running.mean(t, t) + extra(t)) }
     STRIPS.push({name: "running now", of: (t0, t1) => running.mean(t0, t1) + (densities.length ? extra((t0 + t1) / 2) : 0), most: Math.max(1, most), colour: "strip", text: v => many(Math.round(v * 10) / 10, "running", "running"), high: 38});
-    const waited = tasks.filter(i => bars.wait[i] > 0);
+    const waited = where(i => bars.wait[i] > 0);
     if (waited.length) {
-      const queue = new Strip(Float64Array.from(waited, i => bars.start[i] - bars.wait[i]), pick(bars.start, waited));
+      const queue = new Strip(of(waited, i => bars.start[i] - bars.wait[i]), of(waited, begin));
       STRIPS.push({name: "queued", of: (t0, t1) => queue.mean(t0, t1), most: Math.max(1, queue.most), colour: "strip-queue", text: v => many(Math.round(v * 10) / 10, "queued", "queued"), high: 28});
     }
-    const timed = tasks.filter(i => bars.cpu[i] >= 0);
+    const timed = where(i => bars.cpu[i] >= 0);
     if (timed.length) {
-      const cpu = new Strip(pick(bars.start, timed), pick(bars.end, timed), Float64Array.from(timed, i => Math.min(1, bars.cpu[i] / bars.length[i])));
+      const cpu = new Strip(of(timed, begin), of(timed, finish), of(timed, i => Math.min(1, bars.cpu[i] / bars.length[i])));
       STRIPS.push({name: "≈ CPU %", of: (t0, t1) => cpu.mean(t0, t1), most: Math.max(1, Math.min(cpu.most, names.host.cores)), colour: "strip-cpu", text: v => `≈ ${Math.round(100 * v)} % CPU`, high: 28, percent: true});
     }
   }
@@ -322,10 +341,10 @@ function start(names, buffer) {
     scale = devicePixelRatio || 1;
     const box = $("picture");
     width = Math.max(240, document.documentElement.clientWidth);
-    rowHeight = 22;
+    rowHeight = 24;
     layout();
     const rows = lines.filter(place => place.row && !place.deep).length;
-    if (rows && innerHeight > 640) { rowHeight = Math.max(22, Math.min(34, Math.floor(22 + (innerHeight * .3 - total) / rows))); layout() }
+    if (rows && innerHeight > 640) { rowHeight = Math.max(24, Math.min(34, Math.floor(24 + (innerHeight * .3 - total) / rows))); layout() }
     box.style.height = TOP + total + 2 + "px";          // the frame may make it lower, and then rows are scrolled
     const limit = Math.max(200, Math.floor(innerHeight * .62));
     height = Math.min(TOP + total, limit);
@@ -352,13 +371,13 @@ function start(names, buffer) {
   function hatch(x0, y0, x1, y1, tile) {
     const size = theme.size, mask = size - 1;
     if (y0 < clipTop) y0 = clipTop;
-    if (y1 > V) y1 = V;
+    if (y1 > clipBottom) y1 = clipBottom;
     for (let y = y0; y < y1; y++) {
       const from = (y & mask) * size;
       for (let x = x0, to = y * U + x0; x < x1; x++, to++) data[to] = tile[from + (x & mask)];
     }
   }
-  let clipTop = 0;
+  let clipTop = 0, clipBottom = 0;
   // Layers from the bottom: computing, then what held it up, waiting on top.
   const ORDER = [COMPUTING, UNKNOWN, 5, GIL, CPU, LOCK, WAITING, QUEUED];
 
@@ -391,6 +410,7 @@ function start(names, buffer) {
     if (l < 0) return;
     const stop = bars.first[l + 1], {start, end: ends, sums, used} = bars, sumsOfMatches = bars.matches && bars.matches.sums;
     const wide = 3 * scale, thin = Math.max(1, Math.round(1.5 * scale)), line = Y0 + Math.round(high / 2);
+    const each = letter((place.deep ? "10px " : "11px ") + MONO);
     let k = above(bars.first[l], stop, j => ends[j] > view.a), x = x0;
     while (k < stop && x < U) {
       const from = at(start[k]), to = at(ends[k]);
@@ -407,7 +427,22 @@ function start(names, buffer) {
         const X1 = Math.min(U, whole - gap);
         for (const s of used) amounts[s] = sums[s][k + 1] - sums[s][k];
         const faded = sumsOfMatches && sumsOfMatches[k + 1] === sumsOfMatches[k];
-        if (X1 > X0) column(X0, X1, Y0, Y1, amounts, ends[k] - start[k], faded ? theme.faded : theme.tiles);
+        if (X1 > X0) {
+          column(X0, X1, Y0, Y1, amounts, ends[k] - start[k], faded ? theme.faded : theme.tiles);
+          const label = X1 - X0 > 24 * scale && labelOf(k, X0 / scale, X1 / scale, each);
+          if (label) {                                  // behind letters the colours are plain: hatching would run through them
+            label.faded = faded || !used.some(s => amounts[s] > 0 && !hidden[s]);
+            label.y = place.y + place.high / 2 + TOP - view.scroll + .5;
+            label.deep = place.deep;
+            labels.push(label);
+            const kept = [clipTop, clipBottom], middle = (Y0 + Y1) / 2, half = Math.round((place.deep ? 5.5 : 7) * scale);
+            if (!faded) {
+              clipTop = Math.max(clipTop, Math.round(middle - half)); clipBottom = Math.min(clipBottom, Math.round(middle + half));
+              column(Math.max(X0, Math.round((label.x - 2) * scale)), Math.min(X1, Math.round((label.x + label.text.length * each + 2) * scale)), Y0, Y1, amounts, ends[k] - start[k], theme.flat);
+              [clipTop, clipBottom] = kept;
+            }
+          }
+        }
         x = Math.max(x, Math.min(U, whole));
         k++;
         continue;
@@ -431,6 +466,14 @@ function start(names, buffer) {
       k = ends[last] > t1 ? last : last + 1;
     }
   }
+  const labels = [];
+  function labelOf(k, x0, x1, each) {                   // the call, or its arguments if only they have room, or its beginning
+    const mark = bars.isTask(k) && bars.kind[k] !== OK ? 19 : 4, fit = Math.floor((x1 - x0 - mark - 3) / each), text = bars.text(k);
+    if (fit < 1) return null;
+    const at = text.indexOf("("), inner = at > 0 && text.endsWith(")") ? text.slice(at + 1, -1) : "";
+    const shown = text.length <= fit ? text : inner && inner.length <= fit ? inner : fit >= 9 ? text.slice(0, fit - 1) + "…" : "";
+    return shown ? {text: shown, x: x0 + mark} : null;
+  }
   function queueLine(k, at, x, to, line, thin, l) {     // where its worker was at nothing else: elsewhere other bars stand
     const from = Math.max(x, Math.round(at(bars.start[k] - bars.wait[k])));
     if (to > from) for (let y = Math.max(clipTop, line - thin); y < Math.min(V, line + thin); y++) data.fill(theme.queued, y * U + from, y * U + Math.min(U, to));
@@ -449,7 +492,7 @@ function start(names, buffer) {
     const began = performance.now(), x0 = Math.round(left * scale), perPixel = (view.b - view.a) / (U - x0), D = value => Math.round(value * scale);
     data.fill(theme.pixels.back);
     // strips
-    clipTop = 0;
+    clipTop = 0; clipBottom = V;
     let y = GAP;
     for (const strip of STRIPS) {
       const bottom = D(y + strip.high), high = D(strip.high);
@@ -464,6 +507,7 @@ function start(names, buffer) {
     }
     // rows
     clipTop = D(TOP);
+    labels.length = 0;
     const seen = lines.filter(place => place.y + place.high > view.scroll && place.y - view.scroll < height - TOP);
     const step = ticks(), first = Math.ceil(view.a / step - 1e-9);
     seen.forEach(place => {
@@ -522,7 +566,8 @@ function start(names, buffer) {
     g.beginPath(); g.rect(0, TOP, width, height - TOP); g.clip();
     for (const place of seen) names_(place);
     g.beginPath(); g.rect(left, TOP, width - left, height - TOP); g.clip();
-    for (const place of seen) if (place.line >= 0) words(place, at);
+    words();
+    for (const place of seen) if (place.line >= 0) marks(place, at);
     if (hovered >= 0 && hovered !== selected) outline(hovered, at, 1);
     if (selected >= 0) { arrow(selected, at); outline(selected, at, 2) }
     g.restore();
@@ -556,27 +601,16 @@ function start(names, buffer) {
     g.fillText(cut(place.row.name || `row ${place.row.serial}`, room - size - (size ? 8 : 0)), 22, middle + .5);
   }
 
-  function words(place, at) {                           // the texts of bars that have room for some, and the marks of what went wrong
-    const l = place.line, top = TOP + place.y - view.scroll, middle = top + place.high / 2 + .5, stop = bars.first[l + 1];
-    const font = (place.deep ? "10px " : "11px ") + MONO, each = letter(font), perSecond = (width - left) / (view.b - view.a), room = 26 / perSecond;
-    g.font = font; g.textAlign = "left"; g.lineJoin = "round";
-    let k = above(bars.first[l], stop, j => bars.end[j] > view.a), tried = 0;
-    if ((bars.first[l + 1] - k) && perSecond * (view.b - view.a) > 0)
-      for (; k < stop && bars.start[k] < view.b && tried < 4000; k++, tried++) {
-        if (bars.length[k] < room) continue;            // 4,000 are more than can be read: the rest is shorter than a word
-        const s = bars.isTask(k) ? -1 : bars.kind[k] - names.span;
-        if (s >= 0 && hidden[s]) continue;
-        const mark = bars.isTask(k) && bars.kind[k] !== OK ? 18 : 4, x = Math.max(left, at(bars.start[k])) + mark, space = Math.min(width, at(bars.end[k])) - x - 4, fit = Math.floor(space / each);
-        if (fit < 3) continue;
-        const full = bars.text(k), text = full.length <= fit ? full : full.slice(0, fit - 1) + "…";
-        if (bars.matches && bars.matches.sums[k + 1] === bars.matches.sums[k]) { g.fillStyle = theme.muted; g.fillText(text, x, middle); continue }
-        if (shows(k)) {                                 // a plate under it: hatching and layers would run through the letters
-          g.fillStyle = "#ffffff9c";
-          g.beginPath(); g.roundRect(x - 2.5, middle - 7, text.length * each + 5, 13, 3); g.fill();
-          g.fillStyle = "#101418";
-        } else g.fillStyle = theme.muted;
-        g.fillText(text, x, middle);
-      }
+  function words() {
+    g.textAlign = "left";
+    for (const deep of [false, true]) {                 // setting a font takes longer than drawing with it
+      g.font = (deep ? "10px " : "11px ") + MONO;
+      for (const label of labels) if (!!label.deep === deep) { g.fillStyle = label.faded ? theme.muted : "#0b0e11"; g.fillText(label.text, label.x, label.y) }
+    }
+  }
+  function marks(place, at) {                           // of what went wrong
+    const l = place.line, top = TOP + place.y - view.scroll, middle = top + place.high / 2 + .5;
+    const perSecond = (width - left) / (view.b - view.a);
     // marks: however narrow the bar, but not over one another
     const from = above(0, bars.bad.length, j => bars.line[bars.bad[j]] > l || bars.line[bars.bad[j]] === l && bars.end[bars.bad[j]] > view.a);
     let free = -1e9, size = Math.min(15, place.high - 5);
@@ -595,7 +629,6 @@ function start(names, buffer) {
     }
   }
   const scratch = new Float64Array(states.length);
-  function shows(i) { bars.split(i, scratch); return scratch.some((part, s) => part > 0 && !hidden[s]) }
 
   function box(i) {                                     // where a bar is, in CSS pixels of the canvas
     const place = placeOf(bars.line[i]);
@@ -919,7 +952,7 @@ function start(names, buffer) {
       f: () => { if (selected >= 0) showBar(selected, true) }, j: () => neighbour(1), k: () => neighbour(-1),
       Escape: () => { $("query").value = ""; search(""); range = drag = null; select(-1); leave() },
     }[key];
-    if (act) { event.preventDefault(); act() }
+    if (act) { event.preventDefault(); leave(); cursor = null; act() }
   });
 
   // ------------------------------------------------------------ legend
@@ -938,7 +971,7 @@ function start(names, buffer) {
       item.setAttribute("aria-pressed", String(!hidden[s]));
       return [item];
     });
-    const marks = make("span", undefined, "marks"), layers = make("span", bars.used.some(s => s <= CPU) ? "a colour’s height: its share of the task’s time" : "", "layers"), kinds = new Set(bars.bad.map(i => bars.kind[i]));
+    const marks = make("span", undefined, "marks"), layers = make("span", bars.used.some(s => s <= CPU) ? "height of a colour = share of time" : "", "layers"), kinds = new Set(bars.bad.map(i => bars.kind[i]));
     for (const [mark, text, of] of [["✗", "failed", [FAILED, TIMEOUT, CRASHED]], ["↻", "tried again", [RETRIED]], ["⊘", "cancelled", [CANCELLED]], ["…", "not finished", [UNFINISHED]]])
       if (of.some(kind => kinds.has(kind))) marks.append(make("b", mark), text);
     layers.title = "Known are sums, not in which order a task did what.";
@@ -1006,9 +1039,10 @@ function start(names, buffer) {
   if (report.textContent.trim()) TABLES.report = ["Report", null];
   function order(found, name, down) {
     const column = found.columns.find(([title]) => title === name) || found.columns[0], value = column[1];
-    const keys = new Map(found.rows.map(row => [row, value(row)])), text = typeof keys.values().next().value === "string";
-    const compare = text ? (x, y) => (keys.get(x) < keys.get(y) ? -1 : keys.get(x) > keys.get(y) ? 1 : 0) : (x, y) => (Number.isNaN(keys.get(x)) ? -Infinity : keys.get(x)) - (Number.isNaN(keys.get(y)) ? -Infinity : keys.get(y)) || 0;
-    found.rows.sort((x, y) => (down ? -compare(x, y) : compare(x, y)));
+    const keys = found.rows.map(value), text = typeof keys[0] === "string", numbers = text ? keys : Float64Array.from(keys, key => (Number.isNaN(key) ? -Infinity : key));
+    const compare = text ? (x, y) => (keys[x] < keys[y] ? -1 : keys[x] > keys[y] ? 1 : 0) : (x, y) => (numbers[x] === numbers[y] ? 0 : numbers[x] < numbers[y] ? -1 : 1);
+    const places = Uint32Array.from(found.rows, (_, at) => at).sort(down ? (x, y) => compare(y, x) : compare);
+    found.rows = Array.from(places, at => found.rows[at]);
     found.sorted = [column[0], down];
   }
   function table(kept) {
@@ -1108,8 +1142,8 @@ function start(names, buffer) {
     add(sum("tasks").toLocaleString("en"), sum("tasks") === 1 ? "task" : "tasks");
     if (names.works.length > 1) add(names.works.length.toLocaleString("en"), "runs");
     if (workers) add(workers.toLocaleString("en"), workers === 1 ? "worker" : "workers");
-    if (names.works.length) add(duration(last - begin), "from first to last");
-    if (sum("wall")) add(duration(sum("wall")), "in tasks");
+    if (names.works.length) add(duration(last - begin), "wall time");
+    if (sum("wall")) add(duration(sum("wall")), "time in tasks");
     add(sum("failed").toLocaleString("en"), "failed", sum("failed") > 0);
     add(sum("retries").toLocaleString("en"), sum("retries") === 1 ? "retry" : "retries");
     for (const [name, text] of [["timeouts", "over their time"], ["crashes", "crashed"], ["cancelled", "cancelled"], ["resumed", "known from before"]]) if (sum(name)) add(sum(name).toLocaleString("en"), text);
@@ -1126,10 +1160,10 @@ function start(names, buffer) {
   // ------------------------------------------------------------ begin
 
   said();
-  choose("tasks");
   resize();
   restore();
   draw();
+  setTimeout(() => choose("tasks"));                    // the picture first
   addEventListener("resize", resize);
   addEventListener("hashchange", restore);
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", resize);
