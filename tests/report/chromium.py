@@ -18,6 +18,7 @@ import os
 import select
 import shutil
 import subprocess
+import sys
 import tempfile
 import time
 from pathlib import Path
@@ -40,10 +41,11 @@ class Browser:
         self.folder = Path(tempfile.mkdtemp(prefix="abreast-chromium-"))
         to_it, self._out = os.pipe()
         self._in, from_it = os.pipe()
-        # descriptors 3 and 4 are what Chromium expects; the shell puts them there whatever their numbers are here
+        # descriptors 3 and 4 are what Chromium expects: put there by a small program, since dash knows no numbers of two digits
+        put = "import os, sys; a, b = map(os.dup, map(int, sys.argv[1:3])); os.dup2(a, 3); os.dup2(b, 4); os.set_inheritable(3, True); os.set_inheritable(4, True); os.execv(sys.argv[3], sys.argv[3:])"
         self._process = subprocess.Popen(
             [
-                "/bin/sh", "-c", f'exec "$@" 3<&{to_it} 4>&{from_it}', "sh", found(), "--headless=new", "--remote-debugging-pipe",
+                sys.executable, "-ISc", put, str(to_it), str(from_it), found(), "--headless=new", "--remote-debugging-pipe",
                 "--no-sandbox", "--no-first-run", "--disable-gpu", "--disable-dev-shm-usage", "--disable-extensions", "--disable-background-networking",
                 "--disable-component-update", "--disable-sync", "--mute-audio", "--hide-scrollbars", "--host-resolver-rules=MAP * ~NOTFOUND",
                 f"--user-data-dir={self.folder}", "about:blank",
