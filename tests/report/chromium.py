@@ -56,6 +56,7 @@ class Browser:
         os.close(to_it)
         os.close(from_it)
         self._number, self._rest, self.events = 0, b"", []
+        self._session: str | None = None
 
     def close(self) -> None:
         with contextlib.suppress(OSError, AssertionError, RuntimeError):
@@ -99,34 +100,52 @@ class Browser:
         message, self._rest = self._rest.split(b"\0", 1)
         return json.loads(message)
 
-    def open(self, path: Path, *, width: int = 1280, height: int = 800, scale: float = 1, dark: bool = False, fragment: str = "", script: bool = True) -> Page:
-        target = self.call("Target.createTarget", {"url": "about:blank"})["targetId"]
-        session = self.call("Target.attachToTarget", {"targetId": target, "flatten": True})["sessionId"]
-        page = Page(self, target, session)
+    def open(
+        self,
+        path: Path,
+        *,
+        width: int = 1280,
+        height: int = 800,
+        scale: float = 1,
+        dark: bool = False,
+        fragment: str = "",
+        script: bool = True,
+    ) -> Page:
+        page = Page(self, self._tab())
         self.events.clear()
-        for domain in ("Page", "Runtime", "Network", "Log"):
-            page.call(f"{domain}.enable")
-        page.call("Network.emulateNetworkConditions", {"offline": True, "latency": 0, "downloadThroughput": -1, "uploadThroughput": -1})
+        page.call(
+            "Network.emulateNetworkConditions", {"offline": True, "latency": 0, "downloadThroughput": -1, "uploadThroughput": -1}
+        )
         page.size(width, height, scale)
         page.dark(dark)
-        if not script:
-            page.call("Emulation.setScriptExecutionDisabled", {"value": True})
+        page.call("Emulation.setScriptExecutionDisabled", {"value": not script})
         page.call("Page.navigate", {"url": path.resolve().as_uri() + fragment})
         if script:
-            page.run("""new Promise(done => { const look = () => window.timeline && (timeline.opened || timeline.error) ? done() : setTimeout(look, 5); look() })""")
+            page.run(
+                """new Promise(done => { const look = () => window.timeline && (timeline.opened || timeline.error) ? done() : setTimeout(look, 5); look() })"""
+            )
             assert page.run("timeline.error") is None, page.run("timeline.error")
         return page
 
+    def _tab(self) -> str:
+        """The one tab, which all pages are shown in: another process for each would take longer than its test."""
+        if self._session is None:
+            target = self.call("Target.createTarget", {"url": "about:blank"})["targetId"]
+            self._session = self.call("Target.attachToTarget", {"targetId": target, "flatten": True})["sessionId"]
+            for domain in ("Page", "Runtime", "Network", "Log"):
+                self.call(f"{domain}.enable", session=self._session)
+        return self._session
+
 
 class Page:
-    def __init__(self, browser: Browser, target: str, session: str) -> None:
-        self.browser, self.target, self.session = browser, target, session
+    def __init__(self, browser: Browser, session: str) -> None:
+        self.browser, self.session = browser, session
 
     def call(self, method: str, params: dict[str, Any] | None = None) -> Any:
         return self.browser.call(method, params, session=self.session)
 
     def close(self) -> None:
-        self.browser.call("Target.closeTarget", {"targetId": self.target})
+        self.call("Page.navigate", {"url": "about:blank"})
 
     def __enter__(self) -> Page:
         return self
@@ -140,7 +159,9 @@ class Page:
         """The value of an expression; a promise is awaited."""
         for _ in range(400):  # while a page is being loaded there may be none to run it in
             try:
-                answer = self.call("Runtime.evaluate", {"expression": source, "awaitPromise": True, "returnByValue": True, "userGesture": True})
+                answer = self.call(
+                    "Runtime.evaluate", {"expression": source, "awaitPromise": True, "returnByValue": True, "userGesture": True}
+                )
                 break
             except RuntimeError as error:
                 if "context" not in str(error) and "navigated" not in str(error) and "collected" not in str(error):
@@ -154,10 +175,15 @@ class Page:
         self.run("new Promise(done => requestAnimationFrame(() => requestAnimationFrame(() => done())))")
 
     def size(self, width: int, height: int, scale: float = 1) -> None:
-        self.call("Emulation.setDeviceMetricsOverride", {"width": width, "height": height, "deviceScaleFactor": scale, "mobile": False})
+        self.call(
+            "Emulation.setDeviceMetricsOverride", {"width": width, "height": height, "deviceScaleFactor": scale, "mobile": False}
+        )
 
     def dark(self, on: bool) -> None:
-        self.call("Emulation.setEmulatedMedia", {"features": [{"name": "prefers-color-scheme", "value": "dark" if on else "light"}]})
+        self.call(
+            "Emulation.setEmulatedMedia",
+            {"media": "", "features": [{"name": "prefers-color-scheme", "value": "dark" if on else "light"}]},
+        )
 
     def mouse(self, kind: str, x: float, y: float, **more: Any) -> None:
         self.call("Input.dispatchMouseEvent", {"type": kind, "x": x, "y": y, **more})
@@ -183,7 +209,18 @@ class Page:
         self.settle()
 
     def press(self, key: str) -> None:
-        codes = {"Enter": 13, "Escape": 27, "Home": 36, "ArrowLeft": 37, "ArrowUp": 38, "ArrowRight": 39, "ArrowDown": 40, "PageDown": 34, "PageUp": 33, "Tab": 9}
+        codes = {
+            "Enter": 13,
+            "Escape": 27,
+            "Home": 36,
+            "ArrowLeft": 37,
+            "ArrowUp": 38,
+            "ArrowRight": 39,
+            "ArrowDown": 40,
+            "PageDown": 34,
+            "PageUp": 33,
+            "Tab": 9,
+        }
         text = {"text": "\r" if key == "Enter" else key} if len(key) == 1 or key == "Enter" else {}
         self.call("Input.dispatchKeyEvent", {"type": "keyDown", "key": key, "windowsVirtualKeyCode": codes.get(key, 0), **text})
         self.call("Input.dispatchKeyEvent", {"type": "keyUp", "key": key, "windowsVirtualKeyCode": codes.get(key, 0)})

@@ -4,13 +4,30 @@ from __future__ import annotations
 
 import random
 
-from abreast.core.recording import CANCELLED, CPU, FAILED, GIL, JOINING, LOCK, OK, RETRIED, Attempt, Host, Recording, Row, Span, Work
+from abreast.core.recording import (
+    CANCELLED,
+    CPU,
+    FAILED,
+    GIL,
+    JOINING,
+    LOCK,
+    OK,
+    RETRIED,
+    Attempt,
+    Host,
+    Recording,
+    Row,
+    Span,
+    Work,
+)
 
 HOST = Host("box", "3.13.0", "0.1.0", True, 2, "linux", 4242, "squares.py")
 MS = 1_000_000
 
 
-def recording(rows: list[Row], attempts: list[Attempt], spans: list[Span] | None = None, *, name: str = "square", host: Host = HOST, **more) -> Recording:
+def recording(
+    rows: list[Row], attempts: list[Attempt], spans: list[Span] | None = None, *, name: str = "square", host: Host = HOST, **more
+) -> Recording:
     """One run of what is given, with the sums that belong to it."""
     end = max([1, *(attempt.end for attempt in attempts), *(row.end for row in rows)])
     work = Work(
@@ -22,14 +39,37 @@ def recording(rows: list[Row], attempts: list[Attempt], spans: list[Span] | None
 
 
 def thread(serial: int, end: int, name: str | None = None, **more) -> Row:
-    return Row(serial, "thread" if serial else "main", name or (f"worker_{serial - 1}" if serial else "MainThread"), 140_000 + serial, 21_170 + serial, more.get("pid", 4242), 0, end)
+    return Row(
+        serial,
+        "thread" if serial else "main",
+        name or (f"worker_{serial - 1}" if serial else "MainThread"),
+        140_000 + serial,
+        21_170 + serial,
+        more.get("pid", 4242),
+        0,
+        end,
+    )
 
 
 def plain(number: int, row: int, begin: int, end: int, **more) -> Attempt:
     """An attempt, in milliseconds."""
-    scaled = {key: value * MS if key in ("cpu", "gil", "lock", "runqueue") and value is not None else value for key, value in more.items()}
+    scaled = {
+        key: value * MS if key in ("cpu", "gil", "lock", "runqueue") and value is not None else value
+        for key, value in more.items()
+    }
     queued = scaled.pop("queued", 0)
-    return Attempt(0, number, scaled.pop("attempt", 1), row, None if queued is None else queued * MS, begin * MS, end * MS, scaled.pop("outcome", OK), scaled.pop("call", f"square({number})"), **scaled)
+    return Attempt(
+        0,
+        number,
+        scaled.pop("attempt", 1),
+        row,
+        None if queued is None else queued * MS,
+        begin * MS,
+        end * MS,
+        scaled.pop("outcome", OK),
+        scaled.pop("call", f"square({number})"),
+        **scaled,
+    )
 
 
 def squares() -> Recording:
@@ -67,10 +107,20 @@ def mixed() -> Recording:
             attempts.append(Attempt(0, number, 1, row, max(0, int(at - dice.choice((5, 40, 400)))) * MS, at * MS, (at + length) * MS, outcome,
                                     f"{fn}('page-{number}.html')", int(cpu * MS), int(runq * MS), int(gil * MS), int(lock * MS), error, 0))  # fmt: skip
             if lock:
-                spans.append(Span(row, int((at + 0.2 * length) * MS), int((at + 0.2 * length + lock) * MS), LOCK, "Lock#1 (squares.py:3)", "worker_2", "squares.py:14"))
+                spans.append(
+                    Span(
+                        row,
+                        int((at + 0.2 * length) * MS),
+                        int((at + 0.2 * length + lock) * MS),
+                        LOCK,
+                        "Lock#1 (squares.py:3)",
+                        "worker_2",
+                        "squares.py:14",
+                    )
+                )
             number += 1
             at += length + dice.choice((0, 0, 3, 25))
-    attempts.append(Attempt(0, number, 1, 2, 400 * MS, 420 * MS, 440 * MS, OK, "inner(1)", 10 * MS, submitter=2))
+    attempts.append(Attempt(0, number, 1, 2, 250 * MS, 300 * MS, 340 * MS, OK, "inner(1)", 10 * MS, submitter=2))
     return recording(rows, attempts, spans, name="fetch", cost=3 * MS)
 
 

@@ -222,7 +222,8 @@ def _densities(bars: Iterable[Bar], end: int) -> dict[int, str]:
         # short ones, all of them: where the middle is, there it was
         bins[max(0, min(BINS - 1, int((begin - minus_end) / 2 / step)))] += -minus_end - begin
     return {
-        row: base64.b64encode(bytes(min(255, math.ceil(255 * busy / step)) for busy in bins)).decode() for row, bins in sums.items()
+        row: base64.b64encode(bytes(min(255, math.ceil(255 * busy / step)) for busy in bins)).decode()
+        for row, bins in sums.items()
     }
 
 
