@@ -93,7 +93,7 @@ class Theme {                                           // the style's colours, 
     this.flat = states.map((state, s) => this.tile(s, s === IDLE ? rgb(this.idle) : rgb(state.colour), true));
     this.faded = states.map((state, s) => this.tile(s, mix(s === IDLE ? rgb(this.idle) : rgb(state.colour), back, .8)));
     this.pixels = Object.fromEntries(["back", "band", "faint", "idle", "strip", "strip-queue", "strip-cpu", "muted"].map(n => [n, pixel(rgb(this[n]))]));
-    this.queued = pixel(mix(rgb(states[QUEUED].colour), rgb(this.fore), matchMedia("(prefers-color-scheme: dark)").matches ? .35 : 0));
+    this.queued = pixel(mix(rgb(states[QUEUED].colour), rgb(this.fore), rgb(this.back)[0] < 128 ? .35 : 0));
   }
   tile(s, colour, flat) {
     const plain = pixel(colour), dark = pixel(mix(colour, [0, 0, 0], s === WAITING ? .34 : .24)), found = new Uint32Array(this.size * this.size);
@@ -148,7 +148,7 @@ class Bars {
     this.bad = [];                                      // in order, so by line and start: marked however small they are
     for (let i = 0; i < n; i++) if (this.kind[i] > OK && this.kind[i] < names.span) this.bad.push(i);
     this.matches = null;                                // of the search: an array of indexes in order, and sums of them as above
-    this.density = new Map(Object.entries(names.densities).map(([row, text]) => [+row, Uint8Array.from(atob(text), c => c.charCodeAt(0))]));
+    this.density = new Map(Object.entries(names.densities).map(([row, [, text]]) => [+row, Uint8Array.from(atob(text), c => c.charCodeAt(0))]));
   }
 
   isTask(i) { return this.kind[i] < this.names.span }
@@ -245,8 +245,8 @@ class Strip {                                           // the sum of weights of
 function start(names, buffer) {
   const bars = new Bars(names, buffer), rowOf = new Map(names.rows.map(row => [row.serial, row])), states = bars.states;
   const canvas = $("canvas"), g = canvas.getContext("2d", {alpha: false});
-  let end = Math.max(names.end, 1e-9);
-  const whole = end * 1.008, view = {a: 0, b: whole, scroll: 0};          // a little more, so that the last end is seen
+  const end = names.end > 2e-9 ? names.end : 1;
+  const whole = [-.006 * end, 1.008 * end], view = {a: whole[0], b: whole[1], scroll: 0};   // a little more, so that both ends are seen
   const hidden = new Array(states.length).fill(false), folded = new Set();
   let selected = -1, hovered = -1, query = "", scale = 1, width = 0, height = 0, left = 0, theme, image, data, U = 0, V = 0;
   let lines = [], total = 0, rowHeight = 24, range = null, cursor = null;
@@ -267,6 +267,11 @@ function start(names, buffer) {
     const [row, depth] = names.lines[bars.line[i]], sums = perRow.get(row);
     sums.tasks++;
     if (!depth) sums.busy += bars.length[i];            // what runs inside another task is in that one's time
+  }
+  for (const [row, bins] of bars.density) {             // what is not drawn one by one was work too
+    const sums = perRow.get(row);
+    sums.tasks += names.densities[row][0];
+    sums.busy += bins.reduce((sum, bin) => sum + bin, 0) / 255 * end / names.bins;
   }
 
   const groups = [];                                    // {title, rows}: a process with its threads; processes that are one row each, together
@@ -299,7 +304,8 @@ function start(names, buffer) {
     const extra = t => { const bin = Math.min(names.bins - 1, Math.max(0, Math.floor(t / end * names.bins))); let sum = 0; for (const bins of densities) sum += bins[bin] / 255; return sum };
     let most = running.most;
     if (densities.length) for (let bin = 0; bin < names.bins; bin++) { const t = (bin + .5) / names.bins * end; most = Math.max(most, running.mean(t, t) + extra(t)) }
-    STRIPS.push({name: "running now", of: (t0, t1) => running.mean(t0, t1) + (densities.length ? extra((t0 + t1) / 2) : 0), most: Math.max(1, most), colour: "strip", text: v => many(Math.round(v * 10) / 10, "running", "running"), high: 38});
+    const limit = Math.max(1, running.most, [...perRow.values()].filter(row => row.tasks).length);   // means of different times may come to more
+    STRIPS.push({name: (densities.length ? "≈ " : "") + "running now", of: (t0, t1) => (densities.length ? Math.min(limit, running.mean(t0, t1) + extra((t0 + t1) / 2)) : running.mean(t0, t1)), most: Math.max(1, Math.min(limit, most)), colour: "strip", text: v => many(Math.round(v * 10) / 10, "running", "running"), high: 38});
     const waited = where(i => bars.wait[i] > 0);
     if (waited.length) {
       const queue = new Strip(of(waited, i => bars.start[i] - bars.wait[i]), of(waited, begin));
@@ -651,10 +657,10 @@ function start(names, buffer) {
   function arrow(i, at) {                               // from whoever submitted it, when that was; and the whole time it was queued
     const b = box(i);
     if (!b || !(bars.wait[i] >= 0) || !bars.isTask(i)) return;
-    const x0 = at(bars.start[i] - bars.wait[i]), x1 = b.x, y1 = b.y + b.height / 2;
+    const x0 = at(bars.start[i] - bars.wait[i]), x1 = b.x, y1 = b.y + b.height - 4;
     g.lineCap = "round";
     const y0 = bars.submitter[i] ? rowY(bars.submitter[i] - 1) : null;
-    for (const [colour, thick] of [[theme.back, 6], [theme.accent, 2.5]]) {
+    for (const [colour, thick] of [[theme.back, 5], [theme.accent, 2.5]]) {
       g.strokeStyle = colour; g.lineWidth = thick; g.fillStyle = colour;
       g.beginPath(); g.moveTo(x0, y1); g.lineTo(Math.max(x0, x1 - 2), y1); g.stroke();
       g.beginPath(); g.arc(x0, y1, thick, 0, 7); g.fill();
@@ -674,7 +680,7 @@ function start(names, buffer) {
   function limitView() {
     const least = Math.max(1e-8, end * 1e-9), most = end * 1.04, margin = end * .02;
     let size = Math.max(least, Math.min(most, view.b - view.a));
-    if (!Number.isFinite(size)) { view.a = 0; view.b = end; size = end }
+    if (!Number.isFinite(size)) { [view.a, view.b] = whole; size = view.b - view.a }
     view.a = Math.max(-margin, Math.min(end + margin - size, view.a));
     view.b = view.a + size;
     view.scroll = Math.max(0, Math.min(total - (height - TOP), view.scroll));
@@ -707,7 +713,7 @@ function start(names, buffer) {
   }
   function zoom(factor, t = (view.a + view.b) / 2) { view.a = t - (t - view.a) * factor; view.b = t + (view.b - t) * factor; moved() }
   function pan(share) { const by = (view.b - view.a) * share; view.a += by; view.b += by; moved() }
-  function showAll() { view.a = 0; view.b = whole; moved() }
+  function showAll() { [view.a, view.b] = whole; moved() }
   function showBar(i, close) {
     const unfolded = groups.find(group => folded.has(group.key) && group.rows.some(row => row.serial === bars.row(i)));
     if (unfolded) { folded.delete(unfolded.key); resize() }
@@ -959,7 +965,7 @@ function start(names, buffer) {
 
   function legend() {
     const box = $("legend"), shown = new Set(bars.used), focus = box.contains(document.activeElement) && document.activeElement.dataset.state;
-    shown.add(IDLE);
+    if (rowOf.size) shown.add(IDLE);
     if (STRIPS.some(strip => strip.name === "queued")) shown.add(QUEUED);
     if (bars.density.size) shown.add(UNKNOWN);
     const items = states.flatMap((state, s) => {
@@ -1150,7 +1156,7 @@ function start(names, buffer) {
     $("advice").textContent = names.advice;
     const notes = [];
     if (!names.complete) notes.push("This recording is not complete: it was saved while work went on, or its program was killed.");
-    if (names.total > bars.count) notes.push(`${names.total.toLocaleString("en")} bars: the longest ${bars.count.toLocaleString("en")} are drawn one by one, the rest as grey: how busy each row was with them. Tables and search know the drawn ones.`);
+    if (names.total > bars.count) notes.push(`${names.total.toLocaleString("en")} bars: ${bars.count.toLocaleString("en")} are drawn one by one, first what went wrong, then the longest. The rest is grey: how busy each row was with it. Tables, search, queued and CPU know the drawn ones.`);
     if (names.dropped) notes.push(`${many(names.dropped, "attempt")} of many were not kept by the recorder; the totals above contain them, picture and tables do not.`);
     if (names.dropped_spans) notes.push(`${many(names.dropped_spans, "wait")} of many were not kept by the recorder.`);
     for (const note of notes) $("notes").append(make("li", note));
@@ -1167,8 +1173,8 @@ function start(names, buffer) {
   addEventListener("resize", resize);
   addEventListener("hashchange", restore);
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", resize);
-  addEventListener("beforeprint", () => { document.body.append(report); resize(); draw() });
-  addEventListener("afterprint", () => { table(); resize() });
+  addEventListener("beforeprint", () => { document.documentElement.className = "on print"; document.body.append(report); resize(); draw() });
+  addEventListener("afterprint", () => { document.documentElement.className = "on"; table(); resize() });
 
   // for tests and the console
   window.timeline = {bars, names, view, box, draw, zoom, showAll, csv, get selected() { return selected }, get took() { return later.took }, get left() { return left }, get top() { return TOP }};

@@ -35,7 +35,7 @@ from importlib import resources
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
-from abreast.core.recording import IDLE, OUTCOMES, STATES, Attempt, Recording, Span
+from abreast.core.recording import IDLE, OK, OUTCOMES, STATES, Attempt, Recording, Span
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -43,7 +43,8 @@ if TYPE_CHECKING:
 __all__ = ["MOST_BARS", "timeline_page", "write_timeline"]
 
 MOST_BARS = 300_000
-"""Of more, the longest are drawn one by one, and of the rest only how busy each row was with them. A million would be a page of 15 MB and 3 s to open."""
+"""Of more, those that went wrong and the longest are drawn one by one, and of the rest how busy each row was with them. All of a million would be a page of
+20 MB, which takes several seconds to open."""
 BINS = 512
 """Steps of time in which that is told."""
 NOT_KNOWN = math.nan
@@ -152,7 +153,7 @@ def _data(recording: Recording) -> tuple[dict[str, Any], bytes]:
     end = max([recording.end, *(work.end for work in recording.works), *(-bar[2] for bar in bars), 1])
     rest: Iterable[Bar] = ()
     if total > MOST_BARS:
-        chosen = {id(bar) for bar in heapq.nlargest(MOST_BARS, bars, key=lambda bar: -bar[2] - bar[1])}
+        chosen = {id(bar) for bar in heapq.nlargest(MOST_BARS, bars, key=_weight)}
         rest = [bar for bar in bars if id(bar) not in chosen]
         bars = [bar for bar in bars if id(bar) in chosen]
     bars.sort(key=itemgetter(0, 1, 2))
@@ -184,6 +185,12 @@ def _data(recording: Recording) -> tuple[dict[str, Any], bytes]:
     return names, _columns(ordered)
 
 
+def _weight(bar: Bar) -> tuple[bool, int]:
+    """What went wrong is what people look for; else the longest are."""
+    _, begin, minus_end, what = bar
+    return isinstance(what, Attempt) and what.outcome != OK, -minus_end - begin
+
+
 def _in_seconds(fields: dict[str, Any]) -> dict[str, Any]:
     times = {"begin", "end", "boot", "wall", "cpu", "queued", "gil", "gil_bound", "runqueue", "lock", "overhead"}
     return {name: value * IN_SECOND if name in times and value is not None else value for name, value in fields.items()}
@@ -213,16 +220,19 @@ def _lines(bars: list[Bar]) -> tuple[list[tuple[int, int, int]], list[Attempt | 
     return lines, ordered
 
 
-def _densities(bars: Iterable[Bar], end: int) -> dict[int, str]:
-    """Return what share of each step of time a row was at bars that are not drawn one by one, from 0 to 255, as base64."""
+def _densities(bars: Iterable[Bar], end: int) -> dict[int, tuple[int, str]]:
+    """Return of each row how many of its bars are not drawn one by one, and what share of each step of time it was at them: 0 to 255, as base64."""
     step = end / BINS
     sums: dict[int, list[float]] = {}
-    for row, begin, minus_end, _ in bars:
+    counts: dict[int, int] = {}
+    for row, begin, minus_end, what in bars:
+        counts[row] = counts.get(row, 0) + isinstance(what, Attempt)
         bins = sums.setdefault(row, [0.0] * BINS)
-        # short ones, all of them: where the middle is, there it was
-        bins[max(0, min(BINS - 1, int((begin - minus_end) / 2 / step)))] += -minus_end - begin
+        first, last = (max(0, min(BINS - 1, int(t / step))) for t in (begin, -minus_end))
+        for bin_ in range(first, last + 1):
+            bins[bin_] += max(0.0, min(-minus_end, (bin_ + 1) * step) - max(begin, bin_ * step))
     return {
-        row: base64.b64encode(bytes(min(255, math.ceil(255 * busy / step)) for busy in bins)).decode()
+        row: (counts[row], base64.b64encode(bytes(min(255, math.ceil(255 * busy / step)) for busy in bins)).decode())
         for row, bins in sums.items()
     }
 
