@@ -33,6 +33,7 @@ import zlib
 from array import array
 from importlib import resources
 from operator import itemgetter
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from abreast.core.recording import IDLE, OK, OUTCOMES, STATES, Attempt, Recording, Span
@@ -91,18 +92,19 @@ def write_timeline(recording: Recording, path: str | os.PathLike[str], *, text: 
         OSError: if the file cannot be written.
     """
     page = timeline_page(recording, text=text, advice=advice)
-    path = os.fspath(path)
-    descriptor, beside = tempfile.mkstemp(prefix=".timeline-", suffix=".html", dir=os.path.dirname(path) or ".")  # noqa: PTH120  # str as given
+    target = Path(path)
+    descriptor, name = tempfile.mkstemp(prefix=".timeline-", suffix=".html", dir=target.parent)
+    beside = Path(name)
     try:
         with os.fdopen(descriptor, "w", encoding="utf-8", newline="\n") as file:
             file.write(page)
         mask = os.umask(0)  # mkstemp's files are for the owner alone; this one is as if opened
         os.umask(mask)
-        os.chmod(beside, 0o666 & ~mask)  # noqa: PTH101
-        os.replace(beside, path)  # noqa: PTH105
+        beside.chmod(0o666 & ~mask)
+        beside.replace(target)
     except BaseException:
         with contextlib.suppress(OSError):
-            os.unlink(beside)  # noqa: PTH108
+            beside.unlink()
         raise
 
 
