@@ -39,6 +39,9 @@ __all__ = [  # noqa: RUF022  # grouped by what they are for
     "Task",
     "sleep",
     "checkpoint",
+    # seeing what each of them did
+    "record",
+    "RecordedRun",
     # programs that are stopped from outside
     "drain_on",
     "Drain",
@@ -126,11 +129,13 @@ if TYPE_CHECKING:
     from abreast.group import TaskGroup, checkpoint, sleep
     from abreast.pools import SerialExecutor, ThreadPoolExecutor
     from abreast.process_pools import ProcessPoolExecutor
+    from abreast.recording import RecordedRun, record
 
 # Where each name lives. The one place where a module is named by a string; a test holds it against the imports above.
 _HOMES = {
     "abreast.pools": ("SerialExecutor", "ThreadPoolExecutor"),
     "abreast.process_pools": ("ProcessPoolExecutor",),
+    "abreast.recording": ("RecordedRun", "record"),
     "abreast.functions": ("aimap", "amap", "imap", "map", "outcomes"),
     "abreast.group": ("TaskGroup", "checkpoint", "sleep"),
     "abreast.draining": ("Drain", "drain_on"),

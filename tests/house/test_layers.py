@@ -29,8 +29,9 @@ MAY_IMPORT = {
     "draining": {"core"},
     "group": {"core", "executors", "group_pool", "group_processes"},
     "pools": {"core", "policy", "executors", "observe", "journal", "report", "engine", "functions"},
+    "recording": {"core", "observe", "report"},
     "process_pools": {"core", "executors", "pools"},
-    "__init__": {"core", "draining", "engine", "functions", "group", "pools", "process_pools"},
+    "__init__": {"core", "draining", "engine", "functions", "group", "pools", "process_pools", "recording"},
     # the command
     "cli": {"__init__", "core", "draining", "observe", "report", "engine", "functions", "group", "pools", "process_pools"},
     "__main__": {"cli"},

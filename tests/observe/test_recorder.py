@@ -1,0 +1,349 @@
+"""What is recorded of real runs, executors and groups; and that nothing is built while nobody records."""
+
+from __future__ import annotations
+
+import concurrent.futures
+import os
+import signal
+import sys
+import threading
+import time
+
+import pytest
+
+import abreast
+from abreast.core import watch
+from abreast.core.states import CRASHED, FAILED, JOINING, OK, RETRIED, TIMEOUT
+
+KINDS = ["thread", "process", "serial"]
+
+
+def square(x):
+    return x * x
+
+
+def bad(x):
+    if x == 2:
+        raise ValueError("no\x1b[31m")
+    return x
+
+
+def flaky(x):
+    if abreast.current_task().attempt < 3:
+        raise ConnectionError("again")
+    return x
+
+
+def die(x):
+    if x == 1:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return x
+
+
+def spin(seconds):
+    begin = time.thread_time()
+    while time.thread_time() - begin < seconds:
+        pass
+    return time.thread_time() - begin
+
+
+def use_everything():
+    for kind in KINDS:
+        assert abreast.map(square, range(30), kind=kind) == [x * x for x in range(30)]
+        assert len(list(abreast.outcomes(bad, range(4), kind=kind, retries=abreast.Retry(1, wait_initial=0, wait_jitter=0)))) == 4
+    for pool in (abreast.ThreadPoolExecutor(2), abreast.ProcessPoolExecutor(1), abreast.SerialExecutor()):
+        with pool as executor:
+            assert executor.submit(square, 3).result() == 9
+            assert executor.with_options(retries=1).submit(square, 3).result() == 9
+            assert list(executor.map(square, [1, 2])) == [1, 4]
+    for kind in ("thread", "process"):
+        with abreast.TaskGroup(kind=kind) as group:
+            futures = [group.submit(square, 2), group.start(square, args=(3,))]
+        assert [future.result() for future in futures] == [4, 9]
+    with concurrent.futures.ThreadPoolExecutor(1) as foreign:
+        assert abreast.map(square, range(30), executor=foreign) == [x * x for x in range(30)]
+
+
+class TestNobodyRecords:
+    def test_nothing_is_built(self, monkeypatch):
+        def refuse(*_args, **_kwargs):
+            raise AssertionError("nobody watches")
+
+        for name in (
+            "Log",
+            "Measure",
+            "Attempts",
+            "Told",
+            "Watched",
+            "this_thread",
+            "process_row",
+            "joining",
+            "usage",
+            "value_text",
+        ):
+            monkeypatch.setattr(watch, name, refuse)
+        use_everything()
+
+    def test_no_thread_and_no_descriptor_is_left(self):
+        before = len(os.listdir("/proc/self/fd"))
+        with abreast.record():
+            use_everything()
+        assert watch.active == ()
+        assert not any(thread.name == "abreast-prober" for thread in threading.enumerate())
+        assert len(os.listdir("/proc/self/fd")) <= before + 2  # the guardian's, if this was the first process
+
+
+class TestRuns:
+    @pytest.mark.parametrize("kind", KINDS)
+    def test_each_attempt_is_there_once(self, kind):
+        with abreast.record() as run:
+            abreast.map(square, range(500), kind=kind, max_workers=None if kind == "serial" else 2)
+        recording = run.recording
+        (work,) = recording.works
+        assert (work.name, work.kind, work.tasks, work.attempts, work.failed) == ("square", kind, 500, 500, 0)
+        assert sorted(each.number for each in recording.attempts) == list(range(500))
+        assert {each.call for each in recording.attempts} == {f"square({x})" for x in range(500)}
+        assert all(each.outcome == OK and each.begin <= each.end for each in recording.attempts)
+        assert all(work.begin <= each.begin and each.end <= work.end for each in recording.attempts)
+        assert recording.complete
+        for row in recording.rows:
+            mine = sorted(each[5:7] for each in recording.attempts if each.row == row.serial)
+            assert all(first[1] <= second[0] for first, second in zip(mine, mine[1:], strict=False)), "two at once on a row"
+
+    @pytest.mark.parametrize("kind", KINDS)
+    def test_errors_have_their_text_and_do_nothing_on_a_terminal(self, kind):
+        with abreast.record() as run:
+            list(abreast.outcomes(bad, range(4), kind=kind))
+        failed = [each for each in run.tasks if each.outcome == FAILED]
+        assert [(each.number, each.error) for each in failed] == [(2, "ValueError: no\\x1b[31m")]
+        assert run.stats()["failed"] == 1
+
+    @pytest.mark.parametrize("kind", KINDS)
+    def test_attempts_that_were_tried_again_are_marked(self, kind):
+        with abreast.record() as run:
+            abreast.map(flaky, [7], kind=kind, retries=abreast.Retry(5, wait_initial=0, wait_jitter=0))
+        assert [(each.attempt, each.outcome) for each in sorted(run.tasks, key=lambda each: each.attempt)] == [
+            (1, RETRIED),
+            (2, RETRIED),
+            (3, OK),
+        ]
+        stats = run.stats()
+        assert (stats["tasks"], stats["attempts"], stats["retries"], stats["failed"]) == (1, 3, 2, 0)
+
+    def test_a_task_whose_process_died(self):
+        with abreast.record() as run:
+            list(abreast.outcomes(die, range(3), kind="process", max_workers=1))
+        assert [(each.number, each.outcome) for each in sorted(run.tasks, key=lambda each: each.number)] == [
+            (0, OK),
+            (1, CRASHED),
+            (2, OK),
+        ]
+        assert run.stats()["crashes"] == 1
+
+    @pytest.mark.parametrize("kind", ["thread", "process"])
+    def test_a_task_over_its_limit(self, kind):
+        with abreast.record() as run:
+            list(abreast.outcomes(time.sleep, [0.3], kind=kind, task_timeout=0.05))
+        (attempt,) = run.tasks
+        assert attempt.outcome == TIMEOUT
+        assert "task_timeout of 0.05" in attempt.error
+        assert attempt.end - attempt.begin > 40_000_000
+
+    def test_resumed_tasks_are_counted_and_are_no_attempts(self, tmp_path):
+        abreast.map(square, range(5), journal=tmp_path / "run.db")
+        with abreast.record() as run:
+            abreast.map(square, range(8), journal=tmp_path / "run.db")
+        assert (run.stats()["tasks"], run.stats()["resumed"], len(run.tasks)) == (3, 5, 3)
+
+    @pytest.mark.parametrize("kind", ["thread", "process"])
+    def test_computing_and_waiting_are_told_apart(self, kind):
+        def both(_):
+            cpu = spin(0.03)
+            time.sleep(0.05)
+            return cpu
+
+        with abreast.record() as run:
+            computed = sum(abreast.map(both, range(4), kind=kind, max_workers=1))
+        work = run.recording.works[0]
+        assert work.cpu / 1e9 == pytest.approx(computed, abs=0.02)
+        assert work.wall / 1e9 > computed + 0.19
+
+    def test_waiting_for_results_is_a_span_of_the_thread_that_waits(self):
+        with abreast.record() as run:
+            abreast.map(time.sleep, [0.05])
+        joins = [span for span in run.recording.spans if span.state == JOINING]
+        assert joins
+        assert {run.recording.rows[span.row].kind for span in joins} == {"main"}
+        assert "results of sleep" in {span.what for span in joins}
+
+    def test_inputs_are_shown_as_they_were(self):
+        inputs = [[1], [2], "x" * 500]
+
+        def alter(item):
+            if isinstance(item, list):
+                item.clear()
+
+        class Wild:
+            def __repr__(self):
+                raise RuntimeError("no")
+
+        with abreast.record() as run:
+            abreast.map(alter, [*inputs, Wild()], max_workers=1)
+        calls = [each.call for each in sorted(run.tasks, key=lambda each: each.number)]
+        assert calls[0].endswith("alter([1])")
+        assert calls[1].endswith("alter([2])")
+        assert len(calls[2]) <= 80
+        assert "Wild" in calls[3]
+
+
+class TestExecutorsAndGroups:
+    @pytest.mark.parametrize("make", [abreast.ThreadPoolExecutor, abreast.ProcessPoolExecutor])
+    def test_submit(self, make):
+        with abreast.record() as run, make(2) as executor:
+            futures = [executor.submit(pow, 2, n) for n in range(5)]
+            failing = executor.submit(divmod, 1, 0)
+            assert [future.result() for future in futures] == [1, 2, 4, 8, 16]
+            assert isinstance(failing.exception(), ZeroDivisionError)
+        attempts = sorted(run.tasks, key=lambda each: each.number)
+        assert [each.call for each in attempts] == [*(f"pow(2, {n})" for n in range(5)), "divmod(1, 0)"]
+        assert [each.outcome for each in attempts] == [OK] * 5 + [FAILED]
+        assert attempts[5].error.startswith("ZeroDivisionError")
+        assert all(each.queued <= each.begin <= each.end for each in attempts)
+        assert {run.recording.rows[each.submitter].kind for each in attempts} == {"main"}
+
+    def test_calls_of_a_process_pool_that_went_the_short_way_before_and_after(self):
+        with abreast.ProcessPoolExecutor(1) as executor:
+            for _ in range(3):
+                assert executor.submit(abs, -1).result() == 1
+            with abreast.record() as run:
+                assert [executor.submit(abs, -n).result() for n in range(20)] == list(range(20))
+            assert [executor.submit(abs, -n).result() for n in range(20)] == list(range(20))
+        assert len(run.tasks) == 20
+
+    @pytest.mark.parametrize("kind", ["thread", "process"])
+    @pytest.mark.parametrize("max_workers", [None, 1])
+    def test_groups(self, kind, max_workers):
+        with abreast.record() as run, abreast.TaskGroup(max_workers, kind=kind) as group:
+            group.submit(square, 2)
+            group.start(square, args=(3,), name="T1")
+        assert sorted(each.call for each in run.tasks) == ["square(2)", "square(3)"]
+        assert len(run.recording.works) == 1
+
+    def test_a_thread_of_ones_own_in_a_group(self):
+        class Mine(threading.Thread):
+            def run(self):
+                time.sleep(0.01)
+
+        with abreast.record() as run, abreast.TaskGroup() as group:
+            group.start(Mine(name="mine"))
+        (attempt,) = run.tasks
+        assert run.recording.rows[attempt.row].name == "mine"
+
+    def test_a_thread_has_a_row_of_its_own_although_idents_are_used_again(self):
+        with abreast.record() as run:
+            for _ in range(5):
+                with abreast.ThreadPoolExecutor(1) as executor:
+                    executor.submit(square, 1).result()
+        assert len({each.row for each in run.tasks}) == 5
+
+    def test_the_traceback_of_a_task_is_the_users(self):
+        with abreast.record(), abreast.ThreadPoolExecutor(1) as executor:
+            error = executor.submit(bad, 2).exception()
+        frames = []
+        trace = error.__traceback__
+        while trace is not None:
+            frames.append(trace.tb_frame.f_code.co_name)
+            trace = trace.tb_next
+        assert frames[-1] == "bad"
+
+
+class TestBounds:
+    def test_what_is_too_much_is_counted_and_sums_are_exact(self):
+        with abreast.record(limit=100) as run:
+            abreast.map(square, range(3000), max_workers=2)
+        recording = run.recording
+        assert len(recording.attempts) <= 100
+        assert len(recording.attempts) + recording.dropped == 3000 == recording.works[0].attempts
+
+    def test_blocks_within_blocks_see_the_same(self):
+        with abreast.record() as outer:
+            abreast.map(square, [1])
+            with abreast.record() as inner:
+                abreast.map(square, [2, 3])
+        assert sorted(each.call for each in outer.tasks) == ["square(1)", "square(2)", "square(3)"]
+        assert sorted(each.call for each in inner.tasks) == ["square(2)", "square(3)"]
+
+    def test_what_ends_after_the_block_is_not_in_it(self):
+        gate = threading.Event()
+        with abreast.ThreadPoolExecutor(1) as executor:
+            with abreast.record() as run:
+                future = executor.submit(gate.wait)
+                assert not run.recording.complete
+            gate.set()
+            future.result()
+        assert run.tasks == []
+
+    def test_what_begins_after_the_block_leaves_nothing(self):
+        gate = threading.Event()
+        with abreast.ThreadPoolExecutor(1) as executor:
+            with abreast.record() as run:
+                executor.submit(gate.wait)
+                later = executor.submit(square, 3)
+            gate.set()
+            assert later.result() == 9
+        assert run.tasks == []
+
+    def test_many_threads_at_once(self):
+        with abreast.record() as run, abreast.ThreadPoolExecutor(16) as executor:
+            barrier = threading.Barrier(16)
+
+            def work(_):
+                barrier.wait()
+                return [executor.submit(square, n) for n in range(50)]
+
+            futures = [future for some in [executor.submit(work, n) for n in range(16)] for future in some.result()]
+            concurrent.futures.wait(futures)
+        assert len(run.tasks) == 16 + 16 * 50
+        assert sorted(each.number for each in run.tasks) == list(range(16 + 16 * 50))
+
+    @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork")
+    def test_a_forked_child_has_rows_of_its_own(self):
+        with abreast.record():
+            abreast.map(square, [1])
+            if (pid := os.fork()) == 0:
+                row = watch.this_thread()
+                os._exit(0 if row.pid == os.getpid() else 1)
+            assert os.waitpid(pid, 0)[1] == 0
+
+
+class TestArguments:
+    @pytest.mark.parametrize(
+        ("arguments", "error", "text"),
+        [
+            ({"path": "x.txt"}, ValueError, "must end with"),
+            ({"path": 3}, TypeError, "path must be the name of a file"),
+            ({"limit": 0}, ValueError, "limit must be greater than 0"),
+            ({"limit": True}, TypeError, "limit must be an integer"),
+            ({"observers": "log"}, TypeError, "must be a list"),
+            ({"observers": [3]}, TypeError, "neither"),
+        ],
+    )
+    def test_wrong_ones_fail_at_the_call(self, arguments, error, text):
+        with pytest.raises(error, match=text):
+            abreast.record(**arguments)
+
+    def test_one_block_each(self):
+        run = abreast.record()
+        with run:
+            pass
+        with pytest.raises(RuntimeError, match="one block"), run:
+            pass
+
+
+@pytest.mark.skipif(not getattr(sys, "_is_gil_enabled", lambda: True)(), reason="no GIL")
+def test_threads_that_compute_are_held_up_by_the_gil():
+    with abreast.record() as run:
+        abreast.map(spin, [0.15] * 3, max_workers=3)
+    work = run.recording.works[0]
+    assert work.gil > 0.1 * work.wall
+    assert work.gil <= work.gil_bound <= work.wall
