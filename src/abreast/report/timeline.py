@@ -19,26 +19,24 @@ rejected: they would look as if that order had been seen.
 from __future__ import annotations
 
 import base64
-import contextlib
 import hashlib
 import heapq
 import html
 import json
 import math
-import os
 import re
 import sys
-import tempfile
 import zlib
 from array import array
 from importlib import resources
 from operator import itemgetter
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from abreast.core.recording import IDLE, OK, OUTCOMES, STATES, Attempt, Recording, Span
+from abreast.report.files import writing
 
 if TYPE_CHECKING:
+    import os
     from collections.abc import Iterable
 
 __all__ = ["MOST_BARS", "timeline_page", "write_timeline"]
@@ -80,7 +78,7 @@ Bar = tuple[int, int, int, Attempt | Span]  # row, begin, -end, what: the order 
 def write_timeline(recording: Recording, path: str | os.PathLike[str], *, text: str = "", advice: str = "") -> None:
     """Write the timeline of a recording as one HTML page.
 
-    It is written beside its place first, then renamed: a page that is there is whole.
+    It is written beside its place first, then renamed: a page that is there is whole (`report/files.py`).
 
     Args:
         recording: what was recorded.
@@ -92,20 +90,9 @@ def write_timeline(recording: Recording, path: str | os.PathLike[str], *, text: 
         OSError: if the file cannot be written.
     """
     page = timeline_page(recording, text=text, advice=advice)
-    target = Path(path)
-    descriptor, name = tempfile.mkstemp(prefix=".timeline-", suffix=".html", dir=target.parent)
-    beside = Path(name)
-    try:
-        with os.fdopen(descriptor, "w", encoding="utf-8", newline="\n") as file:
-            file.write(page)
-        mask = os.umask(0)  # mkstemp's files are for the owner alone; this one is as if opened
-        os.umask(mask)
-        beside.chmod(0o666 & ~mask)
-        beside.replace(target)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            beside.unlink()
-        raise
+    # UTF-8 has no half of a surrogate pair: `_shown` has escaped them, and the JSON is in base64
+    with writing(path) as file:
+        file.write(page.encode())
 
 
 def timeline_page(recording: Recording, *, text: str = "", advice: str = "") -> str:
