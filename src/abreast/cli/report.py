@@ -24,6 +24,7 @@ from abreast.cli.errors import Refused
 from abreast.cli.main import say
 from abreast.cli.signals import held
 from abreast.core.errors import RecordingError
+from abreast.report.saving import ENDINGS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -31,10 +32,6 @@ if TYPE_CHECKING:
     from abreast.core.recording import Recording
 
 __all__ = ["command"]
-
-ENDINGS = (".html", ".json", ".json.gz", ".csv")
-WIDTH = 120
-"""Columns of the report within a page: the same wherever it is made."""
 
 EPILOG = """\b
 Examples
@@ -76,7 +73,9 @@ def command(file: str, output: str | None, force: bool, full: bool, form: str | 
             _print(recording, full=full, form=form or "text")
             return
         try:
-            _write(recording, output, full=full)
+            with held():
+                from abreast.report.saving import save
+            save(recording, output, full=full)
         except OSError as error:
             raise Refused(f"cannot write {output!r}: {error.strerror or error}") from None
 
@@ -129,7 +128,7 @@ def _read(file: str) -> Recording:
 
 def _print(recording: Recording, *, full: bool, form: str) -> None:
     with held():
-        from abreast.report.text import Report  # type: ignore[import-not-found,unused-ignore]  # until it is there
+        from abreast.report.text import Report
     report = Report(recording, full=full)
     if form == "json":
         sys.stdout.write(json.dumps(report.to_dict(), indent=2) + "\n")
@@ -139,20 +138,3 @@ def _print(recording: Recording, *, full: bool, form: str) -> None:
         Console().print(report)
     else:
         sys.stdout.write(f"{report}\n")
-
-
-def _write(recording: Recording, output: str, *, full: bool) -> None:
-    if output.endswith(".html"):
-        with held():
-            from abreast.report.text import Report
-            from abreast.report.timeline import write_timeline  # type: ignore[import-not-found,unused-ignore]  # until it is there
-        report = Report(recording, full=full)
-        write_timeline(recording, output, text=report.text(width=WIDTH, ascii_only=False), advice=next(iter(report.advice), ""))
-    elif output.endswith(".csv"):
-        with held():
-            from abreast.report.table import write_table
-        write_table(recording, output)
-    else:
-        with held():
-            from abreast.report.chrome import write_trace
-        write_trace(recording, output)
