@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 __all__ = ["main"]
 
-COMMANDS = ("demo", "map")
+COMMANDS = ("demo", "map", "journal")
 """In the order of the help; each is ``command`` in the module of its name."""
 
 

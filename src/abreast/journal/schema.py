@@ -31,6 +31,7 @@ __all__ = [
     "MIGRATIONS",
     "OK",
     "STARTED",
+    "STATEMENTS",
     "STATUS",
     "TIMEOUT",
     "UPSERT",
@@ -57,6 +58,9 @@ _TABLES = (
     ),
     "CREATE UNIQUE INDEX ik ON tasks (key, occ)",
 )
+
+STATEMENTS = {(words.split("(")[0].split(" ON ")[0].split()[-1], words) for words in _TABLES}
+"""Names of what there is, and the words that it was made with, as SQLite keeps them."""
 
 COLUMNS = "key, occ, idx, status, attempts, run_id, t_start, dur, codec, payload, crc, err_type, err_text"
 

@@ -1,0 +1,388 @@
+"""What is whole of a damaged journal, copied into a new one. Nothing is unpickled, and of the damaged one nothing is changed.
+
+::
+
+    FILE ─▶ tables found ─▶ rows, by ranges of ids ─▶ checksum ─▶ file of a large result, its checksum ─▶ NEW, in one transaction
+              │ not: page 1 of a new journal         │ fails: with the key that the index has
+              ▼ in its place, in a copy              ▼
+            again                                   dropped, and counted
+
+A table is a tree whose leaves hold rows in the order of their ids. A leaf that cannot be read costs its own rows: from both ends of a range all is read until it fails,
+and what is left between is cut in two, down to single ids. The index has a copy of each key with the id of its row: it tells which rows should
+have been found, and mends a key.
+
+Each row has a checksum of whatever decides which task's result it is (`schema.checksum`), so what is copied is what was written.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import sqlite3
+import sys
+import tempfile
+import time
+import uuid
+from collections import Counter
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from abreast.core.journal import Journal
+from abreast.core.journal_errors import JournalError
+from abreast.journal import codec, schema
+from abreast.journal.identity import is_unstable
+from abreast.journal.large import Files
+from abreast.journal.reading import connect, is_ours, is_whole, open_file
+from abreast.journal.store import Store, beginning_of
+from abreast.journal.trust import is_yours
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    Row = tuple[Any, ...]
+
+__all__ = ["Salvaged", "salvage"]
+
+_SELECT = f"SELECT id, {schema.COLUMNS} FROM tasks"
+_INSERT = f"INSERT INTO tasks (id, {schema.COLUMNS}) VALUES ({', '.join('?' * 14)}) ON CONFLICT DO NOTHING"
+_RUNS = "run_id, uuid, started, ended, pid, boot_id, host, argv, fn_name, fn_digest, fn_scheme, status, n_seen"
+_SMALLEST = 24
+"""Bytes of the smallest row, less than that in truth: a file of so many bytes has no greater ids, whatever a broken page says."""
+_FAILURES = 50_000
+"""Attempts in a row that found nothing, after which the rest of a table is given up. A page that leads to pages leads to some 20,000 rows."""
+_PAGE = 4096
+
+_UNREADABLE = (sqlite3.DatabaseError, MemoryError, OverflowError)
+
+
+class Salvaged(NamedTuple):
+    """What came of it.
+
+    Attributes:
+        tasks, runs, files: how many have been copied.
+        functions: names of the functions that those runs were of.
+        dropped: why, and how many tasks.
+        is_all: whether nothing was dropped, as far as that is known.
+        remarks: what else should be known, as sentences without their ends.
+    """
+
+    tasks: int
+    runs: int
+    files: int
+    functions: list[str]
+    dropped: dict[str, int]
+    is_all: bool
+    remarks: list[str]
+
+
+def salvage(path: str, new: str, *, trust: bool = False) -> Salvaged:
+    """Copy what is whole of the journal `path` into a new journal, `new`.
+
+    That will be yours, so the next run unpickles what is in it. Pickles out of a journal that others may have written are copied only with `trust`.
+
+    Raises:
+        JournalError: there is nothing that could be copied, or `new` is there already, or cannot be written; nothing is left of it then.
+    """
+    ends = ("", "-lock", "-wal", "-shm", "-journal", ".d")
+    for end in ends:
+        if os.path.lexists(new + end):
+            raise JournalError(f"{new + end!r} exists, and is left as it is; give the new journal another path")
+    start, found = open_file(path)
+    size = found.st_size + _size(f"{path}-wal")
+    try:
+        with contextlib.closing(Store(Journal(new))) as store, contextlib.ExitStack() as stack:
+            source = _Source(path, size, takes_pickles=trust or is_yours(path))
+            try:
+                stack.enter_context(contextlib.closing(source))
+                source.open(mended=False, beside=new)
+            except _NoTables:
+                source.open(mended=True, beside=new)
+            result = _copy(source, store)
+            if not result.tasks and not result.is_all:
+                raise JournalError(f"nothing of {path!r} could be copied: {_why_not(start)}")
+        return result
+    except BaseException as error:
+        for end in ends[:-1]:
+            with contextlib.suppress(OSError):
+                os.unlink(new + end)
+        shutil.rmtree(new + ends[-1], ignore_errors=True)
+        if isinstance(error, (sqlite3.Error, OSError)) and not isinstance(error, JournalError):
+            why = getattr(error, "strerror", None) or error
+            raise JournalError(f"the new journal {new!r} cannot be written: {why}; make room or mend that, and do it again") from error
+        raise
+
+
+def _why_not(start: bytes) -> str:
+    with contextlib.suppress(JournalError):
+        version = beginning_of("", start, was_journal=False)
+        if version is not None and version > schema.VERSION:
+            return f"it seems to be of a newer abreast (its version is {version}, this one knows {schema.VERSION}); use that"
+        return "nothing in it is whole; start with a new journal"
+    return "it is no journal of abreast, or nothing in it is whole; give the path that the run was given"
+
+
+class _NoTables(Exception):
+    """The file does not say where its tables are."""
+
+
+class _Source:
+    """The damaged file, or a copy with another first page."""
+
+    def __init__(self, path: str, size: int, *, takes_pickles: bool) -> None:
+        self.path = path
+        self.takes_pickles = takes_pickles
+        self.files = Files(path)
+        self.most = size // _SMALLEST + 1
+        self.remarks: list[str] = []
+        self._connection: sqlite3.Connection | None = None
+        self._folder: tempfile.TemporaryDirectory[str] | None = None
+
+    def ask(self, text: str, values: tuple[Any, ...] = ()) -> Iterator[Row]:
+        assert self._connection is not None
+        return self._connection.execute(text, values)
+
+    def open(self, *, mended: bool, beside: str) -> None:
+        """Open the file, or, `mended`, a copy of it with the first page of a new journal: tables have the same places in all journals.
+
+        Raises:
+            _NoTables: it does not say where its tables are.
+        """
+        self.close()
+        path = self.path
+        if mended:
+            self._folder = tempfile.TemporaryDirectory(prefix="salvage-", dir=os.path.dirname(os.path.abspath(beside)))
+            path = os.path.join(self._folder.name, "copy")
+            _copy_with_first_page(self.path, path)
+            self.remarks.append("its first page is not a journal's: it was read with that of a new one")
+        try:
+            immutable = not mended and _size(f"{path}-wal") == 0
+            self._connection = connect(path, immutable=immutable)
+            # Read what is there of a file that is shorter than it says, and of tables when others are not understood.
+            self._connection.execute("PRAGMA writable_schema = ON")
+            self._connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, 256 << 20)  # results in rows have 1 MiB at most
+            self._connection.execute("BEGIN")
+            if not is_ours(self._connection):
+                raise _NoTables
+        except _UNREADABLE as error:
+            raise _NoTables from error
+
+    def close(self) -> None:
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.close()
+        folder, self._folder = self._folder, None
+        if folder is not None:
+            folder.cleanup()
+
+
+def _copy_with_first_page(path: str, copy: str) -> None:
+    with contextlib.closing(sqlite3.connect(f"{copy}-page", isolation_level=None)) as connection:
+        connection.execute(f"PRAGMA page_size = {_PAGE}")
+        schema.create(connection, {})
+    with open(f"{copy}-page", "rb") as file:
+        page = bytearray(file.read(_PAGE))
+    shutil.copyfile(path, copy)
+    os.chmod(copy, 0o600)
+    with open(copy, "r+b") as file:
+        pages = max(1, -(-file.seek(0, os.SEEK_END) // _PAGE))
+        file.truncate(pages * _PAGE)
+        page[18:20] = b"\2\2" if _size(f"{path}-wal") else b"\1\1"  # with a log, or without
+        page[28:32] = pages.to_bytes(4, "big")
+        file.seek(0)
+        file.write(page)
+    if _size(f"{path}-wal"):
+        shutil.copyfile(f"{path}-wal", f"{copy}-wal")
+
+
+def _copy(source: _Source, store: Store) -> Salvaged:
+    harvest = _Harvest(source, store)
+    writer = store._writer
+    assert writer is not None
+    runs, functions, lost_runs = _runs_of(source)
+    if lost_runs:
+        source.remarks.append("not all of its runs could be read: whether the function has changed since is not known of their results")
+    writer.execute("BEGIN IMMEDIATE")
+    writer.executemany(f"INSERT INTO runs ({_RUNS}) VALUES ({', '.join('?' * 13)}) ON CONFLICT DO NOTHING", runs)
+    done = writer.executemany(_INSERT, harvest.rows()).rowcount
+    twice = harvest.given - max(0, done)
+    if twice:
+        harvest.dropped["there twice"] += twice
+    meta = {
+        "uuid": str(uuid.uuid4()),
+        "salvaged": time.time(),
+        "abreast": getattr(sys.modules.get("abreast"), "__version__", ""),
+    }
+    if harvest.has_unstable:
+        meta["unstable"] = 1
+    writer.executemany("INSERT OR REPLACE INTO meta VALUES (?, ?)", meta.items())
+    writer.execute("COMMIT")
+    if not harvest.is_complete:
+        source.remarks.append("more tasks may have been in it: not all of its index could be read")
+    store._lock.tell(str(meta["uuid"]))
+    is_all = not harvest.dropped and harvest.is_complete and not lost_runs
+    return Salvaged(max(0, done), len(runs), harvest.files, functions, dict(harvest.dropped), is_all, source.remarks)
+
+
+def _runs_of(source: _Source) -> tuple[list[Row], list[str], bool]:
+    """Return the runs that can be read, names of their functions, and whether some could not."""
+    found = _Found()
+    rows = []
+    for row in _by_ranges(source, f"SELECT {_RUNS} FROM runs", "run_id", found):
+        number, run, started, ended, pid, boot, host, argv, name, digest, scheme, status, seen = row
+        if isinstance(name, str) and isinstance(started, float):
+            texts = [_clean(text) for text in (run, boot, host, argv, name, scheme, status)]
+            run, boot, host, argv, name, scheme, status = texts
+            digest = digest if isinstance(digest, bytes) else b""
+            rows.append((number, run, started, ended, pid, boot, host, argv, name, digest, scheme, status, seen))
+        else:
+            found.is_complete = False
+    return rows, sorted({str(row[8]).replace(":", ".") for row in rows}), not found.is_complete
+
+
+class _Found:
+    """Whether all of a table has been read."""
+
+    is_complete = True
+
+
+class _Harvest:
+    """The rows that are whole."""
+
+    def __init__(self, source: _Source, store: Store) -> None:
+        self.source = source
+        self.store = store
+        self.dropped: Counter[str] = Counter()
+        self.given = 0
+        self.files = 0
+        self.has_unstable = False
+        self.is_complete = True
+        self._seen = bytearray(min(source.most, 1 << 40) // 8 + 1)
+        """A bit for each id that was found in the table."""
+
+    def rows(self) -> Iterator[Row]:
+        found = _Found()
+        doubtful: set[int] = set()
+        for row in _by_ranges(self.source, _SELECT, "id", found):
+            self._seen[row[0] >> 3] |= 1 << (row[0] & 7)
+            if is_whole(*_decisive(row)):
+                yield from self._give(row)
+            else:
+                doubtful.add(row[0])
+        try:
+            for number, key, occurrence in self._index():
+                if number in doubtful and (row := self._mended(number, key, occurrence)):
+                    doubtful.discard(number)
+                    yield from self._give(row)
+                elif not 0 < number <= self.source.most:
+                    self.is_complete = False
+                elif not self._seen[number >> 3] & 1 << (number & 7):
+                    self._seen[number >> 3] |= 1 << (number & 7)
+                    self.dropped["in pages that cannot be read"] += 1
+        except _UNREADABLE:
+            self.is_complete = False
+        if doubtful:
+            self.dropped["not what was written (checksum)"] += len(doubtful)
+        if not found.is_complete and not self.dropped:  # the index lacks the same ones
+            self.is_complete = False
+
+    def _index(self) -> Iterator[Row]:
+        """Yield id, key and occurrence of what the index knows."""
+        count = 0
+        for row in self.source.ask("SELECT id, key, occ FROM tasks INDEXED BY ik ORDER BY key, occ"):
+            count += 1
+            if count > self.source.most or type(row[0]) is not int:
+                raise sqlite3.DatabaseError("the index runs in a circle")
+            yield row
+
+    def _mended(self, number: int, key: object, occurrence: object) -> Row | None:
+        """Return a row with the key that the index has for it, if it is whole so."""
+        with contextlib.suppress(*_UNREADABLE):
+            for row in self.source.ask(f"{_SELECT} WHERE id = ?", (number,)):
+                mended = (number, key, occurrence, *row[3:])
+                if is_whole(*_decisive(mended)):
+                    return mended
+        return None
+
+    def _give(self, row: Row) -> Iterator[Row]:
+        number, key, occurrence, index, status, attempts, run, started, duration, kind, payload, crc, error_type, error_text = row
+        if kind & ~codec.IN_FILE == codec.PICKLE and not self.source.takes_pickles:
+            self.dropped["pickled, where others may have written"] += 1
+            return
+        if kind & codec.IN_FILE:
+            try:
+                self.store.files.write(self.source.files.read(payload or b""))
+            except JournalError:  # of reading; what is raised by writing is an OSError
+                self.dropped["whose files are gone or damaged"] += 1
+                return
+            self.files += 1
+        self.given += 1
+        self.has_unstable |= is_unstable(key)
+        yield (
+            number,
+            key,
+            occurrence,
+            index if type(index) is int else None,
+            status,
+            attempts if type(attempts) is int and 0 <= attempts < 1 << 31 else 1,
+            run if type(run) is int else None,
+            started if isinstance(started, float) else 0.0,
+            duration if isinstance(duration, float) else 0.0,
+            kind,
+            payload,
+            crc,
+            _clean(error_type),
+            _clean(error_text),
+        )
+
+
+def _decisive(row: Row) -> tuple[Any, Any, Any, Any, Any, Any]:
+    """Return key, occurrence, status, codec, payload, checksum."""
+    return row[1], row[2], row[4], row[9], row[10], row[11]
+
+
+def _by_ranges(source: _Source, select: str, key: str, found: _Found) -> Iterator[Row]:
+    """Yield the rows of a table that can be read, whose first column is `key`, its id."""
+    failures = 0
+    ranges = [(1, source.most)]
+    while ranges:
+        low, high = ranges.pop()
+        for order in ("", " DESC"):
+            is_readable = False
+            try:
+                for row in source.ask(f"{select} WHERE {key} BETWEEN ? AND ? ORDER BY {key}{order}", (low, high)):
+                    number = row[0]
+                    if type(number) is not int or not low <= number <= high:
+                        break  # a page that is not where it belongs
+                    if order:
+                        high = number - 1
+                    else:
+                        low = number + 1
+                    failures = 0
+                    yield row
+                else:
+                    is_readable = True
+            except _UNREADABLE:
+                pass
+            if is_readable or low > high:
+                break
+        if is_readable:
+            continue
+        found.is_complete = False
+        failures += 1
+        if failures > _FAILURES:
+            return
+        if low < high:
+            middle = (low + high) // 2
+            ranges += [(middle + 1, high), (low, middle)]
+
+
+def _clean(text: object) -> str | None:
+    """Return a text as it can be written."""
+    return text.encode("utf-8", "replace").decode() if isinstance(text, str) else None
+
+
+def _size(path: str) -> int:
+    try:
+        return os.stat(path).st_size
+    except OSError:
+        return 0
