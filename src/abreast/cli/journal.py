@@ -14,7 +14,7 @@ import os
 import sys
 import time
 from collections import Counter
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -111,7 +111,7 @@ def status(file: str) -> None:
     _show(file, overview)
 
 
-@command.command("failed")
+@command.command("failed", short_help="Show the tasks that have failed.")
 @click.argument("file", metavar="FILE")
 @click.option("--full", is_flag=True, help="Whole tracebacks, not their first lines.")
 @click.pass_context
@@ -134,9 +134,11 @@ def failed(ctx: click.Context, file: str, *, full: bool) -> None:
     ctx.exit(status)
 
 
-@command.command("export")
+@command.command("export", short_help="Write every task as a line of JSON or CSV.")
 @click.argument("file", metavar="FILE")
-@click.option("--format", "kind", type=click.Choice(["jsonl", "csv"]), default="jsonl", help="JSON lines (default), or CSV with a header.")
+@click.option(
+    "--format", "kind", type=click.Choice(["jsonl", "csv"]), default="jsonl", help="JSON lines (default), or CSV with a header."
+)
 @click.option("-o", "--output", metavar="OUT", help="Write to OUT; one that exists is refused.")
 @click.option("--force", is_flag=True, help="Replace OUT when all has been written.")
 @click.pass_context
@@ -152,7 +154,7 @@ def export(ctx: click.Context, file: str, *, kind: str, output: str | None, forc
     ctx.exit(status)
 
 
-@command.command("salvage")
+@command.command("salvage", short_help="Copy what is whole of a damaged journal into a new one.")
 @click.argument("file", metavar="FILE")
 @click.argument("new", metavar="NEW")
 @click.option("--trust", is_flag=True, help="Copy pickled results out of a FILE that others may have written, too.")
@@ -169,12 +171,11 @@ def salvage_command(ctx: click.Context, file: str, new: str, *, trust: bool) -> 
         raise Refused(printable(str(error))) from None
     parts = [_count(told.tasks, "task"), _count(told.runs, "run")] + [_count(told.files, "file")] * bool(told.files)
     of = f" of {_cut(printable(', '.join(told.functions)), 200)}" if told.functions else ""
-    print(f"{printable(new)}: {', '.join(parts)}{of} copied")
-    for why, count in sorted(told.dropped.items(), key=lambda item: -item[1]):
-        print(f"dropped: {_count(count, 'task')} {why}")
-    for remark in told.remarks:
-        print(f"note: {remark}")
-    print("nothing was dropped" if told.is_all else f"a run with journal={printable(repr(new))} runs what is not there again")
+    lines = [f"{printable(new)}: {', '.join(parts)}{of} copied"]
+    lines += [f"dropped: {_count(count, 'task')} {why}" for why, count in sorted(told.dropped.items(), key=lambda item: -item[1])]
+    lines += [f"note: {remark}" for remark in told.remarks]
+    lines.append("nothing was dropped" if told.is_all else f"a run with journal={printable(repr(new))} runs again what is not there")
+    _print(lines)
     ctx.exit(0 if told.is_all else 1)
 
 
@@ -279,7 +280,7 @@ def _failed_of(reading: Reading) -> tuple[Iterator[SeenTask], list[int]]:
     def tasks() -> Iterator[SeenTask]:
         for task in reading.tasks(FAILED):
             if task.status == "started" and running and task.run == running:
-                under_way.append(task.index)
+                under_way.append(task.place)
             else:
                 yield task
 
@@ -289,7 +290,7 @@ def _failed_of(reading: Reading) -> tuple[Iterator[SeenTask], list[int]]:
 def _show_failed(file: str, tasks: Iterator[SeenTask], count: int) -> int:
     rows = []
     for task in tasks:
-        rows.append((f"{task.index}", _short_key(task, 40), task.status, f"{task.attempts}", _first_line(task)))
+        rows.append((f"{task.place}", _short_key(task, 40), task.status, f"{task.attempts}", _first_line(task)))
         if len(rows) == ROWS_SHOWN:
             break
     if not rows:
@@ -302,13 +303,13 @@ def _show_failed(file: str, tasks: Iterator[SeenTask], count: int) -> int:
 
 
 def _with_tabs(task: SeenTask) -> bytes:
-    parts = (str(task.index), _short_key(task, LONGEST), task.status, str(task.attempts), _first_line(task))
+    parts = (str(task.place), _short_key(task, LONGEST), task.status, str(task.attempts), _first_line(task))
     return "\t".join(parts).encode() + b"\n"
 
 
 def _in_full(task: SeenTask) -> Iterator[bytes]:
     attempts = f" after {_count(task.attempts, 'attempt')}" if task.attempts else ""
-    yield f"task {task.index}, key {_short_key(task, LONGEST)}: {task.status}{attempts}\n".encode()
+    yield f"task {task.place}, key {_short_key(task, LONGEST)}: {task.status}{attempts}\n".encode()
     for line in task.error_text.rstrip("\n").split("\n") if task.error_text else [_first_line(task)]:
         yield f"    {printable(line.expandtabs())}\n".encode()
     yield b"\n"
@@ -333,13 +334,26 @@ def _first_line(task: SeenTask) -> str:
 
 # ---- export
 
-COLUMNS = ("index", "key", "occurrence", "status", "attempts", "started", "duration", "format", "value", "size", "error_type", "error")
+COLUMNS = (
+    "index",
+    "key",
+    "occurrence",
+    "status",
+    "attempts",
+    "started",
+    "duration",
+    "format",
+    "value",
+    "size",
+    "error_type",
+    "error",
+)
 
 
 def _fields(task: SeenTask, reading: Reading) -> dict[str, Any]:
     """Return what is exported of a task; its value is JSON already."""
     fields: dict[str, Any] = {
-        "index": task.index,
+        "index": task.place,
         "key": task.key,
         "occurrence": task.occurrence,
         "status": task.status,
@@ -445,17 +459,17 @@ def _written(out: Output) -> str:
 
 
 def _print(lines: Iterable[str]) -> None:
-    for line in lines:
-        print(line)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # in ASCII too
+        sys.stdout.writelines(f"{line}\n" for line in lines)
 
 
 def _print_table(titles: Sequence[str], rows: Sequence[tuple[str, ...]], *, left: Sequence[str]) -> None:
     """Print a table: on a terminal as wide as that, else as wide as it is."""
     if not sys.stdout.isatty():
         widths = [max(map(len, column)) for column in zip(titles, *rows, strict=True)]
-        for row in (titles, *rows):
-            cells = (cell.ljust(width) if title in left else cell.rjust(width) for title, cell, width in zip(titles, row, widths, strict=True))
-            print("  ".join(cells).rstrip())
+        cells = ([cell.ljust(width) if title in left else cell.rjust(width) for title, cell, width in zip(titles, row, widths, strict=True)] for row in (titles, *rows))
+        _print("  ".join(row).rstrip() for row in cells)
         return
     from rich import box
     from rich.table import Table
@@ -463,7 +477,8 @@ def _print_table(titles: Sequence[str], rows: Sequence[tuple[str, ...]], *, left
 
     table = Table(box=box.SIMPLE_HEAD)
     for title in titles:
-        table.add_column(title, justify="left" if title in left else "right", overflow="fold" if title in ("function", "error") else "ellipsis")
+        is_long = title in ("function", "key", "error")
+        table.add_column(title, justify="left" if title in left else "right", overflow="fold", no_wrap=not is_long)
     for row in rows:
         table.add_row(*map(Text, row))
     sys.stdout.flush()
@@ -494,6 +509,6 @@ def _date(moment: float) -> str:
 
 def _iso(moment: float) -> str | None:
     try:
-        return datetime.fromtimestamp(moment, timezone.utc).isoformat(timespec="milliseconds") if moment else None
+        return datetime.fromtimestamp(moment, UTC).isoformat(timespec="milliseconds") if moment else None
     except (OverflowError, OSError, ValueError):
         return None

@@ -104,7 +104,8 @@ class SeenTask(NamedTuple):
     """A task, as the journal tells of it.
 
     Attributes:
-        index, key, occurrence, status, attempts, run, started, duration: see `core.outcome`; the key is a text, digests in base 16.
+        place: its index.
+        key, occurrence, status, attempts, run, started, duration: see `core.outcome`; the key is a text, digests in base 16.
         is_text: whether the key was a text.
         format: ``json``, ``pickle``, or nothing.
         size: bytes of the result, -1 if its file is not there.
@@ -113,7 +114,7 @@ class SeenTask(NamedTuple):
         error_type, error_text: of a task that failed; the text with its traceback.
     """
 
-    index: int
+    place: int
     key: str
     is_text: bool
     occurrence: int
@@ -184,7 +185,11 @@ class Reading:
         if self._is_immutable:
             with reading_errors(self.path):
                 found = os.stat(self.path)
-            if (found.st_ino, found.st_mtime_ns, found.st_size) != (self._found.st_ino, self._found.st_mtime_ns, self._found.st_size):
+            if (found.st_ino, found.st_mtime_ns, found.st_size) != (
+                self._found.st_ino,
+                self._found.st_mtime_ns,
+                self._found.st_size,
+            ):
                 raise JournalError(f"the journal {self.path!r} was written while it was being read; do that again")
 
     # ---- in numbers
@@ -207,8 +212,8 @@ class Reading:
                 before, latest = of_runs.get(_whole(run), (0, 0.0))
                 of_runs[_whole(run)] = before + count, max(latest, _real(last))
                 if status == schema.OK and not _whole(kind) & codec.IN_FILE:
-                    kind = codec.JSON if kind == codec.JSON_TEXT else kind if kind in kept else codec.NOTHING
-                    kept[kind] = kept[kind][0] + count, kept[kind][1] + _whole(size)
+                    what = codec.JSON if kind == codec.JSON_TEXT else kind if kind in kept else codec.NOTHING
+                    kept[what] = kept[what][0] + count, kept[what][1] + _whole(size)
             files, missing = self._files_named()
             runs = self._runs(of_runs)
             told = {str(name): value for name, value in self._connection.execute("SELECT k, v FROM meta")}
@@ -231,8 +236,10 @@ class Reading:
     def _files_named(self) -> tuple[tuple[int, int], int]:
         sizes: dict[bytes, int] = {}
         count = missing = 0
-        for (name,) in self._connection.execute(f"SELECT payload FROM tasks WHERE status = {schema.OK} AND codec >= {codec.IN_FILE}"):
-            name = name if isinstance(name, bytes) else b""
+        for (payload,) in self._connection.execute(
+            f"SELECT payload FROM tasks WHERE status = {schema.OK} AND codec >= {codec.IN_FILE}"
+        ):
+            name = payload if isinstance(payload, bytes) else b""
             if name not in sizes:
                 sizes[name] = self._files.size(name)
             count += sizes[name] >= 0
@@ -249,7 +256,17 @@ class Reading:
             if how == "running":
                 how = self._how(_whole(pid), is_last=number == rows[-1][0])
             runs.append(
-                SeenRun(number, _text(name), _real(started), _real(ended), _whole(pid), _text(host), how, _whole(inputs), *recorded.get(number, (0, 0.0)))
+                SeenRun(
+                    number,
+                    _text(name),
+                    _real(started),
+                    _real(ended),
+                    _whole(pid),
+                    _text(host),
+                    how,
+                    _whole(inputs),
+                    *recorded.get(number, (0, 0.0)),
+                )
             )
         return runs
 
@@ -328,7 +345,7 @@ class Reading:
             if not {"\n", "\r", "\t"}.isdisjoint(text):  # between two values: a line end would begin another line of the output
                 text = json.dumps(value, ensure_ascii=False)
         except (ValueError, RecursionError) as error:
-            raise _damaged(self.path, f"the result of task {task.index} is not JSON") from error
+            raise _damaged(self.path, f"the result of task {task.place} is not JSON") from error
         return text
 
 
@@ -361,9 +378,13 @@ def open_file(path: str) -> tuple[bytes, os.stat_result]:
     except IsADirectoryError:  # Windows
         raise JournalError(f"{path!r} is a folder; give the path of the journal's file") from None
     except PermissionError as error:
-        raise JournalError(f"you may not read the journal {path!r}: {error.strerror}; ask its owner, or read it as that user") from None
+        raise JournalError(
+            f"you may not read the journal {path!r}: {error.strerror}; ask its owner, or read it as that user"
+        ) from None
     except (OSError, ValueError) as error:
-        raise JournalError(f"the journal {path!r} cannot be read: {getattr(error, 'strerror', None) or error}; give another path") from None
+        raise JournalError(
+            f"the journal {path!r} cannot be read: {getattr(error, 'strerror', None) or error}; give another path"
+        ) from None
 
 
 def _check_beginning(path: str, start: bytes, holder: Holder) -> None:
@@ -414,7 +435,10 @@ def is_ours(connection: sqlite3.Connection) -> bool:
 def is_whole(key: Any, occurrence: Any, status: Any, kind: Any, payload: Any, crc: Any) -> bool:
     """Whether a row says what was written."""
     try:
-        return bool(type(occurrence) is type(status) is type(kind) is int and schema.checksum(key, occurrence, status, kind, payload) == crc)
+        return bool(
+            type(occurrence) is type(status) is type(kind) is int
+            and schema.checksum(key, occurrence, status, kind, payload) == crc
+        )
     except (TypeError, ValueError):
         return False
 
@@ -433,7 +457,9 @@ def reading_errors(path: str) -> Iterator[None]:
                 f"the journal {path!r} has a log that cannot be read here ({error}); copy {path!r} and '{path}-wal' into a folder of yours, and look there"
             ) from error
         if code in (sqlite3.SQLITE_IOERR, sqlite3.SQLITE_PERM):
-            raise JournalError(f"the journal {path!r} cannot be read: {error}; copy it to another disk, and look there") from error
+            raise JournalError(
+                f"the journal {path!r} cannot be read: {error}; copy it to another disk, and look there"
+            ) from error
         raise _damaged(path, str(error)) from error
     except OSError as error:
         raise JournalError(f"the journal {path!r} cannot be read: {error.strerror or error}; look again") from error
@@ -442,7 +468,9 @@ def reading_errors(path: str) -> Iterator[None]:
 
 
 def _damaged(path: str, why: str) -> JournalCorrupt:
-    return JournalCorrupt(f"the journal {path!r} is damaged ({why}); `abreast journal salvage {path} NEW` copies what is whole into a new one")
+    return JournalCorrupt(
+        f"the journal {path!r} is damaged ({why}); `abreast journal salvage {path} NEW` copies what is whole into a new one"
+    )
 
 
 def _size(path: str) -> int:

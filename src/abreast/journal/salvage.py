@@ -96,7 +96,8 @@ def salvage(path: str, new: str, *, trust: bool = False) -> Salvaged:
                 stack.enter_context(contextlib.closing(source))
                 source.open(mended=False, beside=new)
             except _NoTables:
-                source.open(mended=True, beside=new)
+                with contextlib.suppress(_NoTables):
+                    source.open(mended=True, beside=new)
             result = _copy(source, store)
             if not result.tasks and not result.is_all:
                 raise JournalError(f"nothing of {path!r} could be copied: {_why_not(start)}")
@@ -108,7 +109,9 @@ def salvage(path: str, new: str, *, trust: bool = False) -> Salvaged:
         shutil.rmtree(new + ends[-1], ignore_errors=True)
         if isinstance(error, (sqlite3.Error, OSError)) and not isinstance(error, JournalError):
             why = getattr(error, "strerror", None) or error
-            raise JournalError(f"the new journal {new!r} cannot be written: {why}; make room or mend that, and do it again") from error
+            raise JournalError(
+                f"the new journal {new!r} cannot be written: {why}; make room or mend that, and do it again"
+            ) from error
         raise
 
 
@@ -138,7 +141,8 @@ class _Source:
         self._folder: tempfile.TemporaryDirectory[str] | None = None
 
     def ask(self, text: str, values: tuple[Any, ...] = ()) -> Iterator[Row]:
-        assert self._connection is not None
+        if self._connection is None:
+            raise sqlite3.DatabaseError("there are no tables")
         return self._connection.execute(text, values)
 
     def open(self, *, mended: bool, beside: str) -> None:
@@ -147,24 +151,27 @@ class _Source:
         Raises:
             _NoTables: it does not say where its tables are.
         """
-        self.close()
         path = self.path
         if mended:
             self._folder = tempfile.TemporaryDirectory(prefix="salvage-", dir=os.path.dirname(os.path.abspath(beside)))
             path = os.path.join(self._folder.name, "copy")
             _copy_with_first_page(self.path, path)
             self.remarks.append("its first page is not a journal's: it was read with that of a new one")
+        connection = None
         try:
             immutable = not mended and _size(f"{path}-wal") == 0
-            self._connection = connect(path, immutable=immutable)
+            connection = connect(path, immutable=immutable)
             # Read what is there of a file that is shorter than it says, and of tables when others are not understood.
-            self._connection.execute("PRAGMA writable_schema = ON")
-            self._connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, 256 << 20)  # results in rows have 1 MiB at most
-            self._connection.execute("BEGIN")
-            if not is_ours(self._connection):
+            connection.execute("PRAGMA writable_schema = ON")
+            connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, 256 << 20)  # results in rows have 1 MiB at most
+            connection.execute("BEGIN")
+            if not is_ours(connection):
                 raise _NoTables
-        except _UNREADABLE as error:
+        except (*_UNREADABLE, _NoTables) as error:
+            if connection is not None:
+                connection.close()
             raise _NoTables from error
+        self._connection = connection
 
     def close(self) -> None:
         connection, self._connection = self._connection, None
@@ -200,7 +207,9 @@ def _copy(source: _Source, store: Store) -> Salvaged:
     assert writer is not None
     runs, functions, lost_runs = _runs_of(source)
     if lost_runs:
-        source.remarks.append("not all of its runs could be read: whether the function has changed since is not known of their results")
+        source.remarks.append(
+            "not all of its runs could be read: whether the function has changed since is not known of their results"
+        )
     writer.execute("BEGIN IMMEDIATE")
     writer.executemany(f"INSERT INTO runs ({_RUNS}) VALUES ({', '.join('?' * 13)}) ON CONFLICT DO NOTHING", runs)
     done = writer.executemany(_INSERT, harvest.rows()).rowcount
@@ -270,9 +279,9 @@ class _Harvest:
                 doubtful.add(row[0])
         try:
             for number, key, occurrence in self._index():
-                if number in doubtful and (row := self._mended(number, key, occurrence)):
+                if number in doubtful and (mended := self._mended(number, key, occurrence)):
                     doubtful.discard(number)
-                    yield from self._give(row)
+                    yield from self._give(mended)
                 elif not 0 < number <= self.source.most:
                     self.is_complete = False
                 elif not self._seen[number >> 3] & 1 << (number & 7):
@@ -287,9 +296,8 @@ class _Harvest:
 
     def _index(self) -> Iterator[Row]:
         """Yield id, key and occurrence of what the index knows."""
-        count = 0
-        for row in self.source.ask("SELECT id, key, occ FROM tasks INDEXED BY ik ORDER BY key, occ"):
-            count += 1
+        rows = self.source.ask("SELECT id, key, occ FROM tasks INDEXED BY ik ORDER BY key, occ")
+        for count, row in enumerate(rows, 1):
             if count > self.source.most or type(row[0]) is not int:
                 raise sqlite3.DatabaseError("the index runs in a circle")
             yield row

@@ -72,7 +72,6 @@ attempts = excluded.attempts + CASE WHEN tasks.status IN ({ERROR}, {TIMEOUT}, {C
 codec = excluded.codec, payload = excluded.payload, crc = excluded.crc, err_type = excluded.err_type, err_text = excluded.err_text"""
 
 
-
 def checksum(key: bytes | str, occurrence: int, status: int, codec: int, payload: bytes | None) -> int:
     """Return what a row has as `crc`.
 
