@@ -48,7 +48,7 @@ _INSERT = f"INSERT INTO tasks (id, {schema.COLUMNS}) VALUES ({', '.join('?' * 14
 _RUNS = "run_id, uuid, started, ended, pid, boot_id, host, argv, fn_name, fn_digest, fn_scheme, status, n_seen"
 _SMALLEST = 24
 """Bytes of the smallest row, less than that in truth: a file of so many bytes has no greater ids, whatever a broken page says."""
-_FAILURES = 50_000
+_FAILURES = 40_000
 """Attempts in a row that found nothing, after which the rest of a table is given up. A page that leads to pages leads to some 20,000 rows."""
 _PAGE = 4096
 
@@ -265,42 +265,52 @@ class _Harvest:
         self.files = 0
         self.has_unstable = False
         self.is_complete = True
-        self._seen = bytearray(min(source.most, 1 << 40) // 8 + 1)
-        """A bit for each id that was found in the table."""
+        self._index_is_whole = False
 
     def rows(self) -> Iterator[Row]:
+        expected = self._ids_of_index()
+        seen = bytearray(len(expected or b"") or self.source.most // 8 + 1)
         found = _Found()
         doubtful: set[int] = set()
-        for row in _by_ranges(self.source, _SELECT, "id", found):
-            self._seen[row[0] >> 3] |= 1 << (row[0] & 7)
+        for row in _by_ranges(self.source, _SELECT, "id", found, expected):
+            seen[row[0] >> 3] |= 1 << (row[0] & 7)
             if is_whole(*_decisive(row)):
                 yield from self._give(row)
             else:
                 doubtful.add(row[0])
-        try:
+        if doubtful:
             for number, key, occurrence in self._index():
                 if number in doubtful and (mended := self._mended(number, key, occurrence)):
                     doubtful.discard(number)
                     yield from self._give(mended)
-                elif not 0 < number <= self.source.most:
-                    self.is_complete = False
-                elif not self._seen[number >> 3] & 1 << (number & 7):
-                    self._seen[number >> 3] |= 1 << (number & 7)
-                    self.dropped["in pages that cannot be read"] += 1
-        except _UNREADABLE:
-            self.is_complete = False
         if doubtful:
             self.dropped["not what was written (checksum)"] += len(doubtful)
-        if not found.is_complete and not self.dropped:  # the index lacks the same ones
+        if expected is not None:
+            lost = sum((wanted & ~there).bit_count() for wanted, there in zip(expected, seen, strict=True))
+            if lost:
+                self.dropped["in pages that cannot be read"] += lost
+        if expected is None or not (found.is_complete or self.dropped):  # in the latter case the index lacks the same ones
             self.is_complete = False
 
+    def _ids_of_index(self) -> bytearray | None:
+        """Return a bit for each id that the index knows; None if it cannot be read, or not all of it."""
+        ids = bytearray(self.source.most // 8 + 1)
+        for number, *_ in self._index():
+            if not 0 < number <= self.source.most:
+                return None
+            ids[number >> 3] |= 1 << (number & 7)
+        return ids if self._index_is_whole else None
+
     def _index(self) -> Iterator[Row]:
-        """Yield id, key and occurrence of what the index knows."""
-        rows = self.source.ask("SELECT id, key, occ FROM tasks INDEXED BY ik ORDER BY key, occ")
-        for count, row in enumerate(rows, 1):
-            if count > self.source.most or type(row[0]) is not int:
-                raise sqlite3.DatabaseError("the index runs in a circle")
-            yield row
+        """Yield id, key and occurrence of what the index knows, as far as it can be read."""
+        self._index_is_whole = False
+        with contextlib.suppress(*_UNREADABLE):
+            rows = self.source.ask("SELECT id, key, occ FROM tasks INDEXED BY ik ORDER BY key, occ")
+            for count, row in enumerate(rows, 1):
+                if count > self.source.most or type(row[0]) is not int:  # it runs in a circle, say
+                    return
+                yield row
+            self._index_is_whole = True
 
     def _mended(self, number: int, key: object, occurrence: object) -> Row | None:
         """Return a row with the key that the index has for it, if it is whole so."""
@@ -348,8 +358,11 @@ def _decisive(row: Row) -> tuple[Any, Any, Any, Any, Any, Any]:
     return row[1], row[2], row[4], row[9], row[10], row[11]
 
 
-def _by_ranges(source: _Source, select: str, key: str, found: _Found) -> Iterator[Row]:
-    """Yield the rows of a table that can be read, whose first column is `key`, its id."""
+def _by_ranges(source: _Source, select: str, key: str, found: _Found, expected: bytearray | None = None) -> Iterator[Row]:
+    """Yield the rows of a table that can be read, whose first column is `key`, its id.
+
+    What fails is cut in two as long as it has any of the `expected` ids, if those are known: a bit for each.
+    """
     failures = 0
     ranges = [(1, source.most)]
     while ranges:
@@ -371,7 +384,7 @@ def _by_ranges(source: _Source, select: str, key: str, found: _Found) -> Iterato
                     is_readable = True
             except _UNREADABLE:
                 pass
-            if is_readable or low > high:
+            if is_readable or low >= high:
                 break
         if is_readable:
             continue
@@ -379,7 +392,7 @@ def _by_ranges(source: _Source, select: str, key: str, found: _Found) -> Iterato
         failures += 1
         if failures > _FAILURES:
             return
-        if low < high:
+        if low < high and (expected is None or any(expected[low >> 3 : (high >> 3) + 1])):
             middle = (low + high) // 2
             ranges += [(middle + 1, high), (low, middle)]
 
