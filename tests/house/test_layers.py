@@ -32,7 +32,19 @@ MAY_IMPORT = {
     "process_pools": {"core", "executors", "pools"},
     "__init__": {"core", "draining", "engine", "functions", "group", "pools", "process_pools"},
     # the command
-    "cli": {"__init__", "core", "draining", "observe", "journal", "report", "engine", "functions", "group", "pools", "process_pools"},
+    "cli": {
+        "__init__",
+        "core",
+        "draining",
+        "observe",
+        "journal",
+        "report",
+        "engine",
+        "functions",
+        "group",
+        "pools",
+        "process_pools",
+    },
     "__main__": {"cli"},
 }
 

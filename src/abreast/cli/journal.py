@@ -174,7 +174,9 @@ def salvage_command(ctx: click.Context, file: str, new: str, *, trust: bool) -> 
     lines = [f"{printable(new)}: {', '.join(parts)}{of} copied"]
     lines += [f"dropped: {_count(count, 'task')} {why}" for why, count in sorted(told.dropped.items(), key=lambda item: -item[1])]
     lines += [f"note: {remark}" for remark in told.remarks]
-    lines.append("nothing was dropped" if told.is_all else f"a run with journal={printable(repr(new))} runs again what is not there")
+    lines.append(
+        "nothing was dropped" if told.is_all else f"a run with journal={printable(repr(new))} runs again what is not there"
+    )
     _print(lines)
     ctx.exit(0 if told.is_all else 1)
 
@@ -468,7 +470,13 @@ def _print_table(titles: Sequence[str], rows: Sequence[tuple[str, ...]], *, left
     """Print a table: on a terminal as wide as that, else as wide as it is."""
     if not sys.stdout.isatty():
         widths = [max(map(len, column)) for column in zip(titles, *rows, strict=True)]
-        cells = ([cell.ljust(width) if title in left else cell.rjust(width) for title, cell, width in zip(titles, row, widths, strict=True)] for row in (titles, *rows))
+        cells = (
+            [
+                cell.ljust(width) if title in left else cell.rjust(width)
+                for title, cell, width in zip(titles, row, widths, strict=True)
+            ]
+            for row in (titles, *rows)
+        )
         _print("  ".join(row).rstrip() for row in cells)
         return
     from rich import box
