@@ -434,6 +434,10 @@ class TestRefused:
             os.chmod("run.db", 0o644)
             assert as_nobody() == 0
             assert sorted(os.listdir()) == before
+            shutil.copy("run.db", "run.db-wal")  # a log without its index: SQLite would make one, which would be nobody's
+            os.chmod("run.db-wal", 0o644)
+            assert as_nobody() == 2
+            assert sorted(os.listdir()) == sorted([*before, "run.db-wal"])
             os.chdir(here)
 
     def test_wrong_words(self, here):

@@ -66,6 +66,7 @@ def abreast_command() -> None:
       abreast demo --fast       two seconds that show what concurrency does here
       abreast map os.path:getsize names.txt
                                 a function on every line of a file, on threads
+      abreast journal run.db    how far a run with a journal is, and what failed
     """  # noqa: D301  # the character itself is click's mark of lines to be left as they are
 
 

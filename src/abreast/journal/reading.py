@@ -152,6 +152,8 @@ class Reading:
         start, self._found = open_file(path)
         _check_beginning(path, start, self.holder)
         self._is_immutable = _size(f"{path}-wal") <= 0 and not self.holder.is_held
+        if not self._is_immutable and would_leave_another(path, self._found):
+            raise _without_index(path, f"there is no '{path}-shm', and it is not yours to make")
         with reading_errors(path):
             self._connection = connect(path, immutable=self._is_immutable)
             try:
@@ -422,6 +424,11 @@ def connect(path: str, *, immutable: bool) -> sqlite3.Connection:
     return connection
 
 
+def would_leave_another(path: str, found: os.stat_result) -> bool:
+    """Whether SQLite, to read the log, would make a file beside it that is not its owner's, who then could not use the journal."""
+    return os.name == "posix" and os.geteuid() not in (0, found.st_uid) and not os.path.lexists(f"{path}-shm")
+
+
 def is_ours(connection: sqlite3.Connection) -> bool:
     """Whether its tables are those that abreast makes, and there is nothing else."""
     there = {
@@ -453,9 +460,7 @@ def reading_errors(path: str) -> Iterator[None]:
         if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
             raise JournalError(f"the journal {path!r} is locked by another program; end that, and look again") from error
         if code in (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY):
-            raise JournalError(
-                f"the journal {path!r} has a log that cannot be read here ({error}); copy {path!r} and '{path}-wal' into a folder of yours, and look there"
-            ) from error
+            raise _without_index(path, str(error)) from error
         if code in (sqlite3.SQLITE_IOERR, sqlite3.SQLITE_PERM):
             raise JournalError(
                 f"the journal {path!r} cannot be read: {error}; copy it to another disk, and look there"
@@ -465,6 +470,12 @@ def reading_errors(path: str) -> Iterator[None]:
         raise JournalError(f"the journal {path!r} cannot be read: {error.strerror or error}; look again") from error
     except (MemoryError, OverflowError) as error:
         raise _damaged(path, f"a row is too large to be read: {type(error).__name__}") from error
+
+
+def _without_index(path: str, why: str) -> JournalError:
+    return JournalError(
+        f"the journal {path!r} has a log that cannot be read here ({why}); copy {path!r} and '{path}-wal' into a folder of yours, and look there"
+    )
 
 
 def _damaged(path: str, why: str) -> JournalCorrupt:

@@ -32,7 +32,7 @@ from abreast.core.journal_errors import JournalError
 from abreast.journal import codec, schema
 from abreast.journal.identity import is_unstable
 from abreast.journal.large import Files
-from abreast.journal.reading import connect, is_ours, is_whole, open_file
+from abreast.journal.reading import connect, is_ours, is_whole, open_file, would_leave_another
 from abreast.journal.store import Store, beginning_of
 from abreast.journal.trust import is_yours
 
@@ -156,10 +156,12 @@ class _Source:
             self._folder = tempfile.TemporaryDirectory(prefix="salvage-", dir=os.path.dirname(os.path.abspath(beside)))
             path = os.path.join(self._folder.name, "copy")
             _copy_with_first_page(self.path, path)
-            self.remarks.append("its first page is not a journal's: it was read with that of a new one")
+            self.remarks.append("it was read with the first page of a new journal: its own does not say where its tables are")
         connection = None
         try:
             immutable = not mended and _size(f"{path}-wal") == 0
+            if not immutable and not mended and would_leave_another(path, os.stat(path)):
+                raise _NoTables
             connection = connect(path, immutable=immutable)
             # Read what is there of a file that is shorter than it says, and of tables when others are not understood.
             connection.execute("PRAGMA writable_schema = ON")
