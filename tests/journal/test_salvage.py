@@ -253,7 +253,7 @@ flips = st.lists(st.tuples(st.floats(0, 1, exclude_max=True), st.integers(1, 255
 early = st.lists(st.tuples(st.floats(0, 0.02), st.integers(1, 255)), min_size=1, max_size=8)
 cuts = st.floats(0, 1, exclude_max=True)
 some = settings(max_examples=40, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
-many = settings(max_examples=3000, deadline=None, suppress_health_check=list(HealthCheck))
+many = settings(max_examples=1000, deadline=None, suppress_health_check=list(HealthCheck))
 
 
 def flipped(data, changes):
