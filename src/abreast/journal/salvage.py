@@ -6,10 +6,12 @@
               │ not: page 1 of a new journal         │ fails: with the key that the index has
               ▼ in its place, in a copy              ▼
             again                                   dropped, and counted
+      rows that no way leads to ─▶ each leaf alone, in a copy
 
 A table is a tree whose leaves hold rows in the order of their ids. A leaf that cannot be read costs its own rows: from both ends of a range all is read until it fails,
 and what is left between is cut in two, down to single ids. The index has a copy of each key with the id of its row: it tells which rows should
-have been found, and mends a key.
+have been found, and mends a key. A damaged page that leads to other pages would cost all of theirs: so, if rows are missing, each leaf that has not been come to is put into
+the place of the table's first page, in a copy, and read as the whole table.
 
 Each row has a checksum of whatever decides which task's result it is (`schema.checksum`), so what is copied is what was written.
 """
@@ -37,6 +39,7 @@ from abreast.journal.store import Store, beginning_of
 from abreast.journal.trust import is_yours
 
 if TYPE_CHECKING:
+    import io
     from collections.abc import Iterator
 
     Row = tuple[Any, ...]
@@ -91,13 +94,13 @@ def salvage(path: str, new: str, *, trust: bool = False) -> Salvaged:
     size = found.st_size + _size(f"{path}-wal")
     try:
         with contextlib.closing(Store(Journal(new))) as store, contextlib.ExitStack() as stack:
-            source = _Source(path, size, takes_pickles=trust or is_yours(path))
+            source = _Source(path, new, size, takes_pickles=trust or is_yours(path))
             try:
                 stack.enter_context(contextlib.closing(source))
-                source.open(mended=False, beside=new)
+                source.open(mended=False)
             except _NoTables:
                 with contextlib.suppress(_NoTables):
-                    source.open(mended=True, beside=new)
+                    source.open(mended=True)
             result = _copy(source, store)
             if not result.tasks and not result.is_all:
                 raise JournalError(f"nothing of {path!r} could be copied: {_why_not(start)}")
@@ -131,8 +134,9 @@ class _NoTables(Exception):
 class _Source:
     """The damaged file, or a copy with another first page."""
 
-    def __init__(self, path: str, size: int, *, takes_pickles: bool) -> None:
+    def __init__(self, path: str, beside: str, size: int, *, takes_pickles: bool) -> None:
         self.path = path
+        self.beside = beside
         self.takes_pickles = takes_pickles
         self.files = Files(path)
         self.most = size // _SMALLEST + 1
@@ -145,7 +149,7 @@ class _Source:
             raise sqlite3.DatabaseError("there are no tables")
         return self._connection.execute(text, values)
 
-    def open(self, *, mended: bool, beside: str) -> None:
+    def open(self, *, mended: bool) -> None:
         """Open the file, or, `mended`, a copy of it with the first page of a new journal: tables have the same places in all journals.
 
         Raises:
@@ -153,7 +157,7 @@ class _Source:
         """
         path = self.path
         if mended:
-            self._folder = tempfile.TemporaryDirectory(prefix="salvage-", dir=os.path.dirname(os.path.abspath(beside)))
+            self._folder = tempfile.TemporaryDirectory(prefix="salvage-", dir=os.path.dirname(os.path.abspath(self.beside)))
             path = os.path.join(self._folder.name, "copy")
             _copy_with_first_page(self.path, path)
             self.remarks.append("it was read with the first page of a new journal: its own does not say where its tables are")
@@ -184,10 +188,13 @@ class _Source:
             folder.cleanup()
 
 
-def _copy_with_first_page(path: str, copy: str) -> None:
+def _copy_with_first_page(path: str, copy: str) -> int:
+    """Copy a file and its log, with the first page of a new journal; return where the table of tasks begins."""
     with contextlib.closing(sqlite3.connect(f"{copy}-page", isolation_level=None)) as connection:
         connection.execute(f"PRAGMA page_size = {_PAGE}")
+        connection.execute("PRAGMA synchronous = OFF")
         schema.create(connection, {})
+        root = int(connection.execute("SELECT rootpage FROM sqlite_master WHERE name = 'tasks'").fetchone()[0])
     with open(f"{copy}-page", "rb") as file:
         page = bytearray(file.read(_PAGE))
     shutil.copyfile(path, copy)
@@ -201,6 +208,65 @@ def _copy_with_first_page(path: str, copy: str) -> None:
         file.write(page)
     if _size(f"{path}-wal"):
         shutil.copyfile(f"{path}-wal", f"{copy}-wal")
+    return root
+
+
+def _of_leaves(source: _Source, seen: bytearray) -> Iterator[Row]:
+    """Yield the rows of the leaves of tables whose first ids have not been seen."""
+    folder = os.path.dirname(os.path.abspath(source.beside))
+    with tempfile.TemporaryDirectory(prefix="salvage-", dir=folder) as temporary:
+        path = os.path.join(temporary, "copy")
+        root = _copy_with_first_page(source.path, path)
+        if os.path.exists(f"{path}-wal"):
+            with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as connection, contextlib.suppress(*_UNREADABLE):
+                connection.execute("PRAGMA writable_schema = ON")
+                connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        with open(path, "r+b", buffering=0) as file:
+            free = _free_pages(file)
+            for number in range(2, file.seek(0, os.SEEK_END) // _PAGE + 1):
+                file.seek((number - 1) * _PAGE)
+                page = file.read(_PAGE)
+                first = _first_id(page)
+                if number in free or first is None or (first >> 3 < len(seen) and seen[first >> 3] & 1 << (first & 7)):
+                    continue
+                file.seek((root - 1) * _PAGE)
+                file.write(page)
+                with contextlib.suppress(*_UNREADABLE), contextlib.closing(connect(path, immutable=True)) as connection:
+                    connection.execute("PRAGMA writable_schema = ON")
+                    yield from connection.execute(f"{_SELECT} ORDER BY id").fetchall()
+
+
+def _free_pages(file: io.RawIOBase) -> set[int]:
+    """Return the pages that are not in use, which may hold rows as they were before; as far as that can be read."""
+    free: set[int] = set()
+    file.seek(32)
+    number = int.from_bytes(file.read(4) or b"", "big")
+    while number and number not in free:
+        free.add(number)
+        file.seek((number - 1) * _PAGE)
+        page = file.read(_PAGE) or b""
+        words = [int.from_bytes(page[place : place + 4], "big") for place in range(0, len(page), 4)]
+        free.update(words[2 : 2 + words[1]] if len(words) > 2 else ())
+        number = words[0] if words else 0
+    return free
+
+
+def _first_id(page: bytes) -> int | None:
+    """Return the first id on a leaf of a table; None if it is none. https://sqlite.org/fileformat2.html, 1.6."""
+    if len(page) < _PAGE or page[0] != 13 or page[3:5] == b"\0\0":
+        return None
+    place = int.from_bytes(page[8:10], "big")
+    for _ in range(2):  # the size of the row, then its id
+        number = 0
+        for _ in range(8):
+            if place >= _PAGE:
+                return None
+            byte = page[place]
+            place += 1
+            number = number << 7 | byte & 127
+            if byte < 128:
+                break
+    return number
 
 
 def _copy(source: _Source, store: Store) -> Salvaged:
@@ -228,7 +294,7 @@ def _copy(source: _Source, store: Store) -> Salvaged:
     writer.executemany("INSERT OR REPLACE INTO meta VALUES (?, ?)", meta.items())
     writer.execute("COMMIT")
     if not harvest.is_complete:
-        source.remarks.append("more tasks may have been in it: not all of its index could be read")
+        source.remarks.append("pages of it are damaged: more tasks may have been in it")
     store._lock.tell(str(meta["uuid"]))
     is_all = not harvest.dropped and harvest.is_complete and not lost_runs
     return Salvaged(max(0, done), len(runs), harvest.files, functions, dict(harvest.dropped), is_all, source.remarks)
@@ -287,6 +353,17 @@ class _Harvest:
                     yield from self._give(mended)
         if doubtful:
             self.dropped["not what was written (checksum)"] += len(doubtful)
+        if not found.is_complete and (
+            expected is None or any(wanted & ~there for wanted, there in zip(expected, seen, strict=True))
+        ):
+            for row in _of_leaves(self.source, seen):
+                number = row[0]
+                if type(number) is not int or not 0 < number <= self.source.most or not is_whole(*_decisive(row)):
+                    continue
+                bit = 1 << (number & 7)
+                if not seen[number >> 3] & bit and (expected is None or expected[number >> 3] & bit):
+                    seen[number >> 3] |= bit
+                    yield from self._give(row)
         if expected is not None:
             lost = sum((wanted & ~there).bit_count() for wanted, there in zip(expected, seen, strict=True))
             if lost:
