@@ -449,7 +449,9 @@ def _by_ranges(source: _Source, select: str, key: str, found: _Found, expected: 
         for order in ("", " DESC"):
             is_readable = False
             try:
-                for row in source.ask(f"{select} WHERE {key} BETWEEN ? AND ? ORDER BY {key}{order}", (low, high)):
+                # Of a single id the next row is not looked at: Python asks for that before it gives this one, and would lose it.
+                where = f"{key} = ? AND ?" if low == high else f"{key} BETWEEN ? AND ? ORDER BY {key}{order}"
+                for row in source.ask(f"{select} WHERE {where}", (low, high)):
                     number = row[0]
                     if type(number) is not int or not low <= number <= high:
                         break  # a page that is not where it belongs
