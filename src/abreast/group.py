@@ -44,7 +44,7 @@ from reprlib import repr as short
 from time import monotonic
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeGuard, TypeVar, cast, overload
 
-from abreast.core import draining
+from abreast.core import draining, watch
 from abreast.core.check import count_or_none, function, initargs_tuple, no_coroutine_function, seconds_or_none, text_or_none
 from abreast.core.current import Body, Scope, Task, current_scopes, here, locked, name_of
 from abreast.core.errors import Drained
@@ -181,6 +181,9 @@ class TaskGroup:
         self._pool = ThreadPool(most, self._name) if most is not None and kind == "thread" else None
         self._processes = _open_processes(most, self._name) if kind == "process" else None
         self._watch: ProcessWatch | None = None
+        self._place = watch.Place(self._name, "group", most or 0)
+        if self._pool is not None:
+            self._pool._crew.place.hidden = True
         self._lock = threading.RLock()
         self._scope = Scope()
         self._waiting: set[Future[Any]] = set()
@@ -295,7 +298,8 @@ class TaskGroup:
         if self._processes is not None:
             return self._start_in_process(self._processes, fn, args, kwargs, name or name_of(fn))
         future: Future[T] = Future()
-        future._fn, future._args, future._kwargs = fn, args, kwargs
+        future._fn = self._place.watched(fn, args, kwargs) if watch.active else fn
+        future._args, future._kwargs = args, kwargs
         future._context = copy_context()
         label = name or name_of(fn)
         run = partial(self._run, future, _Job(label, self._scope))
@@ -323,6 +327,8 @@ class TaskGroup:
             if self._admit(future) is None:
                 self._give_up(future)
             else:
+                if watch.active:
+                    run = self._place.watched(run, (), None)
                 thread.run = partial(self._run_thread, thread, run, own, future)  # type: ignore[method-assign]  # see above
                 self._launch(thread)
         except BaseException as error:
@@ -597,7 +603,11 @@ class TaskGroup:
             if not isinstance(error, KeyboardInterrupt):
                 if error is not None and not isinstance(error, Drained):  # what runs is to finish then
                     self.cancel()
-                in_time = self._wait()
+                if watch.active:
+                    with watch.joining(f"end of {self._name}"):
+                        in_time = self._wait()
+                else:
+                    in_time = self._wait()
                 if in_time:
                     self._close(abandon=False)
         except BaseException:  # KeyboardInterrupt while waiting

@@ -15,6 +15,7 @@ from concurrent.futures import CancelledError
 from contextvars import copy_context
 from typing import TYPE_CHECKING, Any
 
+from abreast.core import watch
 from abreast.executors.process.futures import FutureCall, ProcessFuture
 from abreast.executors.process.pool import ProcessPool
 from abreast.executors.process.sending import OK, encode_args, encode_context
@@ -84,6 +85,8 @@ class GroupPool(ProcessPool):
             return
         call = _Call(future, sent, payload, context, None, 0, name, (fn, args, kwargs))
         call.pool, call.begin, call.settled = self, begin, settled
+        if watch.active:
+            call.told = watch.Told(self.place.log, fn, args, kwargs)
         future._call = call
         future._courier = supervisor.callbacks
         future._owner = supervisor

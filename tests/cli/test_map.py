@@ -836,7 +836,7 @@ class TestHelp:
 
     def test_every_example_of_map_works(self, here):
         examples = [line.strip() for line in abreast("map", "--help").stdout.splitlines() if "abreast map " in line[:50]][1:]
-        assert len(examples) == 6
+        assert len(examples) == 7
         here.joinpath("names.txt").write_text("names.txt\nm.py\n")
         here.joinpath("urls.txt").write_text("http://a\nhttp://b\n")
         here.joinpath("scraper.py").write_text(
@@ -846,7 +846,7 @@ class TestHelp:
         here.joinpath("shop.py").write_text("def total(order): return sum(order['prices'])\n")
         here.joinpath("files.txt").write_text("a.png\nb.png\n")
         here.joinpath("pictures.py").write_text("def shrink(name): return name.removesuffix('.png')\n")
-        sizes, found, pages, politely, names, totals = (
+        sizes, found, pages, politely, names, totals, _ = (
             shell(example, status=int("scraper" in example)).stdout for example in examples
         )
         assert sizes == f"15\n{here.joinpath('m.py').stat().st_size}\n"
@@ -856,6 +856,7 @@ class TestHelp:
         assert [sorted(record)[-1] for record in results(here.joinpath("pages.jsonl").read_text())] == ["value", "input"]
         assert results(names) == ["a", "b"]
         assert totals == "3\n"
+        assert here.joinpath("all.jsonl").read_text() == '"page"\n'
 
     def test_no_words_give_the_help(self):
         done = shell("abreast || true")  # status 2; with click 8.1 it is 0

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from abreast.cli.errors import Refused
-from abreast.observe.progress import printable
+from abreast.core.text import printable
 
 if TYPE_CHECKING:
     from collections.abc import Callable

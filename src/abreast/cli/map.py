@@ -8,6 +8,8 @@
 While results go to standard output, descriptor 1 is standard error (output.py): for what threads print, and for processes, which
 inherit it. Those are started when a task needs one, so after that.
 
+With a journal, outcomes go through it on their way, and those of earlier runs come out of it in their places; so every run writes all results.
+
 Everything that can be wrong with the command line is found before anything is run; an output that was opened for nothing is gone then.
 """
 
@@ -26,16 +28,20 @@ from abreast.cli.function import described, load_function, name_of_function
 from abreast.cli.main import can_draw, closed_pipe, ended_by, say
 from abreast.cli.output import NobodyReads, Output, OutputError, open_output
 from abreast.cli.reading import InputError, Inputs, TimeIsUp, open_inputs
+from abreast.cli.resuming import in_words, journal_of, journal_options, warnings_told
 from abreast.cli.signals import Terminated, draining
-from abreast.cli.task import Call, to_json
+from abreast.cli.task import Call, Line, to_json
 from abreast.core.errors import Drained, TooManyFailures
+from abreast.core.journal_errors import Interrupted, JournalError
+from abreast.core.text import printable
 from abreast.functions import outcomes
-from abreast.observe.progress import printable
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from typing import TypeAlias
 
     from abreast.cli.signals import Draining
+    from abreast.core.journal import Journal
     from abreast.core.outcome import Outcome
     from abreast.engine.results import Results
 
@@ -66,15 +72,22 @@ Examples
       shrink() on all cores; one that takes over a minute is ended
   abreast map --json shop:total orders.jsonl
       total() of shop.py gets each line's object as a dict
+  abreast map --journal run.db -o all.jsonl scraper:fetch urls.txt
+      killed or not: the same again runs what is missing, and writes all
 
 \b
 Exit status
   0    every task has succeeded
   1    a task failed, or a limit ended the run
-  2    wrong usage, unreadable input, unwritable output
+  2    wrong usage, unreadable input, unwritable output or journal
   130  Ctrl-C (143 SIGTERM, 129 hang-up, 141 nobody reads the output)
 
 SIGTERM starts no further task, and lets those that run finish: see --grace.
+
+With --journal, each result is recorded before it is written. Run again, the command writes recorded results too, and runs lines that
+failed, that were at work when it was killed (so what they do may be done twice), or that are new. A line is known by its text
+(--json: its value), so lines may be added and moved. The output is FILE.part until the run has come to its end, and FILE then, complete and
+in order; one that is there is replaced, unless the journal is new.
 """
 
 
@@ -108,7 +121,7 @@ class _Failures(_Number):
 @click.argument("file", metavar="[FILE]", default="-")
 @click.option("--json", "as_json", is_flag=True, help="Each line of FILE is a JSON value, not text.")
 @click.option("-0", "--null", is_flag=True, help="Inputs end with a NUL byte, not with a line end, as after find -print0.")
-@click.option("-o", "--output", metavar="FILE", help="Write results to FILE; one that exists is refused.")
+@click.option("-o", "--output", metavar="FILE", help="Write results to FILE; one that exists is refused, but see --journal.")
 @click.option("--force", is_flag=True, help="Replace the output FILE when the run has come to its end.")
 @click.option(
     "--outcomes",
@@ -162,10 +175,12 @@ class _Failures(_Number):
     default=None,
     help="Show a bar, on standard error; by default if that is a terminal of its own.",
 )
+@journal_options
 @click.option("--dry-run", is_flag=True, help="Write the calls that would be made, and make none.")
 @click.pass_context
 def command(
     ctx: click.Context,
+    /,
     function: str,
     file: str,
     *,
@@ -186,6 +201,8 @@ def command(
     kind: str,
     progress: bool | None,
     dry_run: bool,
+    journal: str | None,
+    **settings: Any,
 ) -> None:
     """Call a function of a module on every line of FILE, side by side.
 
@@ -199,23 +216,28 @@ def command(
         raise click.UsageError(
             f"--delay {delay:g} and --max-per-second {max_per_second:g} exclude each other: they say the same thing", ctx
         )
-    separator = b"\0" if null else b"\n"
-    with open_inputs(file, as_json=as_json, separator=separator) as inputs, open_output(output, force=force) as out:
+    kept = journal_of(journal, settings, file=file, output=output, force=force)
+    with (
+        open_inputs(file, as_json=as_json, separator=b"\0" if null else b"\n") as inputs,
+        open_output(output, force=force, resumes=kept is not None, sync=settings["durability"] == "power") as out,
+    ):
         fn = load_function(function)  # now: what its module prints is not to mix with results
+        bar = _Bar(progress, out)
         if dry_run:
-            ctx.exit(_tell_calls(name_of_function(function), inputs, out))
+            with warnings_told(bar.say):
+                ctx.exit(_tell_calls(name_of_function(function), _to_run(kept, Call(fn), inputs), out))
         options: dict[str, Any] = {"kind": kind, "ordered": ordered, "max_workers": max_workers, "timeout": timeout}
         options |= {"task_timeout": task_timeout, "max_failures": max_failures, "retries": retries or 0}
-        options["max_per_second"] = max_per_second if delay is None else 1 / delay
-        bar = _Bar(progress, out)
+        options |= {"max_per_second": max_per_second if delay is None else 1 / delay, "journal": kept}
         try:
             results = outcomes(Call(fn), inputs, name=name_of_function(function), progress=bar.progress, **options)
         except (TypeError, ValueError, NotImplementedError) as error:  # options that the library refuses together, or here
-            raise click.UsageError(str(error), ctx) from None
+            raise click.UsageError(in_words(str(error)), ctx) from None
         if timeout is not None:
             inputs.deadline = monotonic() + timeout
-        run = _Run(results, inputs, out, bar, with_outcomes=with_outcomes, timeout=timeout, ordered=ordered)
-        status = run.play(grace)
+        run = _Run(results, inputs, out, bar, with_outcomes=with_outcomes, timeout=timeout, ordered=ordered, journal=kept)
+        with warnings_told(bar.say):
+            status = run.play(grace)
     ctx.exit(status)
 
 
@@ -257,6 +279,7 @@ class _Run:
         with_outcomes: bool,
         timeout: float | None,
         ordered: bool,
+        journal: Journal | None,
     ) -> None:
         self.results = results
         self.inputs = inputs
@@ -264,8 +287,9 @@ class _Run:
         self.bar = bar
         self.with_outcomes = with_outcomes
         self.timeout = timeout
+        self.journal = journal
         self.lines: list[bytes] = []
-        self.done = self.failures = self.cancelled = 0
+        self.done = self.failures = self.cancelled = self.resumed = 0
         self.ordered = ordered
         self.is_cut = False
         """Whether a task was not started: in order, what stands behind it is not written, since it would seem to stand in its place."""
@@ -281,7 +305,7 @@ class _Run:
                 try:
                     with contextlib.suppress(Drained):  # SIGTERM: inputs are left that were not read
                         self._take_all()
-                except (InputError, TimeIsUp, TooManyFailures):
+                except (InputError, TimeIsUp, TooManyFailures, JournalError):
                     self._write()
                     raise
         except InputError as error:
@@ -297,6 +321,9 @@ class _Run:
             return self._end(f"ended after {_count(error.failures, 'failed task')}, more than --max-failures {most} allows", 1)
         except OutputError as error:
             return self._end(str(error), 2)
+        except JournalError as error:
+            self.bar.say(in_words(str(error)) + (f"; {self._written()}" if self.out.lines else ""))
+            return 2
         except NobodyReads:
             return self._end(f"nobody reads {self.out.name} any more; the run ends there", closed_pipe())
         except KeyboardInterrupt as error:
@@ -309,10 +336,14 @@ class _Run:
         if self.cancelled:
             return self._end(f"the timeout of {self.timeout:g} s was over", 1)
         self.out.complete = True
+        if self.resumed:
+            assert self.journal is not None
+            self.bar.say(f"{self.resumed:,} of {_count(self.done - self.failures, 'result')} came from {self.journal.path}")
         if not self.failures:
             return 0
         missing = "" if self.with_outcomes else "; they have no line in the output, --outcomes gives each input one"
-        self.bar.say(f"{self.failures:,} of {_count(self.done, 'task')} failed{missing}")
+        again = "" if self.journal is None else "; the same command again tries them again"
+        self.bar.say(f"{self.failures:,} of {_count(self.done, 'task')} failed{missing}{again}")
         return 1
 
     def _take_all(self) -> None:
@@ -331,6 +362,7 @@ class _Run:
         else:
             self.done += 1
             self.failures += not outcome.ok
+            self.resumed += outcome.resumed and outcome.ok
         if self.with_outcomes:
             self.lines.append(_encoded(_record(outcome)))
         elif outcome.ok:
@@ -342,7 +374,7 @@ class _Run:
         if self.failures <= FAILURES_SHOWN:
             number, value, _ = outcome.input
             assert outcome.error is not None
-            self.bar.say(f"line {number} ({_short(value)}): {_cut(described(outcome.error))}")
+            self.bar.say(f"line {number} ({_short(value)}): {_cut(_described(outcome.error))}")
         if self.failures == FAILURES_SHOWN:
             self.bar.say("more failures are counted, and not shown")
 
@@ -361,8 +393,10 @@ class _Run:
     def _written(self) -> str:
         where = ""
         if self.out.part != self.out.name and self.out.lines:
-            where = f" in {self.out.part}; {self.out.name} is as it was"
-        return f"{_count(self.out.lines, 'line')} written{where}"
+            there = "is not there yet" if self.out.is_new else "is as it was"
+            where = f" in {self.out.part}; {self.out.name} {there}"
+        again = "" if self.journal is None else "; the same command again goes on from there"
+        return f"{_count(self.out.lines, 'line')} written{where}{again}"
 
 
 def _record(outcome: Task) -> str:
@@ -371,19 +405,32 @@ def _record(outcome: Task) -> str:
         what = f'"value": {outcome.result()}'
     else:
         assert outcome.error is not None
-        what = f'"error": {to_json(described(outcome.error))}'
+        what = f'"error": {to_json(_described(outcome.error))}'
     line = outcome.input
     given = to_json(line.value) if line.source is None else line.source.strip().replace("\n", " ").replace("\r", " ")
     return f'{{"index": {outcome.index}, "input": {given}, {what}, "attempts": {outcome.attempts}, "duration": {outcome.duration:.6f}}}'
 
 
-def _tell_calls(name: str, inputs: Inputs, out: Output) -> int:
+def _described(error: BaseException) -> str:
+    text = described(error)
+    return in_words(text) if isinstance(error, (Interrupted, JournalError)) else text
+
+
+def _to_run(journal: Journal | None, call: Call, inputs: Inputs) -> Iterable[Line]:
+    if journal is None:
+        return inputs
+    from abreast.engine.journaled import unrecorded
+
+    return unrecorded(journal, call, inputs)
+
+
+def _tell_calls(name: str, inputs: Iterable[Line], out: Output) -> int:
     """Write the calls that would be made, one a line."""
     try:
         for line in inputs:
             out.write([printable(f"{name}({line.value!r})").encode() + b"\n"])
-    except (InputError, OutputError) as error:
-        say(f"abreast map: {error}")
+    except (InputError, OutputError, JournalError) as error:
+        say(f"abreast map: {in_words(str(error)) if isinstance(error, JournalError) else error}")
         return 2
     except NobodyReads:
         return closed_pipe()

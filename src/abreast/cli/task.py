@@ -30,6 +30,11 @@ class Call:
     def __init__(self, fn: Callable[[Any], Any]) -> None:
         self.fn = fn
 
+    @property
+    def __wrapped__(self) -> Callable[[Any], Any]:
+        """The function that a journal belongs to."""
+        return self.fn
+
     def __call__(self, line: Line) -> str:
         value = self.fn(line.value)
         try:

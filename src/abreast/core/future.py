@@ -56,6 +56,8 @@ from contextvars import Context
 from time import monotonic
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
+from abreast.core import watch as watching
+
 if TYPE_CHECKING:
     from collections.abc import Callable
     from types import TracebackType
@@ -271,16 +273,23 @@ class Future(concurrent.futures.Future[T]):
 
     def _wait(self, timeout: float | None) -> None:
         """Return once FINISHED; raise if it was cancelled or the time is up."""
-        owner = self._owner  # read once: it goes when the task ends
-        if owner is not None:
-            owner.wait_for(self, timeout)
+        if watching.active:
+            with watching.joining("a future"):
+                self._wait_here(timeout)
         else:
-            self._park(timeout)
+            self._wait_here(timeout)
         if self._state == FINISHED:
             return
         if self._state in _FINAL:
             raise CancelledError
         raise TimeoutError
+
+    def _wait_here(self, timeout: float | None) -> None:
+        owner = self._owner  # read once: it goes when the task ends
+        if owner is not None:
+            owner.wait_for(self, timeout)
+        else:
+            self._park(timeout)
 
     def _park(self, timeout: float | None) -> None:
         """Wait until the state is final, or `timeout` seconds have passed."""

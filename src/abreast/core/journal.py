@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import os
 from reprlib import repr as short
-from typing import Any, Literal, NoReturn, get_args
+from typing import TYPE_CHECKING, Any, Literal, NoReturn, get_args
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 __all__ = ["Durability", "Journal", "OnChange", "journal_or_none"]
 
@@ -50,7 +53,7 @@ class Journal:
     >>> folder.cleanup()
     """
 
-    __slots__ = ("at_most_once", "check", "durability", "keeps_json_text", "on_change", "path", "trust")
+    __slots__ = ("at_most_once", "check", "content", "durability", "keeps_json_text", "on_change", "path", "trust")
 
     path: str
     durability: Durability
@@ -59,6 +62,8 @@ class Journal:
     trust: bool
     check: bool | None
     keeps_json_text: bool
+    content: Callable[[Any], Any] | None
+    """Returns the part of an input that it is known by, if that is not all of it."""
 
     def __init__(
         self,
@@ -78,12 +83,19 @@ class Journal:
         put("trust", _true_or_false("trust", trust))
         put("check", None if check is None else _true_or_false("check", check, " or None"))
         put("keeps_json_text", False)
+        put("content", None)
 
     @classmethod
-    def of_json_texts(cls, path: str) -> Journal:
-        """Return one for a function whose results are JSON, as text: the command's. They are kept as the values that they stand for."""
-        journal = cls(path)
-        super(Journal, journal).__setattr__("keeps_json_text", True)
+    def of_json_texts(cls, path: str, *, content: Callable[[Any], Any] | None = None, **options: Any) -> Journal:
+        """Return one for a function whose results are JSON, as text: the command's. They are kept as the values that they stand for.
+
+        An input is known by what `content` returns for it, as if that had been the input. So a run of the function itself on those knows
+        what is recorded here, and the other way round.
+        """
+        journal = cls(path, **options)
+        put = super(Journal, journal).__setattr__
+        put("keeps_json_text", True)
+        put("content", content)
         return journal
 
     def __setattr__(self, name: str, value: object) -> NoReturn:

@@ -26,6 +26,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
 import queue
 import threading
 import time
@@ -47,14 +48,15 @@ from abreast.journal.identity import Unidentified, identity_of, is_unstable, key
 from abreast.journal.store import Recorded, Row, Store
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable, Iterator
     from contextvars import Context
 
     from abreast.core.journal import Journal
     from abreast.engine.run import Run
     from abreast.executors.batch import Batch
+    from abreast.journal.identity import Identity
 
-__all__ = ["Admitted", "Journaling"]
+__all__ = ["Admitted", "Journaling", "unrecorded"]
 
 LOOK = 0.05
 """Seconds between two looks at what batches of several tasks have done."""
@@ -135,7 +137,8 @@ class Journaling:
         """
         self._store = store = Store(self.journal)
         try:
-            self._compare(store)
+            identity = self._compare(store)
+            store.begin_run(identity.name, identity.digest, identity.scheme)
             self._unstable = store.unstable_indexes()
             for text in store.warnings:
                 _warn(text)
@@ -145,8 +148,21 @@ class Journaling:
         self._thread = threading.Thread(target=self._write_all, args=(run,), name=f"{run.name}-journal", daemon=True)
         self._thread.start()
 
-    def _compare(self, store: Store) -> None:
-        """See whether the journal belongs to this function, and whether that has changed."""
+    def look(self) -> None:
+        """Open the file for `admit` alone: no run is recorded to have been.
+
+        Raises:
+            JournalError: one of them.
+        """
+        self._store = store = Store(self.journal)
+        try:
+            self._compare(store)
+        except BaseException:
+            self.close("failed", 0)
+            raise
+
+    def _compare(self, store: Store) -> Identity:
+        """See whether the journal belongs to this function, and whether that has changed; return which function it is."""
         identity = identity_of(self._fn)
         last = store.last_run()
         if last is not None:
@@ -169,7 +185,7 @@ class Journaling:
                     f"{what} (its digest was {digest.hex()[:12]}, and is {identity.digest.hex()[:12]}): they are kept, and what is not recorded runs with the new code; "
                     "on_change='rerun' would run all of it again"
                 )
-        store.begin_run(identity.name, identity.digest, identity.scheme)
+        return identity
 
     def has_encoded(self, encodes: frozenset[type[Any]]) -> None:
         """Results may come as objects of these classes, which are still bytes."""
@@ -226,6 +242,8 @@ class Journaling:
     def _identify(self, start: int, items: list[Any]) -> tuple[list[tuple[bytes | str, int]], Exception | None]:
         identities: list[tuple[bytes | str, int]] = []
         seen, key = self._seen, self._key
+        if self.journal.content is not None:
+            items = list(map(self.journal.content, items))
         for place, item in enumerate(items):
             identity: bytes | str
             try:
@@ -459,6 +477,28 @@ class Journaling:
             error_type=kind_name,
             error_text=_text_of(error),
         )
+
+
+def unrecorded(journal: Journal, fn: Callable[..., Any], inputs: Iterable[Any]) -> Iterator[Any]:
+    """Yield the inputs that a run would run. Nothing is run, nothing is recorded, and a journal that is not there is not made.
+
+    Raises:
+        JournalError: one of them.
+    """
+    if not os.path.lexists(journal.path):
+        yield from inputs
+        return
+    journaling = Journaling(journal, fn, star=False, key=None)
+    journaling.look()
+    try:
+        for index, item in enumerate(inputs):
+            admitted = journaling.admit(index, [item], None)
+            if admitted.error is not None:
+                raise admitted.error
+            if admitted.stretches:
+                yield item
+    finally:
+        journaling.close("stopped", 0)
 
 
 def _outcome_of(

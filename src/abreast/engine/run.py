@@ -38,10 +38,10 @@ import threading
 from collections import deque
 from concurrent.futures import BrokenExecutor, CancelledError
 from contextvars import copy_context
-from time import monotonic, perf_counter
+from time import monotonic, perf_counter, perf_counter_ns
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
-from abreast.core import draining
+from abreast.core import draining, watch
 from abreast.core.current import Scope, current_scopes, here
 from abreast.core.errors import Drained, TooManyFailures
 from abreast.core.future import acquire_patiently, pause
@@ -53,6 +53,7 @@ from abreast.engine.locking import locked, weakly, weakly_settle
 from abreast.engine.notes import add_note
 from abreast.engine.pieces import Failure, Piece, Stretch
 from abreast.engine.starts import Starts
+from abreast.engine.watched import end_log, kind_of, log_batch
 from abreast.executors.base import sender
 from abreast.executors.batch import Batch, Work, run_batch
 from abreast.policy.batch import (
@@ -98,6 +99,8 @@ _TINY = 20e-6
 _TINY_FOR_PROCESSES, _PATIENCE_FOR_PROCESSES = 500e-6, 0.008
 """The same where each wake-up of the consumer takes a core from the processes that compute: 40 us of CPU time, on two cores."""
 _SLOW_READ = 0.001
+_LONG_ENOUGH = 50e-6
+"""Seconds of a task whose CPU time is measured by itself, if somebody watches: that takes 0.4 us. Shorter ones share their batch's."""
 _SHARES = getattr(sys, "_is_gil_enabled", lambda: True)()
 
 
@@ -185,6 +188,7 @@ class Run:
         self._recording = 0  # outcomes that the journal has, and has not recorded
         self._unrecorded = False  # the journal has failed
         self._resumed = 0
+        self._log: watch.Log | None = None  # if somebody watches
         self._sends: int | None = None  # the thread that is sending batches
         self._turned_away = False  # another one wanted to meanwhile
 
@@ -242,6 +246,9 @@ class Run:
         self.started = True
         del self._open_workers  # it may hold the executor
         self._decoder.encodes = workers.encodes
+        if watch.active:
+            self._log = watch.Log(self.name, kind_of(workers.executor), workers.count)
+            self._work.timed = True
         if self._journal is not None:
             self._journal.has_encoded(workers.encodes)
         self._send = sender(workers.executor)
@@ -398,10 +405,14 @@ class Run:
         start = self.source.read
         self._reads = True
         try:
-            items = self.source.take(count)
+            # Many are read while all of them are recorded. One that is new is not to wait for those behind it.
+            hurries = self._fixed_size is None and self._journal is not None and self._journal.read_ahead
+            items = self.source.take(count, within=_SLOW_READ if hurries else None)
         finally:
             self._reads = False
         if items:
+            if self._log is not None:
+                self._log.admit(start, items, star=self.source.star)
             context = copy_context() or None  # an empty one need not be copied for each task
             if self._journal is None:
                 self._admit([Stretch(start, items, 0, context)], len(items), perf_counter() - begun)
@@ -492,6 +503,8 @@ class Run:
             batch.signal.append(None)  # somebody waits for results already
         if self._journal is not None and len(items) > 1:
             self._journal.look_soon()
+        if self._log is not None:
+            batch.measure = watch.Measure(each=pace.item is None or pace.item > _LONG_ENOUGH)
         return batch
 
     def _batch_limit(self) -> int:
@@ -517,6 +530,8 @@ class Run:
         try:
             if self._journal is not None:
                 self._journal.begin(batch)
+            if self._log is not None:
+                batch.queued = perf_counter_ns()
             batch.handle = self._send(batch, self._deliver)
         except Exception as error:
             if self._take_back(batch) and not self._drained:
@@ -564,6 +579,8 @@ class Run:
         if batch.submitting == threading.get_ident() and isinstance(lost, CancelledError):
             return  # the executor takes it back and refuses it; see _submit
         try:
+            if self._log is not None:
+                log_batch(self._log, batch, lost, self._workers.encodes)
             self._cancel(self._settle(batch, lost))
             if self._lives is not None:
                 self._judge(self._lives)
@@ -572,6 +589,8 @@ class Run:
             self._submit_pending()
             while self._go_on_here and (following := self._form_to_run_here()) is not None:
                 run_batch(following)
+                if self._log is not None:
+                    log_batch(self._log, following, None, self._workers.encodes)
                 self._cancel(self._settle(following, None))
                 if self._lives is not None:
                     self._judge(self._lives)
@@ -584,6 +603,8 @@ class Run:
     def _settle_only(self, batch: Batch, lost: BaseException | None) -> bool:
         """The same in a thread that must run no code of the user's: whether something is pending, which another thread is to send."""
         try:
+            if self._log is not None:
+                log_batch(self._log, batch, lost, self._workers.encodes)
             self._cancel(self._settle(batch, lost))
         except BaseException as error:  # as above
             self._break(error)
@@ -1209,6 +1230,13 @@ class Run:
 
     def wait(self) -> None:
         """Wait, in a thread, until a `step` is worth while."""
+        if self._log is not None:
+            with watch.joining(f"results of {self.name}"):
+                self._wait()
+        else:
+            self._wait()
+
+    def _wait(self) -> None:
         limit = self.wait_limit()
         handle = self._handle_to_wait_for() if self._deadline is None and here.worker is not None else None
         if handle is not None:
@@ -1500,6 +1528,8 @@ class Run:
         if not self._is_first_to_close():
             return
         self._ended = perf_counter()
+        if self._log is not None:
+            end_log(self._log, self.summary())
         self.source.close()
         self._order = InOrder()
         for scope in self._outer_scopes:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import operator
+from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -40,9 +41,13 @@ class Source:
         lengths = [_length(iterable) for iterable in iterables]
         self.total = min((length for length in lengths if length is not None), default=None)
 
-    def take(self, count: int | None) -> list[Any]:
-        """Read up to `count` inputs (None: all) and return them; fewer if there are no more, or if an iterable raised."""
+    def take(self, count: int | None, *, within: float | None = None) -> list[Any]:
+        """Read up to `count` inputs (None: all) and return them; fewer if there are no more, or if an iterable raised.
+
+        With `within`, a number of seconds, also fewer if those took longer: then nobody is to wait for the rest.
+        """
         items: list[Any] = []
+        is_late = False
         if self.exhausted:
             return items
         if self._returned:
@@ -51,11 +56,18 @@ class Source:
             if self._inputs is None:
                 self._inputs = zip(*self._iterables, strict=self._strict) if self.star else iter(self._iterables[0])
             # Into a list that is there already: list(islice(…)) would lose what was read before an error.
-            items.extend(self._inputs if count is None else itertools.islice(self._inputs, count))
+            if within is None or count is None:
+                items.extend(self._inputs if count is None else itertools.islice(self._inputs, count))
+            else:
+                until = perf_counter() + within
+                for item in itertools.islice(self._inputs, count):
+                    items.append(item)  # until it is late
+                    if is_late := perf_counter() > until:
+                        break
         except Exception as error:  # KeyboardInterrupt goes up at once: it is for whoever called, not for later
             self.error = error
             self.close()
-        if count is None or len(items) < count:
+        if count is None or (len(items) < count and not is_late):
             self.close()
         self.read += len(items)
         return items

@@ -34,6 +34,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from concurrent.futures import Future
 
+    from abreast.core.watch import Measure
+
 __all__ = ["Batch", "Finished", "RemoteTraceback", "Work", "run_batch"]
 
 
@@ -117,7 +119,7 @@ class Batch:
     """Some consecutive inputs of a run on their way through a worker."""
 
     __slots__ = (
-        "began", "box", "context", "cut", "ends", "errors", "handle", "items", "lost", "remote", "results", "seconds", "sent", "signal", "start",
+        "began", "box", "context", "cut", "ends", "errors", "handle", "items", "lost", "measure", "queued", "remote", "results", "seconds", "sent", "signal", "start",
         "stopped", "stride", "submitting", "taken", "work", "worker",
     )  # fmt: skip
 
@@ -151,6 +153,9 @@ class Batch:
         self.submitting: int | None = None
         self.sent = 0.0
         """Seconds that sending it took."""
+        self.queued = 0
+        self.measure: Measure | None = None
+        """When it was sent, in nanoseconds, and what its worker measures, if somebody watches."""
 
     def current_task(self) -> Task:
         worker = here.worker
@@ -277,12 +282,15 @@ def run_batch(batch: Batch) -> Finished:
     try:  # from here on: Ctrl-C may strike anywhere if this is the main thread
         here.running = batch
         batch.worker = f"process {os.getpid()}" if batch.remote else threading.current_thread().name
+        note_end = batch.ends.append if batch.measure is None else batch.measure.begin(batch.ends)
         batch.began = began = perf_counter()
-        _run_tasks(batch, None if batch.box is None else began + batch.box)
+        _run_tasks(batch, None if batch.box is None else began + batch.box, note_end)
         batch.seconds = perf_counter() - began
         return _finished(batch)
     finally:
         here.running = before
+        if batch.measure is not None:
+            batch.measure.end()
         # The frame lives as long as the traceback of an error: error -> traceback -> frame -> batch -> error.
         del batch, before
 
@@ -294,14 +302,14 @@ def _finished(batch: Batch) -> Finished:
     return Finished(batch.results, errors, batch.ends, batch.worker, batch.began, batch.seconds)
 
 
-def _run_tasks(batch: Batch, until: float | None) -> None:
+def _run_tasks(batch: Batch, until: float | None, end: Callable[[float], object]) -> None:
     work, results, signal = batch.work, batch.results, batch.signal
     call, heed, timed = work.fn, work.heed, work.timed
     rest: Any  # a list's iterator
     if work.star:
         call = _Star(call)
     fresh = Context if batch.context is None else batch.context.copy
-    append, end, clock, stride = results.append, batch.ends.append, perf_counter, batch.stride
+    append, clock, stride = results.append, perf_counter, batch.stride
     total = len(batch.items)
     if batch.stopped:  # when a worker had it already, so that it could not be cancelled
         return

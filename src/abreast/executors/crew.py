@@ -60,7 +60,7 @@ from contextvars import Context
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from abreast.core import draining
+from abreast.core import draining, watch
 from abreast.core.current import Scope, here
 from abreast.core.errors import Drained
 from abreast.core.future import STEP, Future
@@ -310,6 +310,7 @@ class Crew:
         task_timeout: float | None,
     ) -> None:
         self.name = name
+        self.place = watch.Place(name, "thread", max_workers)
         self.max_workers = max_workers
         self.initializer = initializer
         self.initargs = initargs
@@ -582,6 +583,13 @@ class Crew:
         """Wait until the last worker has ended that is not abandoned, and all callbacks have run. Ctrl-C abandons those at work."""
         if current_worker() in self.members or getattr(_this_thread, "aside_of", None) is self:
             return  # a task or callback that shuts down its own executor cannot wait for itself
+        if watch.active:
+            with watch.joining(f"end of {self.name}"):
+                self._join()
+        else:
+            self._join()
+
+    def _join(self) -> None:
         try:
             # Again and again: a worker that is given up for its time limit is replaced, also now.
             while working := self._working():

@@ -31,6 +31,7 @@ import types
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from abreast.core.errors import DeadlockDetected
+from abreast.core.watch import Watched
 from abreast.executors.attempt import Attempt
 from abreast.executors.batch import Batch
 
@@ -150,6 +151,8 @@ def describe_call(task: Future[Any]) -> str:
         fn, args = args[0].current_call()
     if isinstance(fn, Attempt):
         fn = fn.fn
+    if isinstance(fn, Watched):
+        fn = fn.__wrapped__
     if isinstance(fn, functools.partial):  # more telling than 'partial(…)'
         fn, args, kwargs = fn.func, (*fn.args, *args), {**fn.keywords, **kwargs}
     name = fn.__qualname__ if isinstance(fn, _NAMED) else type(fn).__qualname__

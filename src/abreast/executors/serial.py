@@ -14,7 +14,7 @@ import threading
 from contextvars import copy_context
 from typing import TYPE_CHECKING, Any, NoReturn, ParamSpec, TypeVar
 
-from abreast.core import draining
+from abreast.core import draining, watch
 from abreast.core.check import callable_or_none, count, function, initargs_tuple
 from abreast.core.future import Future
 from abreast.core.statistics import PoolStatistics
@@ -77,6 +77,7 @@ class Serial(concurrent.futures.Executor):
         self._initializer = initializer
         self._initargs = initargs_tuple("initargs", initargs)
         self._closed = False
+        self._place = watch.Place(type(self).__name__, "serial", 1)
         self._counting = threading.Lock()  # guards the counts: several threads may submit, and a task too
         self._ended = self._failed = 0
         self._now = _Now()
@@ -96,6 +97,8 @@ class Serial(concurrent.futures.Executor):
             BaseException: what the initializer raised; it is called at the first submit, and again until it returns.
         """
         function("fn", fn)
+        if watch.active and fn is not _run:
+            fn = self._place.watched(fn, args, kwargs)
         return self.submit_attempt(fn, args, kwargs, copy_context())
 
     def submit_attempt(

@@ -19,6 +19,7 @@ import weakref
 from contextvars import copy_context
 from typing import TYPE_CHECKING, Any, NoReturn, ParamSpec, TypeVar
 
+from abreast.core import watch
 from abreast.core.check import callable_or_none, count, count_or_none, function, initargs_tuple, seconds_or_none, text_or_none
 from abreast.core.future import Future
 from abreast.core.statistics import PoolStatistics
@@ -100,7 +101,7 @@ class ThreadPool(concurrent.futures.ThreadPoolExecutor):
         crew = self._crew
         future: Future[T] = Future()
         future._owner = crew
-        future._fn = fn
+        future._fn = crew.place.watched(fn, args, kwargs) if watch.active else fn
         future._args = args
         future._kwargs = kwargs or None
         future._context = copy_context() or None  # an empty one is made again in the worker: one object less in the queue
@@ -123,6 +124,8 @@ class ThreadPool(concurrent.futures.ThreadPoolExecutor):
         """
         future: Future[Any] = Future()
         future._owner = self._crew
+        if watch.active:
+            attempt.fn = self._crew.place.watched(attempt.fn, args, kwargs, number=attempt.number, may_show=not held)
         future._fn, future._args, future._kwargs = attempt, args, kwargs or None
         future._context = context
         future._promised = False

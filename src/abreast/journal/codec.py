@@ -53,12 +53,14 @@ def decode(codec: int, payload: bytes, *, as_json_text: bool = False) -> Any:
     """Return a result. Runs code of the user's, if it was pickled, and raises whatever that raises."""
     if codec == PICKLE:
         value = pickle.loads(payload)  # noqa: S301  # of a journal that is trusted: journal/trust.py
-        return json.dumps(value, ensure_ascii=False, allow_nan=False) if as_json_text else value
-    text = payload.decode("utf-8", "surrogatepass")
-    if as_json_text:
-        return text
-    value, end = _read(text)
-    return value if end == len(text) else json.loads(text)
+    else:
+        text = payload.decode("utf-8", "surrogatepass")
+        if codec == JSON_TEXT and as_json_text:
+            return text
+        value, end = _read(text)
+        if end != len(text):
+            value = json.loads(text)
+    return json.dumps(value, ensure_ascii=False, allow_nan=False) if as_json_text else value
 
 
 def _is_exact(value: Any, depth: int) -> bool:

@@ -455,9 +455,10 @@ def _corrupt(path: str, why: str) -> JournalCorrupt:
     )
 
 
-def _not_written(path: str, why: str, what: str = "it") -> JournalError:
+def _not_written(path: str, why: str, what: str | None = None) -> JournalError:
+    where = "" if what is None or what == path else f"{what}: "
     return JournalError(
-        f"the journal {path!r} cannot be written: {what}: {why}; make room or mend that, and run again: what was delivered is recorded"
+        f"the journal {path!r} cannot be written: {where}{why}; make room or mend that, and run again: what was delivered is recorded"
     )
 
 
@@ -488,7 +489,7 @@ def translated(path: str) -> Iterator[None]:
     except MemoryError:
         raise
     except OSError as error:
-        raise _not_written(path, error.strerror or str(error), error.filename or "it") from error
+        raise _not_written(path, error.strerror or str(error), error.filename) from error
 
 
 def _boot_id() -> str:

@@ -131,7 +131,7 @@ def _refused(path: str, error: OSError, what: str) -> JournalError:
         return JournalError(f"the {what} {path!r} is a folder; give the path of a file")
     if error.errno == errno.EROFS:
         return JournalError(
-            f"the {what} {path!r} is on a file system that cannot be written; copy it to one that can, and give that path"
+            f"the journal {path.removesuffix('-lock')!r} is on a file system that cannot be written; copy it to one that can, and give that path"
         )
     if error.errno == errno.EACCES:
         try:

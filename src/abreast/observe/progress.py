@@ -32,6 +32,8 @@ from importlib.util import find_spec
 from reprlib import repr as short
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
 
+from abreast.core.text import printable
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -470,11 +472,6 @@ def _in_notebook() -> bool:
 
 def _has_ipywidgets() -> bool:
     return sys.modules.get("ipywidgets") is not None or find_spec("ipywidgets") is not None
-
-
-def printable(text: str) -> str:
-    r"""Return `text` with what a terminal would obey (escape codes, line ends, marks of direction) written as ``\x1b``."""
-    return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)
 
 
 def _for_stream(text: str, stream: Any) -> str:

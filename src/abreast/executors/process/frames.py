@@ -14,7 +14,8 @@
     RETIRE                                            RECORDS  number = of the first of some tasks in a row, all of which returned; body below
                                                       OVER     number = of the first task of the call that has not begun
                                                       LOG      body = pickled log record
-                                                      LEAVE    it wants to be replaced (memory)
+    WATCH    number = 1: measure from now on; 0 no    LEAVE    it wants to be replaced (memory)
+             more                                     MEASURED what the tasks whose outcomes follow took; number = of the first of them
 
 RECORDS' body: seconds of all of them (f64), how many (u32), and if TIMED the seconds of each (f64); then, if TOGETHER, one pickle of a list of
 the results, OBJECTS of simple classes among them or none; else the length of each pickle (u32), and the pickles.
@@ -47,10 +48,10 @@ STEP = 1 << 26
 class Kind:
     """What a frame is."""
 
-    BOOT, DEFINE, CALL, RETIRE = 1, 2, 3, 4
-    READY, FAILED, RECORD, OVER, LOG, LEAVE, RECORDS = 11, 12, 13, 14, 15, 16, 17
-    OF_PARENT = frozenset((BOOT, DEFINE, CALL, RETIRE))
-    OF_WORKER = frozenset((READY, FAILED, RECORD, OVER, LOG, LEAVE, RECORDS))
+    BOOT, DEFINE, CALL, RETIRE, WATCH = 1, 2, 3, 4, 5
+    READY, FAILED, RECORD, OVER, LOG, LEAVE, RECORDS, MEASURED = 11, 12, 13, 14, 15, 16, 17, 18
+    OF_PARENT = frozenset((BOOT, DEFINE, CALL, RETIRE, WATCH))
+    OF_WORKER = frozenset((READY, FAILED, RECORD, OVER, LOG, LEAVE, RECORDS, MEASURED))
 
 
 class Phase:

@@ -19,10 +19,13 @@ from concurrent.futures import CancelledError
 from concurrent.futures._base import FINISHED, RUNNING
 from pickle import dumps
 from reprlib import repr as short
+from time import perf_counter_ns
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from abreast.core import watch
 from abreast.core.current import name_of
 from abreast.core.future import Future
+from abreast.core.states import CRASHED, FAILED, TIMEOUT
 from abreast.executors.process.core import Crashed, OverMemory, TimedOut, ended_by
 from abreast.executors.process.frames import Phase
 from abreast.executors.process.sending import OK, Encoded, Payload, Pickled, encode_small
@@ -201,6 +204,9 @@ class _Travels:
     def sent_to(self, page: Page | None, first: int) -> None:
         """It is being sent to the worker with this page, its first task as number `first`."""
 
+    def measured(self, begin: int, end: int, cpu: int, runqueue: int) -> None:
+        """The worker says what the tasks took whose outcomes come next."""
+
     def error_of(self, place: int, index: int | None, lost: Crashed | TimedOut | OverMemory) -> BaseException:
         worker, died = lost.worker, lost.died
         name = f"worker {worker.number} ({self.worker})"
@@ -236,6 +242,34 @@ def broken(why: str) -> BaseException:
     return BrokenProcessPool(why)
 
 
+class Meter:
+    """What tasks took whose outcomes come next, given to them one after another.
+
+    Args:
+        begin, end: of all of them, nanoseconds.
+        cpu, runqueue: of all of them; `runqueue` is -1 if not known.
+    """
+
+    __slots__ = ("begin", "cpu", "runqueue", "wall")
+
+    def __init__(self, begin: int, end: int, cpu: int, runqueue: int) -> None:
+        self.begin = begin
+        self.wall = max(end - begin, 1)
+        self.cpu = cpu
+        self.runqueue = runqueue
+
+    def take(self, wall: int) -> tuple[int, int]:
+        """Return begin and end of the next task."""
+        begin = self.begin
+        self.begin = begin + wall
+        return begin, self.begin
+
+    def share(self, seconds: float) -> watch.Measure:
+        """Return what a task of `seconds` has used of all that."""
+        part = min(1.0, seconds * 1e9 / self.wall)
+        return watch.Measure.of(int(self.cpu * part), None if self.runqueue < 0 else int(self.runqueue * part))
+
+
 class FutureCall(_Travels):
     """One call of `submit`.
 
@@ -254,6 +288,9 @@ class FutureCall(_Travels):
     attempt = 1
     worker = ""
     lane: Lane | None = None
+    told: watch.Told | None = None
+    """Who watches it is told by this."""
+    meter: Meter | None = None
 
     def __init__(
         self,
@@ -345,12 +382,35 @@ class FutureCall(_Travels):
             self.future._settle(None, error)
 
     def resolve(self, place: int, what: Any, offset: int = 0, count: int = 1) -> None:  # noqa: ARG002  # always one
+        if self.told is not None:
+            self._tell_watcher(self.told, place, what, offset)
         if type(what) is Records:
             _settle_with(self.future, what.results[offset])
         elif type(what) is Record:
             self.future._settle(what.encoded, None)
         else:
             self.future._settle(None, self.error_of(place, None, what))
+
+    def measured(self, begin: int, end: int, cpu: int, runqueue: int) -> None:
+        self.meter = Meter(begin, end, cpu, runqueue)
+
+    def _tell_watcher(self, told: watch.Told, place: int, what: Any, offset: int) -> None:
+        meter, row = self.meter, watch.process_row(self.worker)
+        failed = None
+        if type(what) is Records:
+            seconds = what.seconds / what.count if what.durations is None else what.durations[offset]
+        elif type(what) is Record:
+            seconds = what.seconds
+            if what.encoded.status != OK:
+                failed = FAILED, what.encoded.told()
+        else:
+            seconds, meter = what.after, None
+            failed = TIMEOUT if isinstance(what, TimedOut) else CRASHED, watch.error_text(self.error_of(place, None, what))
+        if meter is None:
+            end = perf_counter_ns()
+            told.ended(row, end - int(seconds * 1e9), end, failed, None)
+        else:
+            told.ended(row, *meter.take(int(seconds * 1e9)), failed, meter.share(seconds))
 
     def over(self, place: int, why: str | None, ran: int = 0) -> None:  # noqa: ARG002  # it goes again by itself
         self._let_go()
@@ -376,7 +436,7 @@ _NOTHING = Payload(b"")
 class Pack(_Travels):
     """Calls of `submit` that travel as one: of one function, in one context. Each keeps its own pickle, and its future."""
 
-    __slots__ = ("definition", "flags", "function", "limit", "parts", "size", "worker")
+    __slots__ = ("definition", "flags", "function", "limit", "meter", "parts", "size", "worker")
 
     def __init__(self, parts: list[FutureCall]) -> None:
         first = parts[0]
@@ -386,6 +446,10 @@ class Pack(_Travels):
         self.limit = first.limit
         self.flags = first.flags | (PLAIN | STAR if first.payload is None else SINGLE | PAIR)
         self.worker = ""
+        self.meter: Meter | None = None
+
+    def measured(self, begin: int, end: int, cpu: int, runqueue: int) -> None:
+        self.meter = Meter(begin, end, cpu, runqueue)
 
     def frames(self) -> tuple[bytes, tuple[Any, ...]]:
         first = self.parts[0]
@@ -397,13 +461,15 @@ class Pack(_Travels):
 
     def resolve(self, place: int, what: Any, offset: int = 0, count: int = 1) -> None:
         parts = self.parts
-        if type(what) is Records:
+        if type(what) is Records and parts[place].told is None:
             for part, result in zip(parts[place : place + count], what.results[offset : offset + count], strict=True):
                 _settle_with(part.future, result)
                 part._let_go()
             return
         for part in parts[place : place + count]:
             part.worker = self.worker
+            if part.told is not None:
+                part.meter = self.meter
             part.resolve(0, what, offset)
             part._let_go()
             offset += 1
@@ -528,6 +594,11 @@ class BatchCall(_Travels):
         if self.handle.cancelled():
             self.handle.set_running_or_notify_cancel()
         self._tell(error)
+
+    def measured(self, begin: int, end: int, cpu: int, runqueue: int) -> None:  # noqa: ARG002  # when it began is what counts
+        measure = self.batch.measure
+        if measure is not None:
+            measure.add(begin, cpu, None if runqueue < 0 else runqueue)
 
     def resolve(self, place: int, what: Any, offset: int = 0, count: int = 1) -> None:
         batch = self.batch

@@ -33,6 +33,7 @@ from sys import getrefcount
 from typing import TYPE_CHECKING, Any
 from weakref import getweakrefcount
 
+from abreast.core.watch import this_thread, usage
 from abreast.executors.process.frames import BadFrame, Kind, Phase, frame
 from abreast.executors.process.page import Page
 from abreast.executors.process.sending import (
@@ -51,7 +52,7 @@ from abreast.executors.process.sending import (
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
 
-__all__ = ["LONG", "MOST", "OBJECTS", "RECORD", "RECORDS", "TIMED", "TOGETHER", "Outbox"]
+__all__ = ["LONG", "MEASURED", "MOST", "OBJECTS", "RECORD", "RECORDS", "TIMED", "TOGETHER", "Outbox"]
 
 LONG = 100_000
 """Nanoseconds that a task may take whose outcome is kept back."""
@@ -66,6 +67,8 @@ RECORD = struct.Struct("<d")
 """The opening of a RECORD's body: seconds that the task took."""
 RECORDS = struct.Struct("<dI")
 """The opening of a RECORDS' body: seconds that the tasks took, and how many they are."""
+MEASURED = struct.Struct("<qqqq")
+"""A MEASURED's body: begin and end of work, CPU time, time in the queue for a CPU (-1: not known); in nanoseconds."""
 TOGETHER, TIMED, OBJECTS = 1, 2, 4
 """Flags of RECORDS: one pickle for all; the seconds of each are told; there are objects of simple classes in that pickle."""
 
@@ -158,6 +161,27 @@ ALONE, OWN = map(min, zip(*(_measure() for _ in range(3)), strict=True))
 """References that `add` sees of a result that only a variable of its caller holds, and `_size_of_object` of a dict that only the object holds."""
 
 
+class Meter:
+    """What the worker's thread has used, from one write to the next: while somebody watches (core/watch.py)."""
+
+    def __init__(self) -> None:
+        self._row = this_thread()
+        self.begin()
+
+    def begin(self) -> None:
+        """What was used so far was not for tasks."""
+        self._used = usage()[0]
+        self._waited = self._row.runqueue()
+
+    def frame(self, begin: int, end: int) -> list[Any]:
+        """Return the frame that says it of what has been done since the last one."""
+        used, waited = usage()[0], self._row.runqueue()
+        runqueue = -1 if waited is None or self._waited is None else waited - self._waited
+        data = MEASURED.pack(begin, end, used - self._used, runqueue)
+        self._used, self._waited = used, waited
+        return frame(Kind.MEASURED, 0, data)
+
+
 class Outbox:
     """What a worker has not written yet.
 
@@ -168,7 +192,7 @@ class Outbox:
     """
 
     __slots__ = (
-        "_bytes", "_clock", "_durations", "_frames", "_has_objects", "_is_quick", "_pickles", "_sizes", "_timed", "_words", "_write", "begin", "first",
+        "_bytes", "_clock", "_durations", "_frames", "_has_objects", "_is_quick", "_meter", "_pickles", "_sizes", "_timed", "_words", "_write", "begin", "first",
         "gathered", "urgent", "values", "work",
     )  # fmt: skip
 
@@ -187,6 +211,7 @@ class Outbox:
         self._durations: list[float] = []
         self._timed = False
         self._frames: list[Any] = []
+        self._meter: Meter | None = None
         self.first = 0
         """The number of the open run's first task, or of the next one."""
         self.begin = 0
@@ -298,11 +323,23 @@ class Outbox:
         self._close()
         frames = self._frames
         if frames:
+            if self._meter is not None and self.gathered:
+                frames[:0] = self._meter.frame(self.begin - self.gathered, self.begin)
             self._frames = []
             self._words[Page.PHASE] = Phase.WRITE
             self._write(frames)
         self.gathered = 0
         self.urgent = False
+
+    def watch(self, *, wanted: bool) -> None:
+        """Measure from now on what tasks take; or no more."""
+        self._meter = Meter() if wanted else None
+
+    def loaded(self, begin: int) -> None:
+        """The function has been unpickled, which is no part of the task: that begins now."""
+        self.begin = begin
+        if self._meter is not None and not self.gathered:
+            self._meter.begin()
 
     def over(self, first: int) -> None:
         """The call has ended before its last task: write that those from number `first` on have not begun."""

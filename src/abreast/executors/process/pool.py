@@ -27,7 +27,7 @@ from functools import partial
 from reprlib import repr as short
 from typing import TYPE_CHECKING, Any, NoReturn, ParamSpec, TypeVar
 
-from abreast.core import draining
+from abreast.core import draining, watch
 from abreast.core.check import callable_or_none, count, count_or_none, function, initargs_tuple, module_names, seconds_or_none
 from abreast.core.current import name_of
 from abreast.core.future import STEP
@@ -121,6 +121,7 @@ class ProcessPool(concurrent.futures.ProcessPoolExecutor):
         self._max_memory = count_or_none("max_memory_per_child", max_memory_per_child)
         self._task_timeout = seconds_or_none("task_timeout", task_timeout)
         self.sends_each = flush == "each"
+        self.place = watch.Place(name or type(self).__name__, "process", workers)
         self._flags = (LIMITED if task_timeout is not None else 0) | (EACH if flush == "each" else 0)
         self._name = name or f"ProcessPoolExecutor-{next(_numbers)}"
         start = _Start(
@@ -215,11 +216,13 @@ class ProcessPool(concurrent.futures.ProcessPoolExecutor):
         call = FutureCall(future, sent, payload, context, limit, flags, name, (fn, args, kwargs))
         if attempt > 1:
             call.attempt = attempt
+        if watch.active and not self.place.hidden:
+            call.told = watch.Told(self.place.log, fn, args, kwargs, number=attempt, may_show=not held)
         future._call = call
         future._courier = supervisor.callbacks
         future._owner = supervisor
         lanes = supervisor.lanes
-        if lanes is None or call.limit is not None or not lanes.send(call):
+        if lanes is None or call.limit is not None or call.told is not None or not lanes.send(call):
             supervisor.submit(call)
         if supervisor.ended.is_set():  # it has ended meanwhile
             supervisor.refuse_late()

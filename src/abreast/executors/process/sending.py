@@ -33,6 +33,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
 from abreast.core.current import name_of
 from abreast.core.errors import TaskError
+from abreast.core.text import printable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -791,6 +792,11 @@ class Encoded(NamedTuple):
 
             raise ResultDecodeError(_in_words(error)) from error
         return value if self.status == OK else _error_arrives(value, buffers)
+
+    def told(self) -> str:
+        """Return an exception as one line of text. Runs no code of the user's: what has its pickle is not looked at."""
+        name, said, *_ = loads(self.payload[0], buffers=self.payload[1])  # noqa: S301  # texts, which our own worker has made
+        return printable(f"{name.rpartition('.')[2]}: {said}" if said else name)[:300]
 
 
 def _error_arrives(told: tuple[Any, ...], buffers: tuple[Any, ...]) -> BaseException:

@@ -40,7 +40,7 @@ from queue import Empty, SimpleQueue
 from time import monotonic, perf_counter, sleep
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from abreast.core import draining, failpoints
+from abreast.core import draining, failpoints, watch
 from abreast.executors.process import core as effects
 from abreast.executors.process import logs
 from abreast.executors.process.core import Died, PoolCore, ProtocolError, Worker
@@ -48,7 +48,7 @@ from abreast.executors.process.express import AT_ONCE, LOOK, READABLE, TIRED, La
 from abreast.executors.process.frames import BadFrame, Kind, Parser, Phase, frame
 from abreast.executors.process.launch import dump_signal
 from abreast.executors.process.memory import oom_kills, resident_bytes
-from abreast.executors.process.outbox import OBJECTS, RECORD, RECORDS, TIMED, TOGETHER
+from abreast.executors.process.outbox import MEASURED, OBJECTS, RECORD, RECORDS, TIMED, TOGETHER
 from abreast.executors.process.output import Output, Printer
 from abreast.executors.process.page import Page
 from abreast.executors.process.sending import OK, Encoded, Payload, Pickled, decode_plain, decode_together
@@ -186,6 +186,7 @@ class _Channel:
         "parser",
         "process",
         "skipped",
+        "watched",
         "worker",
     )
 
@@ -196,6 +197,8 @@ class _Channel:
         self.out: list[Any] = []  # bytes and memoryviews of bytes that are to be written
         self.functions: OrderedDict[int, None] = OrderedDict()  # that the worker keeps, as it does
         self.eof = False
+        self.watched = False
+        """Whether the worker measures what its tasks take."""
         self.closed_at = 0.0
         self.halfway_at = 0.0
         """When bytes came last, if they were not the end of a frame."""
@@ -687,6 +690,7 @@ class Supervisor:
                 and channel not in self._lent
                 and channel.parser.is_between_frames
                 and not channel.eof
+                and not channel.watched
             ):
                 self._lent[channel] = None
                 lanes.offer(channel.lane, channel.worker.sent + 1)
@@ -870,6 +874,12 @@ class Supervisor:
             encoded = Encoded(arrived.flags, Payload(memoryview(arrived.body)[RECORD.size :], arrived.buffers))  # type: ignore[arg-type]  # pickle reads it as bytes
             self._is_news = True
             self._do(self.core.record(worker, arrived.number, Record(encoded, seconds), seconds, now, dispatch=False))
+        elif kind == Kind.MEASURED:
+            if len(arrived.body) != MEASURED.size:
+                raise BadFrame("a measure of another size")
+            if worker.calls:  # else they were given up
+                call = worker.calls[0].call
+                getattr(call, "call", call).measured(*MEASURED.unpack(arrived.body))
         elif kind == Kind.OVER:
             self._do(self.core.over(worker, arrived.number, now))
         elif kind == Kind.READY:
@@ -946,6 +956,9 @@ class Supervisor:
         call = effect.call
         call = getattr(call, "call", call)  # of one that is sent again
         parts: list[Any] = []
+        if channel.watched != bool(watch.active):
+            channel.watched = not channel.watched
+            parts += frame(Kind.WATCH, int(channel.watched))
         functions = channel.functions
         if call.function in functions:
             functions.move_to_end(call.function)

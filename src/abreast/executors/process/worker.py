@@ -341,7 +341,9 @@ class _Worker:
         if failpoints.hit is not None:
             failpoints.hit("worker.after_ready")
         for arrived in frames:
-            if arrived.kind == Kind.CALL:
+            if arrived.kind == Kind.WATCH:
+                self.outbox.watch(wanted=arrived.number == 1)
+            elif arrived.kind == Kind.CALL:
                 self.has_run = True
                 self._call(arrived)
             elif arrived.kind == Kind.DEFINE:
@@ -462,7 +464,8 @@ class _Worker:
                     fn, fresh = self._load(call, seq)
                     if flags & STAR:
                         fn = _Star(fn)
-                    begin = outbox.begin = words[Page.START]
+                    begin = words[Page.START]
+                    outbox.loaded(begin)
                 words[Page.PHASE] = RUN
                 after_task = role.after_task
                 latest = begin + LONG
@@ -520,7 +523,8 @@ class _Worker:
             try:
                 if loaded is None:
                     loaded = self._load(call, seq)
-                    begin = outbox.begin = words[Page.START]
+                    begin = words[Page.START]
+                    outbox.loaded(begin)
                 words[Page.SEQ] = seq
                 value = self._run(loaded, payload, flags)
                 outbox.add(value)

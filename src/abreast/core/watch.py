@@ -1,0 +1,505 @@
+"""Who watches: the one place that executors and runs look at, and what they tell.
+
+::
+
+    with abreast.record():  active = (a recorder,)
+                                │
+    a run, an executor ── Log ──┤  attempts(Attempts)   each batch, or call, that has ended          in whatever thread that is
+    who waits for results ──────┴─ span(...)            what a row did besides
+
+While nobody watches, `active` is empty, and nothing of this is built: looking at it costs 20 ns a batch, or a ``submit``.
+
+No lock guards anything here; a recorder has one of its own. `active` is replaced as a whole by who starts and stops watching. A `Thread` of a row is an attribute
+of the thread itself: what `threading.get_ident` says is used again as soon as a thread ends.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import sys
+import threading
+from contextlib import contextmanager, suppress
+from reprlib import Repr
+from time import perf_counter_ns, thread_time_ns
+from typing import TYPE_CHECKING, Any
+
+from abreast.core.current import name_of
+from abreast.core.states import FAILED, JOINING
+from abreast.core.text import printable
+
+resource: Any
+try:
+    import resource
+except ImportError:  # Windows
+    resource = None
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from typing import Protocol
+
+    class Sink(Protocol):
+        """Who watches. Called in the threads that do the work: takes no more than a moment, and must not raise."""
+
+        def attempts(self, log: Log, some: Attempts) -> object: ...
+        def span(self, row: Thread, begin: int, end: int, state: int, what: str) -> object: ...
+
+
+__all__ = [
+    "Attempts",
+    "Log",
+    "Measure",
+    "Place",
+    "Sink",
+    "Thread",
+    "Told",
+    "Watched",
+    "active",
+    "close_rows",
+    "error_text",
+    "joining",
+    "process_row",
+    "shorten",
+    "start",
+    "stop",
+    "this_thread",
+    "usage",
+    "value_text",
+]
+
+active: tuple[Sink, ...] = ()
+"""Those who watch now."""
+
+_changing = threading.Lock()
+_repr = Repr()
+_repr.maxstring = _repr.maxother = 60
+_repr.maxlist = _repr.maxtuple = _repr.maxdict = _repr.maxset = 4
+_COUNTS = hasattr(resource, "RUSAGE_THREAD")  # of Linux and FreeBSD, not of macOS
+CALL = 80
+"""Characters of a call's text."""
+_PLAIN = frozenset((int, float, bool, type(None), complex))
+"""Classes of which an object can be kept instead of its text: it is small, cannot change, and its text can be made later."""
+
+
+def start(sink: Sink) -> None:
+    """Have somebody watch, until `stop`: what is started from now on."""
+    global active
+    with _changing:
+        active = (*active, sink)
+
+
+def stop(sink: Sink) -> None:
+    global active
+    with _changing:
+        active = tuple(other for other in active if other is not sink)
+
+
+class Log:
+    """A run, an executor or a group that is watched.
+
+    Attributes:
+        name, kind, workers: as `core.recording.Work` has them.
+        begin, end: nanoseconds; `end` is 0 while it goes on.
+        retries, cancelled, resumed, overhead: as there.
+        calls: the texts of calls that have been read and have not ended, by index, of inputs that are not plain.
+        numbers: counts calls that have no index.
+    """
+
+    __slots__ = (
+        "begin",
+        "calls",
+        "cancelled",
+        "end",
+        "kind",
+        "name",
+        "numbers",
+        "overhead",
+        "resumed",
+        "retries",
+        "sinks",
+        "workers",
+    )
+
+    def __init__(self, name: str, kind: str, workers: int) -> None:
+        self.sinks = active
+        self.name = name
+        self.kind = kind
+        self.workers = workers
+        self.begin = perf_counter_ns()
+        self.end = 0
+        self.retries = self.cancelled = self.resumed = 0
+        self.overhead: int | None = None
+        self.calls: dict[int, str] = {}
+        self.numbers = itertools.count()
+
+    def attempts(self, some: Attempts) -> None:
+        for sink in self.sinks:
+            sink.attempts(self, some)
+
+    def admit(self, start: int, items: list[Any], star: bool) -> None:
+        """Inputs have been read: make the texts of those that may be another, or gone, later. Runs code of the user's."""
+        if not star and _PLAIN.issuperset(map(type, items)):
+            return
+        calls = self.calls
+        for index, item in enumerate(items, start):
+            calls[index] = ", ".join(map(value_text, item)) if star else value_text(item)
+
+
+class Thread:
+    """A row: a thread of this process, or another process."""
+
+    __slots__ = ("begin", "end", "ident", "kind", "name", "native_id", "pid", "schedstat")
+
+    def __init__(self, kind: str, name: str, ident: int, native_id: int, pid: int) -> None:
+        self.kind = kind
+        self.name = name
+        self.ident = ident
+        self.native_id = native_id
+        self.pid = pid
+        self.begin = self.end = perf_counter_ns()
+        self.schedstat = -1
+        """A descriptor of the file in which Linux tells how long it has waited for a CPU; -1 if there is none."""
+
+    def runqueue(self) -> int | None:
+        """Return for how many nanoseconds the thread has waited for a CPU; None where that is not told."""
+        if self.schedstat < 0:
+            return None
+        try:
+            return int(os.pread(self.schedstat, 64, 0).split()[1])
+        except (OSError, ValueError, IndexError):
+            return None
+
+
+_processes: dict[str, Thread] = {}
+
+
+def process_row(worker: str) -> Thread:
+    """Return the row of a process by the name that its outcomes have, as ``process 4242``."""
+    row = _processes.get(worker)
+    if row is None:
+        pid = worker.rpartition(" ")[2]
+        row = Thread("process", worker, 0, 0, int(pid) if pid.isdecimal() else 0)
+        _processes[worker] = row
+    row.end = perf_counter_ns()
+    return row
+
+
+_rows: set[Thread] = set()
+"""Those of threads of this process that have a descriptor, to be closed."""
+
+
+def this_thread() -> Thread:
+    """Return the row of the thread that calls."""
+    thread = threading.current_thread()
+    row: Thread | None = thread.__dict__.get("_abreast_row")
+    if row is None or row.pid != os.getpid():
+        kind = "main" if thread is threading.main_thread() else "thread"
+        row = Thread(kind, thread.name, thread.ident or 0, threading.get_native_id(), os.getpid())
+        thread.__dict__["_abreast_row"] = row
+    row.name = thread.name
+    if row.schedstat < 0 and sys.platform == "linux":
+        with suppress(OSError):
+            row.schedstat = os.open("/proc/thread-self/schedstat", os.O_RDONLY | os.O_CLOEXEC)
+            _rows.add(row)
+    return row
+
+
+def close_rows() -> None:
+    """Nobody watches any more: give the descriptors back."""
+    _processes.clear()
+    while _rows:
+        row = _rows.pop()
+        fd, row.schedstat = row.schedstat, -1  # first: a thread that reads just now is not to meet another file
+        if fd >= 0:
+            with suppress(OSError):
+                os.close(fd)
+
+
+def usage() -> tuple[int, int | None]:
+    """Return the CPU time of this thread in nanoseconds, and how often it has given up its CPU to wait; None if that is not told."""
+    if not _COUNTS:
+        return thread_time_ns(), None
+    told = resource.getrusage(resource.RUSAGE_THREAD)
+    return int((told.ru_utime + told.ru_stime) * 1e9), told.ru_nvcsw
+
+
+class Measure:
+    """What a thread does for a batch, or a call, of a work that is watched.
+
+    Attributes:
+        row: the thread.
+        cpu: nanoseconds of CPU time, of all its tasks.
+        cpus: the CPU time of the thread at its start, and after each task; empty if the tasks are too short to tell.
+        switches, runqueue: how often it gave up its CPU to wait, and how long it waited for one; None if not known.
+        begun: when it began, in nanoseconds, if that was in another process; 0 if it is not known.
+    """
+
+    __slots__ = ("_ends", "begun", "cpu", "cpus", "is_over", "row", "runqueue", "switches")
+
+    def __init__(self, *, each: bool) -> None:
+        self.row: Thread | None = None
+        self.begun = 0
+        self.is_over = False
+        self.cpu = 0
+        self.cpus: list[int] | None = [] if each else None
+        self.switches: int | None = None
+        self.runqueue: int | None = None
+
+    @classmethod
+    def of(cls, cpu: int, runqueue: int | None) -> Measure:
+        """Return what was measured elsewhere."""
+        measure = cls(each=False)
+        measure.cpu, measure.runqueue, measure.is_over = cpu, runqueue, True
+        return measure
+
+    def add(self, begin: int, cpu: int, runqueue: int | None) -> None:
+        """Take what another process says of some of the tasks."""
+        self.begun = self.begun or begin
+        self.cpu += cpu
+        if runqueue is not None:
+            self.runqueue = (self.runqueue or 0) + runqueue
+        self.is_over = True
+
+    def begin(self, ends: list[float]) -> Callable[[float], object]:
+        """Begin, in the thread that does it; return what is to be called with the time after each task."""
+        self.row = row = this_thread()
+        self.runqueue = row.runqueue()
+        self.cpu, self.switches = usage()
+        if self.cpus is None:
+            return ends.append
+        self._ends = ends
+        self.cpus.append(thread_time_ns())
+        return self._note
+
+    def _note(self, now: float) -> None:
+        assert self.cpus is not None
+        self.cpus.append(thread_time_ns())
+        self._ends.append(now)
+
+    def end(self) -> None:
+        """The end, in the same thread."""
+        row = self.row
+        if row is None:
+            return
+        cpu, switches = usage()
+        self.cpu = cpu - self.cpu
+        self.switches = None if switches is None or self.switches is None else switches - self.switches
+        runqueue = row.runqueue()
+        self.runqueue = None if runqueue is None or self.runqueue is None else runqueue - self.runqueue
+        row.end = perf_counter_ns()
+        self.is_over = True
+
+
+class Attempts:
+    """Attempts that have ended: those of a batch, one after another, or a single one.
+
+    Attributes:
+        first: the index of the first.
+        number: which attempt it is of each.
+        row: the row that they ran on; None if it is not known.
+        queued: when they were submitted, in nanoseconds; 0 if not known.
+        begin: when the first began, in nanoseconds.
+        ends: when each ended, in seconds by `perf_counter`.
+        failed: by place, outcome (as in `core.recording.OUTCOMES`) and text of the error, of those that did not return.
+        items: their inputs, if they are plain; else their texts.
+        are_texts: whether `items` are that.
+        are_calls: whether `items` are the texts of whole calls.
+        measure: what was measured; None if nothing was.
+        submitter: the row that submitted them; None if not known.
+    """
+
+    __slots__ = (
+        "are_calls",
+        "are_texts",
+        "begin",
+        "ends",
+        "failed",
+        "first",
+        "items",
+        "measure",
+        "number",
+        "queued",
+        "row",
+        "submitter",
+    )
+
+    def __init__(
+        self,
+        first: int,
+        row: Thread | None,
+        queued: int,
+        begin: int,
+        ends: list[float],
+        failed: dict[int, tuple[int, str]],
+        items: list[Any],
+        *,
+        are_texts: bool,
+        are_calls: bool = False,
+        number: int = 1,
+        measure: Measure | None = None,
+        submitter: Thread | None = None,
+    ) -> None:
+        self.first = first
+        self.row = row
+        self.queued = queued
+        self.begin = begin
+        self.ends = ends
+        self.failed = failed
+        self.items = items
+        self.are_texts = are_texts
+        self.are_calls = are_calls
+        self.number = number
+        self.measure = measure
+        self.submitter = submitter
+
+
+class Told:
+    """A call of ``submit`` that is watched, from then to its end.
+
+    Args:
+        number: which attempt it is.
+        may_show: whether code of the user's may be run, to show the arguments.
+    """
+
+    __slots__ = ("_index", "_log", "_number", "_queued", "_submitter", "_text")
+
+    def __init__(
+        self,
+        log: Log,
+        fn: Callable[..., Any],
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any] | None,
+        *,
+        number: int = 1,
+        may_show: bool = True,
+    ) -> None:
+        name = name_of(fn)
+        self._log = log
+        self._index = next(log.numbers)
+        self._number = number
+        self._text = call_text(name, args, kwargs) if may_show else f"{printable(name)}(…)"
+        self._submitter = this_thread()
+        self._queued = perf_counter_ns()
+
+    def ended(self, row: Thread | None, begin: int, end: int, failed: tuple[int, str] | None, measure: Measure | None) -> None:
+        """It has ended on that row, at that time."""
+        some = Attempts(
+            self._index,
+            row,
+            self._queued,
+            begin,
+            [end / 1e9],
+            {} if failed is None else {0: failed},
+            [self._text],
+            are_texts=True,
+            are_calls=True,
+            number=self._number,
+            measure=measure,
+            submitter=self._submitter,
+        )
+        self._log.attempts(some)
+
+
+class Watched:
+    """Stands in for a function whose call is watched: calls it as it is called itself, and tells when, where, and what came of it."""
+
+    def __init__(self, fn: Callable[..., Any], told: Told) -> None:
+        self.__qualname__ = name_of(fn)
+        self.__wrapped__ = fn
+        self._told = told
+
+    def __call__(self, /, *args: Any, **kwargs: Any) -> Any:
+        measure = Measure(each=False)
+        measure.begin([])
+        begin = perf_counter_ns()
+        failed = None
+        try:
+            return self.__wrapped__(*args, **kwargs)
+        except BaseException as error:
+            failed = FAILED, error_text(error)
+            raise
+        finally:
+            end = perf_counter_ns()
+            measure.end()
+            self._told.ended(measure.row, begin, end, failed, measure)
+
+
+class Place:
+    """Where calls are submitted to: an executor, a group. Keeps its log, a new one when others watch.
+
+    Attributes:
+        hidden: whether its calls are told by somebody else: the group that it belongs to.
+    """
+
+    __slots__ = ("_log", "hidden", "kind", "name", "workers")
+
+    def __init__(self, name: str, kind: str, workers: int) -> None:
+        self.name = name
+        self.kind = kind
+        self.workers = workers
+        self.hidden = False
+        self._log: Log | None = None
+
+    @property
+    def log(self) -> Log:
+        log = self._log
+        if log is None or log.sinks is not active:
+            log = self._log = Log(self.name, self.kind, self.workers)
+        return log
+
+    def watched(
+        self,
+        fn: Callable[..., Any],
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any] | None,
+        *,
+        number: int = 1,
+        may_show: bool = True,
+    ) -> Callable[..., Any]:
+        """Return what is to be called in the place of `fn`. To be asked while somebody watches.
+
+        `may_show`: whether code of the user's may be run, to show the arguments.
+        """
+        return fn if self.hidden else Watched(fn, Told(self.log, fn, args, kwargs, number=number, may_show=may_show))
+
+
+@contextmanager
+def joining(what: str) -> Iterator[None]:
+    """Tell that this thread waits for something. To be used while somebody watches."""
+    begin = perf_counter_ns()
+    try:
+        yield
+    finally:
+        row, end = this_thread(), perf_counter_ns()
+        for sink in active:
+            sink.span(row, begin, end, JOINING, what)
+
+
+def value_text(value: object) -> str:
+    """Return a value as short text. Runs code of the user's."""
+    kind = type(value)
+    if kind in _PLAIN:
+        return repr(value)[:CALL]
+    try:
+        return printable(_repr.repr(value))[:CALL]
+    except Exception as error:  # a __repr__ of the user's
+        return f"<{kind.__name__}, whose repr raised {type(error).__name__}>"
+
+
+def call_text(name: str, args: tuple[Any, ...], kwargs: dict[str, Any] | None) -> str:
+    """Return a call as text."""
+    parts = [*map(value_text, args[:6]), *(f"{key}={value_text(value)}" for key, value in list((kwargs or {}).items())[:6])]
+    return shorten(f"{printable(name)}({', '.join(parts)})")
+
+
+def error_text(error: BaseException) -> str:
+    """Return an error as one line of text. Runs code of the user's."""
+    try:
+        text = str(error)
+    except Exception as why:
+        text = f"its text raised {type(why).__name__}"
+    return printable(f"{type(error).__name__}: {text}" if text else type(error).__name__)[:300]
+
+
+def shorten(text: str) -> str:
+    return text if len(text) <= CALL else text[: CALL - 1] + "…"

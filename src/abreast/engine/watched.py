@@ -1,0 +1,104 @@
+"""What a run tells those who watch it: each batch that is over, and when its consumer waited."""
+
+from __future__ import annotations
+
+from concurrent.futures import BrokenExecutor, CancelledError
+from time import perf_counter, perf_counter_ns
+from typing import TYPE_CHECKING, Any
+
+from abreast.core import watch
+from abreast.core.errors import TaskTimeout
+from abreast.core.states import CRASHED, FAILED, TIMEOUT
+from abreast.executors.serial import Serial
+from abreast.executors.threads import ThreadPool
+
+if TYPE_CHECKING:
+    from abreast.core.outcome import RunSummary
+    from abreast.core.watch import Log
+    from abreast.executors.batch import Batch
+
+__all__ = ["end_log", "kind_of", "log_batch"]
+
+
+def kind_of(executor: object) -> str:
+    """Return what kind of workers an executor has, as recordings say it."""
+    if isinstance(executor, Serial):
+        return "serial"
+    if isinstance(executor, ThreadPool):
+        return "thread"
+    return "process" if hasattr(executor, "encodes") else type(executor).__name__
+
+
+def log_batch(log: Log, batch: Batch, lost: BaseException | None, encodes: frozenset[type[Any]]) -> None:
+    """Tell that a batch is over: what of it was run. In the thread that completed it; of errors that are still bytes no code is run."""
+    done = len(batch.results)
+    ends = batch.ends[:done]
+    failed = {place: _failure(error, encodes) for place, error in batch.errors.items() if place < done}
+    if batch.lost is not None:  # with its process, behind others that are to run again
+        return log.attempts(_lost(log, batch, batch.lost[0], batch.lost[1]))
+    if lost is not None and not isinstance(lost, CancelledError) and batch.began and done < len(batch.items):
+        ends.append(perf_counter())  # the one that was running
+        failed[done] = _failure(lost, encodes)
+        done += 1
+    if not done:
+        return None
+    begin, row = int(batch.began * 1e9), None if batch.measure is None else batch.measure.row
+    if encodes:  # their ends count from the batch's begin, in a process of its own
+        begin, row = _begin_there(batch), watch.process_row(batch.worker)
+        ends = [begin / 1e9 + end for end in ends]
+    elif batch.remote:
+        row = watch.process_row(batch.worker)
+    ends += [ends[-1] if ends else begin / 1e9] * (done - len(ends))
+    calls = log.calls
+    items = batch.items[:done]
+    if are_texts := bool(calls):
+        items = [calls.pop(index, "") for index in range(batch.start, batch.start + done)]
+    log.attempts(
+        watch.Attempts(
+            batch.start,
+            row,
+            batch.queued,
+            begin,
+            ends,
+            failed,
+            items,
+            are_texts=are_texts,
+            number=batch.attempt,
+            measure=batch.measure,
+        )
+    )
+    return None
+
+
+def _failure(error: Any, encodes: frozenset[type[Any]]) -> tuple[int, str]:
+    if type(error) in encodes:
+        return FAILED, error.told()
+    outcome = TIMEOUT if isinstance(error, TaskTimeout) else CRASHED if isinstance(error, BrokenExecutor) else FAILED
+    return outcome, watch.error_text(error)
+
+
+def _lost(log: Log, batch: Batch, place: int, error: BaseException) -> watch.Attempts:
+    index = batch.start + place
+    are_texts = index in log.calls
+    item = log.calls.pop(index) if are_texts else batch.items[place]
+    now = perf_counter()
+    row = watch.process_row(batch.worker)
+    failed = {0: _failure(error, frozenset())}
+    return watch.Attempts(
+        index, row, batch.queued, int(now * 1e9), [now], failed, [item], are_texts=are_texts, number=batch.attempts_at(index)
+    )
+
+
+def _begin_there(batch: Batch) -> int:
+    """Return when a batch began in its process; if that did not say so (it died), from what its tasks took."""
+    measure = batch.measure
+    if measure is not None and measure.begun:
+        return measure.begun
+    return perf_counter_ns() - int(batch.seconds * 1e9)
+
+
+def end_log(log: Log, summary: RunSummary) -> None:
+    """The run is over."""
+    log.end = perf_counter_ns()
+    log.retries, log.cancelled, log.resumed = summary.retries, summary.cancelled, summary.resumed
+    log.calls.clear()

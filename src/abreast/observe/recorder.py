@@ -1,0 +1,374 @@
+"""The recorder: takes what executors and runs tell (core/watch.py), bounded, and makes a `Recording` of it.
+
+::
+
+    threads that do the work ── attempts(log, some) ─▶ [chunks]  kept as they come, one for each batch     `_lock` guards them, and the sums
+                              ── span(row, …)       ─▶ [spans]   those that touch are one
+    the prober, a thread      ── every 10 ms ────────▶ [late]    whether it was held up: by whom is estimated from that
+
+    recording(): chunks ─▶ Attempt for each task; what a thread was held up by the GIL
+
+Sums are exact, whatever is kept: of at most `limit` attempts. Nothing is made of what was told until somebody asks for it.
+
+Held up by the GIL, an estimate (docs/design/seeing.md): a thread that waits for the GIL wakes every switch interval, which is one voluntary switch, so
+``bound = min(wait - run queue, switches * switch interval)``; times the share of the prober's sleeps that came back late in that time.
+"""
+
+from __future__ import annotations
+
+import bisect
+import os
+import platform
+import socket
+import sys
+import threading
+import time
+from itertools import pairwise
+from time import perf_counter_ns
+from typing import TYPE_CHECKING, Any
+
+from abreast.core import watch
+from abreast.core.recording import CRASHED, FAILED, OK, RETRIED, TIMEOUT, Attempt, Host, Recording, Row, Span, Work
+from abreast.core.text import printable
+
+if TYPE_CHECKING:
+    from abreast.core.watch import Attempts, Log, Thread
+
+__all__ = ["Recorder"]
+
+LIMIT = 200_000
+"""Attempts that are kept, of 180 bytes each."""
+PROBE = 0.01
+LATE = 0.001
+"""Seconds between two looks of the prober, and over that it is late."""
+COST_OF_BATCH, COST_OF_ATTEMPT = 6_000, 150
+"""Nanoseconds that recording takes, measured on one machine: said in the report, so that nobody wonders."""
+_TOUCH = 1_000_000
+"""Nanoseconds between two spans that are shown as one."""
+
+
+class _Sums:
+    """What is exact of a work."""
+
+    __slots__ = ("attempts", "cpu", "crashes", "failed", "queued", "runqueue", "timeouts", "wall")
+
+    def __init__(self) -> None:
+        self.attempts = self.failed = self.timeouts = self.crashes = 0
+        self.wall = self.queued = 0
+        self.cpu: int | None = None
+        self.runqueue: int | None = None
+
+
+class Recorder:
+    """Watches from `start` to `stop`.
+
+    Args:
+        limit: how many attempts to keep at most.
+    """
+
+    def __init__(self, limit: int = LIMIT) -> None:
+        self.limit = limit
+        self._lock = threading.Lock()
+        self._chunks: list[tuple[Log, Attempts]] = []
+        self._logs: dict[Log, _Sums] = {}
+        self._spans: list[list[Any]] = []
+        self._last_span: dict[Thread, list[Any]] = {}
+        self._kept = self._dropped = self._dropped_spans = self._batches = 0
+        self._zero_wall = time.time_ns()
+        self._zero = self._end = perf_counter_ns()
+        self._main = watch.this_thread()
+        self._prober = _Prober() if _has_gil() else None
+
+    # ---- while it goes on
+
+    def start(self) -> None:
+        self._zero_wall, self._zero = time.time_ns(), perf_counter_ns()
+        self._end = 0
+        if self._prober is not None:
+            self._prober.start()
+        watch.start(self)
+
+    def stop(self) -> None:
+        watch.stop(self)
+        self._end = perf_counter_ns()
+        if self._prober is not None:
+            self._prober.stop()
+        if not watch.active:
+            watch.close_rows()
+
+    def attempts(self, log: Log, some: Attempts) -> None:
+        """Take attempts that have ended: in the thread that did them, or settles them."""
+        count = len(some.ends)
+        wall = int(some.ends[-1] * 1e9) - some.begin
+        measure = some.measure
+        with self._lock:
+            if self._end:
+                return
+            sums = self._logs.get(log)
+            if sums is None:
+                sums = self._logs[log] = _Sums()
+            sums.attempts += count
+            sums.wall += wall
+            if some.queued:
+                sums.queued += max(0, some.begin - some.queued) * count + _waited_for_each_other(some)
+            for outcome, _ in some.failed.values():
+                sums.failed += 1
+                sums.timeouts += outcome == TIMEOUT
+                sums.crashes += outcome == CRASHED
+            if measure is not None and measure.is_over:
+                sums.cpu = (sums.cpu or 0) + min(measure.cpu, wall)
+                if measure.runqueue is not None:
+                    sums.runqueue = (sums.runqueue or 0) + measure.runqueue
+            self._batches += 1
+            if self._kept + count <= self.limit:
+                self._kept += count
+                self._chunks.append((log, some))
+            else:
+                self._dropped += count
+
+    def span(self, row: Thread, begin: int, end: int, state: int, what: str) -> None:
+        """A row has waited for something."""
+        with self._lock:
+            if self._end:
+                return
+            last = self._last_span.get(row)
+            if last is not None and begin - last[2] < _TOUCH and last[3:] == [state, what]:
+                last[2] = end
+                return
+            if len(self._spans) >= self.limit:
+                self._dropped_spans += 1
+                return
+            last = [row, begin, end, state, what]
+            self._spans.append(last)
+            self._last_span[row] = last
+
+    # ---- what came of it
+
+    def recording(self) -> Recording:
+        """Return what has been recorded so far, or in all."""
+        with self._lock:
+            chunks, spans = list(self._chunks), [tuple(span) for span in self._spans]
+            logs = dict(self._logs)
+            end = self._end or perf_counter_ns()
+            dropped, dropped_spans, batches, kept = self._dropped, self._dropped_spans, self._batches, self._kept
+        maker = _Maker(self._zero, self._main, self._prober)
+        works = {log: serial for serial, log in enumerate(logs)}
+        attempts: list[Attempt] = []
+        estimates: dict[Log, list[int | None]] = {}
+        for log, some in chunks:
+            maker.add(attempts, works[log], log, some, estimates)
+        _mark_retried(attempts)
+        return Recording(
+            _host(self._prober is not None),
+            self._zero_wall,
+            end - self._zero,
+            [maker.work(serial, log, logs[log], estimates.get(log), end, attempts) for log, serial in works.items()],
+            maker.rows,
+            attempts,
+            [maker.span(*span) for span in spans],
+            dropped,
+            dropped_spans,
+            batches * COST_OF_BATCH + (kept + dropped) * COST_OF_ATTEMPT,
+            bool(self._end),
+        )
+
+
+def _waited_for_each_other(some: Attempts) -> int:
+    """Return the sum of the times that tasks of a batch waited for those before them."""
+    if len(some.ends) == 1:
+        return 0
+    begin = some.begin / 1e9
+    return int(sum(end - begin for end in some.ends[:-1]) * 1e9)
+
+
+class _Maker:
+    """Makes rows and attempts of what was told."""
+
+    def __init__(self, zero: int, main: Thread, prober: _Prober | None) -> None:
+        self.zero = zero
+        self.rows: list[Row] = []
+        self._serials: dict[Thread | None, int] = {}
+        self._prober = prober
+        self.serial(main)
+
+    def serial(self, row: Thread | None) -> int:
+        found = self._serials.get(row)
+        if found is None:
+            found = self._serials[row] = len(self.rows)
+            if row is None:
+                self.rows.append(Row(found, "thread", "unknown", 0, 0, os.getpid(), 0, 0))
+            else:
+                self.rows.append(
+                    Row(found, row.kind, row.name, row.ident, row.native_id, row.pid, row.begin - self.zero, row.end - self.zero)
+                )
+        return found
+
+    def add(self, attempts: list[Attempt], work: int, log: Log, some: Attempts, estimates: dict[Log, list[int | None]]) -> None:
+        measure = some.measure if some.measure is not None and some.measure.is_over else None
+        count = len(some.ends)
+        zero, row = self.zero, self.serial(some.row)
+        submitter = None if some.submitter is None else self.serial(some.submitter)
+        queued = some.queued - zero if some.queued else None
+        ends = [int(end * 1e9) - zero for end in some.ends]
+        begins = [some.begin - zero, *ends[:-1]]
+        wall = ends[-1] - begins[0]
+        cpus: list[int | None] = [None] * count
+        runqueues, gils, shares = cpus, cpus, 1
+        if measure is not None:
+            each = measure.cpus
+            if each is not None and len(each) == count + 1:
+                cpus = [after - before for before, after in pairwise(each)]
+            else:
+                shares = count
+                cpus = _shared(min(measure.cpu, wall), begins, ends)
+            bound = gil = None
+            waits = [max(0, end - begin - (cpu or 0)) for begin, end, cpu in zip(begins, ends, cpus, strict=True)]
+            waited = sum(waits)
+            if measure.runqueue is not None:
+                runqueues = _in_proportion(min(measure.runqueue, waited), waits)
+            if self._prober is not None and measure.switches is not None and (some.row is None or some.row.kind != "process"):
+                interval = int(sys.getswitchinterval() * 1e9)
+                bound = max(0, min(waited - (measure.runqueue or 0), measure.switches * interval))
+                gil = int(bound * self._prober.share(some.begin, some.begin + wall))
+                gils = _in_proportion(gil, waits)
+                total = estimates.setdefault(log, [0, 0])
+                total[0] = (total[0] or 0) + gil
+                total[1] = (total[1] or 0) + bound
+        name, items, failed, first = log.name, some.items, some.failed, some.first
+        for place in range(count):
+            outcome, error = failed.get(place, (OK, None))
+            text = items[place] if some.are_texts else watch.value_text(items[place])
+            attempts.append(
+                Attempt(
+                    work,
+                    first + place,
+                    some.number,
+                    row,
+                    queued,
+                    begins[place],
+                    ends[place],
+                    outcome,
+                    text if some.are_calls else watch.shorten(f"{name}({text})"),
+                    cpus[place],
+                    runqueues[place],
+                    gils[place],
+                    None,
+                    error,
+                    submitter,
+                    shares,
+                )
+            )
+
+    def span(self, row: Thread, begin: int, end: int, state: int, what: str) -> Span:
+        return Span(self.serial(row), begin - self.zero, end - self.zero, state, what)
+
+    def work(
+        self, serial: int, log: Log, sums: _Sums, estimate: list[int | None] | None, end: int, attempts: list[Attempt]
+    ) -> Work:
+        retries = log.retries or sum(1 for each in attempts if each.work == serial and each.outcome == RETRIED)
+        last = log.end or max((each.end for each in attempts if each.work == serial), default=end - self.zero) + self.zero
+        kept = estimate or [None, None]
+        return Work(
+            serial,
+            log.name,
+            log.kind,
+            log.workers,
+            log.begin - self.zero,
+            last - self.zero,
+            sums.attempts - retries,
+            sums.attempts,
+            max(0, sums.failed - retries),
+            sums.timeouts,
+            sums.crashes,
+            retries,
+            log.cancelled,
+            log.resumed,
+            sums.wall,
+            sums.cpu,
+            sums.queued,
+            kept[0],
+            sums.runqueue,
+            None,
+            kept[1],
+            log.overhead,
+        )
+
+
+def _shared(cpu: int, begins: list[int], ends: list[int]) -> list[int | None]:
+    """Give each task of a batch its share of the CPU time, in proportion to what it took."""
+    return _in_proportion(cpu, [end - begin for begin, end in zip(begins, ends, strict=True)])
+
+
+def _in_proportion(amount: int, weights: list[int]) -> list[int | None]:
+    total = sum(weights)
+    return [0 if total <= 0 else amount * weight // total for weight in weights]
+
+
+def _mark_retried(attempts: list[Attempt]) -> None:
+    """What failed and was tried again is known by the attempt that followed."""
+    last: dict[tuple[int, int], int] = {}
+    for each in attempts:
+        if each.attempt > 1:
+            key = (each.work, each.number)
+            last[key] = max(last.get(key, 0), each.attempt)
+    if last:
+        for place, each in enumerate(attempts):
+            if each.outcome in (FAILED, TIMEOUT, CRASHED) and last.get((each.work, each.number), 0) > each.attempt:
+                attempts[place] = each._replace(outcome=RETRIED)
+
+
+class _Prober:
+    """Sleeps for 10 ms again and again, and notes when it was held up for over 1 ms: by the GIL, mostly."""
+
+    def __init__(self) -> None:
+        self._stopping = threading.Event()
+        self._thread: threading.Thread | None = None
+        self.times: list[int] = []
+        self.late: list[int] = [0]
+        """How many of the first n looks were late."""
+
+    def start(self) -> None:
+        self._stopping.clear()
+        self._thread = threading.Thread(target=self._probe, name="abreast-prober", daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        self._stopping.set()
+        if self._thread is not None:
+            self._thread.join()
+
+    def _probe(self) -> None:
+        before = perf_counter_ns()
+        while not self._stopping.wait(PROBE):
+            now = perf_counter_ns()
+            if len(self.times) < 1_000_000:
+                self.late.append(self.late[-1] + (now - before > (PROBE + LATE) * 1e9))
+                self.times.append(now)
+            before = perf_counter_ns()
+
+    def share(self, begin: int, end: int) -> float:
+        """Return which share of the looks between two times was late; of some around them, if these are few."""
+        first = bisect.bisect_left(self.times, begin)
+        last = min(bisect.bisect_right(self.times, end) + 1, len(self.times))
+        if last - first < 10:
+            first, last = max(0, first - 5), min(len(self.times), last + 5)
+        return (self.late[last] - self.late[first]) / (last - first) if last > first else 0.0
+
+
+def _has_gil() -> bool:
+    return bool(getattr(sys, "_is_gil_enabled", lambda: True)())
+
+
+def _host(has_gil: bool) -> Host:
+    implementation = platform.python_implementation()
+    return Host(
+        socket.gethostname(),
+        platform.python_version() + ("" if implementation == "CPython" else f" ({implementation})"),
+        getattr(sys.modules.get("abreast"), "__version__", ""),
+        has_gil,
+        len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1,
+        sys.platform,
+        os.getpid(),
+        printable(sys.argv[0].replace("\\", "/").rpartition("/")[2] if sys.argv else ""),
+        sys.getswitchinterval(),
+    )
