@@ -24,10 +24,11 @@ from abreast.cli.errors import Refused
 from abreast.cli.main import closed_pipe, ended_by, say
 from abreast.cli.output import NobodyReads, Output, OutputError, open_output
 from abreast.core.journal_errors import JournalError
+from abreast.core.text import printable
 from abreast.journal import schema
 from abreast.journal.reading import Reading
 from abreast.journal.salvage import salvage
-from abreast.observe.progress import printable, rate, seconds
+from abreast.observe.progress import rate, seconds
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
