@@ -40,6 +40,7 @@ MAY_IMPORT = {
         "core",
         "draining",
         "observe",
+        "journal",
         "report",
         "engine",
         "functions",

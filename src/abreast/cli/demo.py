@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import io
 import os
 import re
 import sys
@@ -14,6 +13,7 @@ import click
 
 import abreast
 from abreast.cli import course
+from abreast.cli.console import whole_console
 from abreast.cli.errors import Refused
 from abreast.cli.stage import SMAPS, stage
 from abreast.report.bars import Span, bars
@@ -176,7 +176,7 @@ def command(ctx: click.Context, fast: bool) -> None:
     """
     if sys.stdout is None:
         raise Refused("standard output is closed")
-    console = _console()
+    console = whole_console()
     stage.speed = 10.0 if fast else 1.0
     stage.width = console.width
     course.counts = [course.COUNT // (3 if fast else 1)] * 4
@@ -195,19 +195,6 @@ def command(ctx: click.Context, fast: bool) -> None:
     finally:
         stage.close()
     ctx.exit(1 if wrong else 0)
-
-
-def _console() -> Console:
-    from rich.console import Console
-
-    class Whole(Console):
-        def on_broken_pipe(self) -> None:
-            """Let main.py say what the exit status is; rich would end the program with 1."""
-            raise BrokenPipeError
-
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="replace")  # rich writes an ellipsis, in ASCII too
-    return Whole(highlight=False)
 
 
 def _play(console: Console, number: int, step: Step, alone: float | None) -> tuple[Played | None, list[str]]:

@@ -33,7 +33,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["KEY", "Identity", "Unidentified", "identity_of", "is_unstable", "key_of", "users_key"]
+__all__ = ["KEY", "Identity", "Unidentified", "identity_of", "is_unstable", "key_of", "shown_key", "users_key"]
 
 KEY = 16
 _UNSTABLE = b"?"
@@ -75,14 +75,32 @@ def users_key(key: object) -> bytes | str:
         TypeError: it is neither a text nor bytes.
     """
     if type(key) is bytes:
-        return b"b" + key if len(key) == KEY else key  # no length that means something here
+        return _apart(b"b", key)
     if isinstance(key, str):
         try:
             key.encode()
         except UnicodeEncodeError:  # half of a surrogate pair, as names of files may have
-            return b"s" + key.encode("utf-8", "surrogatepass")
+            return _apart(b"s", key.encode("utf-8", "surrogatepass"))
         return str(key)
     raise TypeError(f"key must return a str or bytes, not {key!r} ({type(key).__name__})")
+
+
+def shown_key(key: bytes | str) -> str:
+    """Return a key as a person may know it: what the user's own function gave, bytes and digests in base 16."""
+    if isinstance(key, str):
+        return key
+    if len(key) in (KEY, KEY + 1):
+        return key.hex()
+    letter, data = key[:1], key[1:-2] if key[:1].isupper() else key[1:]
+    try:
+        return data.decode("utf-8", "surrogatepass") if letter in b"sS" else data.hex()
+    except UnicodeDecodeError:  # in a journal of nobody's
+        return data.hex()
+
+
+def _apart(letter: bytes, data: bytes) -> bytes:
+    """Return bytes that differ as `data` and `letter` do, of a length that no key of `key_of` has."""
+    return letter + data if len(data) + 1 not in (KEY, KEY + 1) else letter.upper() + data + b"\0\0"
 
 
 class _Encoder:

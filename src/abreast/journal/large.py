@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import secrets
+import stat
 from hashlib import blake2b
 from typing import TYPE_CHECKING
 
@@ -22,6 +23,8 @@ __all__ = ["LARGE", "Files"]
 
 LARGE = 1 << 20
 _TEMPORARY = ".tmp"
+_READ = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
+"""Not waiting for the writer of a pipe that somebody has put there."""
 
 
 class Files:
@@ -84,7 +87,7 @@ class Files:
             )
         path = os.path.join(self.folder, name[:2], name)
         try:
-            with open(os.open(path, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)), "rb") as file:
+            with open(os.open(path, _READ), "rb") as file:
                 data = file.read()
         except FileNotFoundError:
             raise JournalCorrupt(
@@ -98,6 +101,17 @@ class Files:
                 f"the journal {self.journal!r} is damaged: its file {path!r} is not what was written; `abreast journal salvage` copies what is whole"
             )
         return data
+
+    def size(self, payload: bytes) -> int:
+        """Return the bytes of what a row's file holds, or -1 if it is not there. Does not look into it."""
+        name = payload.decode("ascii", "replace")
+        if len(name) != 64 or not set(name) <= set("0123456789abcdef"):
+            return -1
+        try:
+            found = os.stat(os.path.join(self.folder, name[:2], name), follow_symlinks=False)
+        except OSError:
+            return -1
+        return found.st_size if stat.S_ISREG(found.st_mode) else -1
 
     def sweep(self, named: Collection[str]) -> int:
         """Delete the files that no row names; return how many. To be called before anything runs."""
