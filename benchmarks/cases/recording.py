@@ -199,19 +199,20 @@ MIXES: dict[str, tuple[Callable[[int], tuple[float, float]], int, int, str, bool
 def recorded_mix(name: str) -> tuple[Any, list[tuple[float, float]]]:
     fn, tasks, workers, kind, _ = MIXES[name]
     with abreast.record() as run:
-        told = abreast.map(fn, range(tasks), max_workers=workers, kind=kind)  # type: ignore[arg-type]  # one of the kinds
+        how: Any = {"kind": kind}
+        told = abreast.map(fn, range(tasks), max_workers=workers, **how)
     return run, told
 
 
 def points_apart(name: str, what: str) -> float:
     run, told = recorded_mix(name)
-    work = run.recording.works[0]
+    work: Any = run.recording.works[0]
     wall = work.wall / 1e9
     computed, waited = (sum(each[place] for each in told) for place in range(2))
     if what == "computing":
-        return abs(work.cpu / 1e9 - computed) / wall * 100
+        return float(abs(work.cpu / 1e9 - computed) / wall * 100)
     held_up = max(0.0, wall - computed - waited - (work.runqueue or 0) / 1e9)
-    return abs((work.gil or 0) / 1e9 - held_up) / wall * 100
+    return float(abs((work.gil or 0) / 1e9 - held_up) / wall * 100)
 
 
 def percent_off(name: str) -> float:
@@ -223,4 +224,4 @@ def percent_off(name: str) -> float:
         start = perf_counter()
         abreast.map(fn, range(tasks), kind="serial")
         serial.append(perf_counter() - start)
-    return abs(estimated / median(serial) - 1) * 100
+    return float(abs(estimated / median(serial) - 1) * 100)

@@ -3,7 +3,7 @@
 The map of the house; imports go down only (docs/design/README.md has the whole of it)::
 
     L5  cli/                                the command
-    L4  __init__  functions  group  pools  process_pools  draining   what users import
+    L4  __init__  functions  group  pools  process_pools  draining  comparison   what users import
     L3  engine/                             a run over many inputs
     L2  executors/  observe/  report/  journal/     the machinery of each kind of worker; progress; views of what was done; the journal's file
     L1  policy/                             pure decisions: batch, window, order, retry, rate, failures
@@ -51,6 +51,9 @@ __all__ = [  # noqa: RUF022  # grouped by what they are for
     "SerialExecutor",
     "Future",
     "PoolStatistics",
+    # what is fastest
+    "compare",
+    "Comparison",
     # errors
     "AbreastError",
     "DeadlockDetected",
@@ -63,6 +66,7 @@ __all__ = [  # noqa: RUF022  # grouped by what they are for
     "ResultDecodeError",
     "WorkerCrashed",
     "MemoryLimitExceeded",
+    "RecordingError",
     "JournalError",
     "JournalBusy",
     "JournalCorrupt",
@@ -98,8 +102,17 @@ if TYPE_CHECKING:
         wait,
     )
 
+    from abreast.comparison import Comparison, compare
     from abreast.core.current import Task, current_task
-    from abreast.core.errors import AbreastError, DeadlockDetected, Drained, TaskError, TaskTimeout, TooManyFailures
+    from abreast.core.errors import (
+        AbreastError,
+        DeadlockDetected,
+        Drained,
+        RecordingError,
+        TaskError,
+        TaskTimeout,
+        TooManyFailures,
+    )
     from abreast.core.future import Future
     from abreast.core.journal import Journal
     from abreast.core.journal_errors import (
@@ -138,13 +151,22 @@ _HOMES = {
     "abreast.recording": ("RecordedRun", "record"),
     "abreast.functions": ("aimap", "amap", "imap", "map", "outcomes"),
     "abreast.group": ("TaskGroup", "checkpoint", "sleep"),
+    "abreast.comparison": ("Comparison", "compare"),
     "abreast.draining": ("Drain", "drain_on"),
     "abreast.engine.results": ("Results",),
     "abreast.engine.async_results": ("AsyncResults",),
     "abreast.core.current": ("Task", "current_task"),
     "abreast.core.options": ("RunOptions", "TaskOptions"),
     "abreast.core.outcome": ("Outcome", "RunSummary"),
-    "abreast.core.errors": ("AbreastError", "DeadlockDetected", "Drained", "TaskError", "TaskTimeout", "TooManyFailures"),
+    "abreast.core.errors": (
+        "AbreastError",
+        "DeadlockDetected",
+        "Drained",
+        "RecordingError",
+        "TaskError",
+        "TaskTimeout",
+        "TooManyFailures",
+    ),
     "abreast.core.process_errors": (
         "MemoryLimitExceeded",
         "ResultDecodeError",

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from abreast.core.check import count
 from abreast.observe.recorder import LIMIT, Recorder
+from abreast.report.saving import ENDINGS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -17,8 +18,6 @@ if TYPE_CHECKING:
     from abreast.report.text import Report
 
 __all__ = ["RecordedRun", "record"]
-
-ENDINGS = (".json", ".json.gz", ".html", ".csv")
 
 
 def record(path: str | os.PathLike[str] | None = None, *, limit: int = LIMIT, observers: Iterable[Any] = ()) -> RecordedRun:

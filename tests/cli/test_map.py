@@ -816,7 +816,7 @@ def sleeps(process):
 
 @pytest.mark.whole
 class TestHelp:
-    @pytest.mark.parametrize("words", [[], ["map"], ["demo"]], ids=lambda words: " ".join(["abreast", *words]))
+    @pytest.mark.parametrize("words", [[], ["map"], ["demo"], ["compare"]], ids=lambda words: " ".join(["abreast", *words]))
     def test_fits_80_columns_and_says_what_every_option_does(self, words):
         for columns in ("80", "200"):
             text = abreast(*words, "--help", env={"COLUMNS": columns}).stdout

@@ -31,9 +31,22 @@ MAY_IMPORT = {
     "pools": {"core", "policy", "executors", "observe", "journal", "report", "engine", "functions"},
     "recording": {"core", "observe", "report"},
     "process_pools": {"core", "executors", "pools"},
-    "__init__": {"core", "draining", "engine", "functions", "group", "pools", "process_pools", "recording"},
+    "__init__": {"comparison", "core", "draining", "engine", "functions", "group", "pools", "process_pools", "recording"},
+    "comparison": {"core", "policy", "executors", "observe", "report", "engine", "functions"},
     # the command
-    "cli": {"__init__", "core", "draining", "observe", "report", "engine", "functions", "group", "pools", "process_pools"},
+    "cli": {
+        "__init__",
+        "comparison",
+        "core",
+        "draining",
+        "observe",
+        "report",
+        "engine",
+        "functions",
+        "group",
+        "pools",
+        "process_pools",
+    },
     "__main__": {"cli"},
 }
 

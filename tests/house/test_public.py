@@ -27,6 +27,7 @@ def test_every_name_is_there_and_nothing_else():
     assert shown - modules == set(abreast.__all__) - {"__version__"}
     assert modules <= {
         "cli",
+        "comparison",
         "core",
         "draining",
         "engine",

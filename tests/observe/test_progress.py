@@ -20,7 +20,8 @@ import weakref
 
 import pytest
 from abreast.observe import progress as progress_module
-from abreast.observe.progress import check_progress, open_progress, printable, rate, seconds
+from abreast.core.text import printable
+from abreast.observe.progress import check_progress, open_progress, rate, seconds
 
 from tests.helpers import run_python
 

@@ -170,6 +170,15 @@ assert_type(SerialExecutor().imap(add, [1], [2]), Results[int])
 assert_type(executor.map(add, [1], [2], chunksize="auto"), Iterator[int])
 executor.imap(fetch, urls, wokers=1)  # type: ignore[call-arg]
 
+comparison = abreast.compare(fetch, urls, kinds=["thread", "process"], max_workers=[1, 2], rounds=1, equal=lambda a, b: a == b)
+assert_type(comparison, abreast.Comparison)
+assert_type(comparison.rows[0].median, float | None)
+assert_type(comparison.best.kind, str)
+assert_type(comparison.advice, str)
+comparison.save("a.html")
+abreast.compare(fetch, urls, kinds="thread", max_workers=3, timeout=2.5)
+abreast.compare(fetch, urls, kinds="threads")  # type: ignore[arg-type]
+
 view = executor.with_options(retries=Retry(3, on=(OSError,)), task_timeout=2.5, name="fetch")
 assert_type(view.submit(fetch, "a", retries=1), Future[bytes])
 assert_type(view.map(add, [1], [2]), Iterator[int])

@@ -44,8 +44,8 @@ class TimeIsUp(Exception):
 
 
 @contextlib.contextmanager
-def open_inputs(file: str, *, as_json: bool, separator: bytes = b"\n") -> Iterator[Inputs]:
-    """Open `file` (``-`` is standard input) as inputs.
+def open_inputs(file: str, *, as_json: bool, separator: bytes = b"\n", who: str = "abreast map") -> Iterator[Inputs]:
+    """Open `file` (``-`` is standard input) as inputs of a command, `who`.
 
     While standard input is read as inputs it is empty for the functions that run: they cannot take lines away.
 
@@ -68,7 +68,7 @@ def open_inputs(file: str, *, as_json: bool, separator: bytes = b"\n") -> Iterat
             raise Refused(f"cannot read {file!r}: it is a directory")
         if file == "-":
             if os.isatty(fd):
-                sys.stderr.write("abreast map: reads inputs from this terminal; end them with Ctrl-D\n")
+                sys.stderr.write(f"{who}: reads inputs from this terminal; end them with Ctrl-D\n")
             nothing = os.open(os.devnull, os.O_RDONLY)
             os.dup2(nothing, 0)
             os.close(nothing)

@@ -9,6 +9,7 @@
     ├── TooManyFailures                     your function: it failed for more inputs than max_failures allows
     ├── TaskError                           your function: it raised, in another process, what cannot be sent
     ├── TaskPickleError (PicklingError)     your data: it cannot be sent to another process, or back
+    ├── RecordingError                      your file: it is no recording, or not one that can be read
     ├── TaskDecodeError (BrokenProcessPool)     your data: it was sent, and cannot be unpickled in the worker
     ├── ResultDecodeError (BrokenProcessPool)   your data: it came back, and cannot be unpickled here
     └── WorkerCrashed (BrokenProcessPool)   the worker: its process died while it ran a task
@@ -27,7 +28,7 @@ from __future__ import annotations
 
 from concurrent.futures import CancelledError
 
-__all__ = ["AbreastError", "DeadlockDetected", "Drained", "TaskError", "TaskTimeout", "TooManyFailures"]
+__all__ = ["AbreastError", "DeadlockDetected", "Drained", "RecordingError", "TaskError", "TaskTimeout", "TooManyFailures"]
 
 
 class AbreastError(Exception):
@@ -197,3 +198,16 @@ class TaskError(AbreastError):
 
     def __str__(self) -> str:
         return f"{self.type_name}: {self.text}" if self.text else self.type_name
+
+
+class RecordingError(AbreastError):
+    """A file cannot be read as a recording: it is missing, damaged, of another program, or of a newer abreast.
+
+    The text names the file, and what to do. A file that was only cut short is read as far as it goes.
+
+    >>> import abreast
+    >>> issubclass(abreast.RecordingError, abreast.AbreastError)
+    True
+    """
+
+    _fails_again = True

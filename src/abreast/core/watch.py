@@ -177,6 +177,20 @@ class Thread:
         self.schedstat = -1
         """A descriptor of the file in which Linux tells how long it has waited for a CPU; -1 if there is none."""
 
+    def open(self) -> None:
+        """In the thread itself: have it told how long it waits for a CPU, until `close`, or until nobody watches."""
+        if sys.platform == "linux":
+            with suppress(OSError):
+                self.schedstat = os.open("/proc/thread-self/schedstat", os.O_RDONLY | os.O_CLOEXEC)
+                _rows.add(self)
+
+    def close(self) -> None:
+        fd, self.schedstat = self.schedstat, -1  # first: a thread that reads just now is not to meet another file
+        _rows.discard(self)
+        if fd >= 0:
+            with suppress(OSError):
+                os.close(fd)
+
     def runqueue(self) -> int | None:
         """Return for how many nanoseconds the thread has waited for a CPU; None where that is not told."""
         if self.schedstat < 0:
@@ -214,22 +228,16 @@ def this_thread() -> Thread:
         row = Thread(kind, thread.name, thread.ident or 0, threading.get_native_id(), os.getpid())
         thread.__dict__["_abreast_row"] = row
     row.name = thread.name
-    if row.schedstat < 0 and active and sys.platform == "linux":  # what was submitted while somebody watched may begin later
-        with suppress(OSError):
-            row.schedstat = os.open("/proc/thread-self/schedstat", os.O_RDONLY | os.O_CLOEXEC)
-            _rows.add(row)
+    if row.schedstat < 0 and active:  # what was submitted while somebody watched may begin later
+        row.open()
     return row
 
 
 def _close_rows() -> None:
     """Nobody watches any more: give the descriptors back."""
     _processes.clear()
-    while _rows:
-        row = _rows.pop()
-        fd, row.schedstat = row.schedstat, -1  # first: a thread that reads just now is not to meet another file
-        if fd >= 0:
-            with suppress(OSError):
-                os.close(fd)
+    for row in list(_rows):
+        row.close()
 
 
 def usage() -> tuple[int, int | None]:

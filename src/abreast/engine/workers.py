@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from abreast.core.options import Kind
 
-__all__ = ["Workers", "has_limits", "open_pool", "sends_each", "workers_of"]
+__all__ = ["Workers", "default_workers", "has_limits", "open_pool", "sends_each", "workers_of"]
 
 
 class Workers:
@@ -120,6 +120,18 @@ def sends_each(executor: Executor | None) -> bool:
     return bool(getattr(executor, "sends_each", True))  # pools of processes say so
 
 
+def default_workers(kind: Kind) -> int:
+    """Return how many workers a run's own pool has if nobody says."""
+    if kind == "serial":
+        return 1
+    if kind == "thread":
+        return default_threads()
+    from abreast.executors.process.cores import usable_cores
+    from abreast.executors.process.here import is_worker
+
+    return 1 if is_worker() else usable_cores()  # inside a worker the cores are taken: by its siblings
+
+
 def open_pool(
     kind: Kind,
     max_workers: int | None,
@@ -134,7 +146,7 @@ def open_pool(
         return Workers(Serial(), 1, own=True)
     if kind == "process":
         return _open_processes(max_workers, name=name, inputs=inputs, task_timeout=task_timeout, flush=flush)
-    count = default_threads() if max_workers is None else max_workers
+    count = default_workers(kind) if max_workers is None else max_workers
     if inputs is not None:
         count = max(1, min(count, inputs))
     return Workers(ThreadPool(count, name, task_timeout=task_timeout), count, own=True)
@@ -143,11 +155,9 @@ def open_pool(
 def _open_processes(
     max_workers: int | None, *, name: str, inputs: int | None, task_timeout: float | None, flush: Literal["auto", "each"]
 ) -> Workers:
-    from abreast.executors.process.here import is_worker
-    from abreast.executors.process.pool import ProcessPool, usable_cores
+    from abreast.executors.process.pool import ProcessPool
 
-    # Inside a worker the cores are taken: by its siblings.
-    count = (1 if is_worker() else usable_cores()) if max_workers is None else max_workers
+    count = default_workers("process") if max_workers is None else max_workers
     if inputs is not None:
         count = max(1, min(count, inputs))
     return Workers(ProcessPool(count, task_timeout=task_timeout, name=name, flush=flush), count, own=True)

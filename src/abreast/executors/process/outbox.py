@@ -166,12 +166,16 @@ class Meter:
 
     def __init__(self) -> None:
         self._row = this_thread()
+        self._row.open()
         self.begin()
 
     def begin(self) -> None:
         """What was used so far was not for tasks."""
         self._used = usage()[0]
         self._waited = self._row.runqueue()
+
+    def close(self) -> None:
+        self._row.close()
 
     def frame(self, begin: int, end: int) -> list[Any]:
         """Return the frame that says it of what has been done since the last one."""
@@ -333,6 +337,8 @@ class Outbox:
 
     def watch(self, *, wanted: bool) -> None:
         """Measure from now on what tasks take; or no more."""
+        if self._meter is not None:
+            self._meter.close()
         self._meter = Meter() if wanted else None
 
     def loaded(self, begin: int) -> None:
