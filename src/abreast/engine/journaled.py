@@ -293,8 +293,12 @@ class Journaling:
         waiter = threading.Lock()
         waiter.acquire()
         outcomes: list[Outcome[Any]] = [Outcome(index, None, attempts=0, duration=now) for index in indexes]
+        if failpoints.hit is not None:
+            failpoints.hit("journal.before_started")
         self._queue.put(_Entry(batch.start, outcomes, False, waiter))
         acquire_patiently(waiter, None)
+        if failpoints.hit is not None:
+            failpoints.hit("journal.after_started")
         if self.failure is not None:
             raise self.failure
 

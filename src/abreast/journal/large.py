@@ -51,6 +51,8 @@ class Files:
                 view = memoryview(data)
                 while view:
                     view = view[os.write(fd, view) :]
+                if failpoints.hit is not None:
+                    failpoints.hit("journal.before_fsync")
                 os.fsync(fd)
             finally:
                 os.close(fd)
@@ -110,6 +112,8 @@ class Files:
                 continue  # not ours
             for name in os.listdir(folder):
                 if name not in named and (len(name) == 64 or name.endswith(_TEMPORARY)):
+                    if failpoints.hit is not None:
+                        failpoints.hit("journal.before_sweep")
                     with contextlib.suppress(OSError):
                         os.unlink(os.path.join(folder, name))
                         swept += 1

@@ -18,6 +18,7 @@ import threading
 import time
 from typing import Any
 
+from abreast.core import failpoints
 from abreast.core.journal_errors import JournalBusy, JournalError
 from abreast.journal.trust import open_checked
 
@@ -75,6 +76,8 @@ class Lock:
         self.uuid = uuid
         text = json.dumps({"pid": os.getpid(), "host": socket.gethostname(), "since": time.time(), "uuid": uuid}).encode()
         os.ftruncate(self._fd, 0)
+        if failpoints.hit is not None:
+            failpoints.hit("journal.mid_tell")
         os.pwrite(self._fd, text, 0)
 
     def release(self) -> None:

@@ -16,6 +16,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from abreast.core import failpoints
+
 if TYPE_CHECKING:
     import sqlite3
     from collections.abc import Callable
@@ -76,4 +78,6 @@ def create(connection: sqlite3.Connection, meta: dict[str, object]) -> None:
     connection.executemany("INSERT INTO meta VALUES (?, ?)", meta.items())
     connection.execute(f"PRAGMA application_id = {APPLICATION}")
     connection.execute(f"PRAGMA user_version = {VERSION}")
+    if failpoints.hit is not None:
+        failpoints.hit("journal.mid_create")
     connection.execute("COMMIT")

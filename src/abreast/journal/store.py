@@ -131,12 +131,16 @@ class Store:
         with translated(path):
             self._writer = writer = self._connect()
             if is_new:
+                if failpoints.hit is not None:
+                    failpoints.hit("journal.before_create")
                 schema.create(writer, self._meta())
                 if failpoints.hit is not None:
                     failpoints.hit("journal.after_create")
             else:
                 self._check(writer, size)
             self._set_up(writer)
+            if failpoints.hit is not None:
+                failpoints.hit("journal.before_tell")
             told = dict(writer.execute("SELECT k, v FROM meta"))
             self._lock.tell(str(told.get("uuid", "")))
             self.is_empty = writer.execute("SELECT 1 FROM tasks LIMIT 1").fetchone() is None
@@ -186,11 +190,15 @@ class Store:
         copy = f"{self.path}.version{version}"
         shutil.copyfile(self.path, copy)
         os.chmod(copy, 0o600)
+        if failpoints.hit is not None:
+            failpoints.hit("journal.before_migration")
         writer.execute("BEGIN IMMEDIATE")
         try:
             for number in range(version, schema.VERSION):
                 schema.MIGRATIONS[number](writer)
             writer.execute(f"PRAGMA user_version = {schema.VERSION}")
+            if failpoints.hit is not None:
+                failpoints.hit("journal.before_migrated")
             writer.execute("COMMIT")
         except BaseException:
             if writer.in_transaction:
@@ -256,12 +264,18 @@ class Store:
             "running",
             0,
         )
+        if failpoints.hit is not None:
+            failpoints.hit("journal.before_begin_run")
         with translated(self.path):
             assert self._writer is not None
             text = "INSERT INTO runs (uuid, started, pid, boot_id, host, argv, fn_name, fn_digest, fn_scheme, status, n_seen) VALUES (?,?,?,?,?,?,?,?,?,?,?)"
             self.run = self._writer.execute(text, row).lastrowid or 0
+        if failpoints.hit is not None:
+            failpoints.hit("journal.after_begin_run")
 
     def end_run(self, status: str, seen: int) -> None:
+        if failpoints.hit is not None:
+            failpoints.hit("journal.before_end_run")
         with translated(self.path):
             assert self._writer is not None
             text = "UPDATE runs SET ended = ?, status = ?, n_seen = ? WHERE run_id = ?"
@@ -364,6 +378,8 @@ class Store:
                 failpoints.hit("journal.before_begin")
             writer.execute("BEGIN IMMEDIATE")
             try:
+                if failpoints.hit is not None:
+                    failpoints.hit("journal.after_begin")
                 writer.executemany(schema.UPSERT, values)
                 if failpoints.hit is not None:
                     failpoints.hit("journal.before_commit")
@@ -391,6 +407,8 @@ class Store:
             JournalError: SQLite could not tidy up; the next one who opens it does.
         """
         _open.discard(self)
+        if failpoints.hit is not None:
+            failpoints.hit("journal.before_close")
         with translated(self.path):
             self._close()
 
@@ -402,6 +420,8 @@ class Store:
                 if connection is not None:
                     connection.close()
         finally:
+            if failpoints.hit is not None:
+                failpoints.hit("journal.before_release")
             self._lock.release()
 
     def forget(self) -> None:
