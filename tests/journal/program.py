@@ -33,7 +33,7 @@ def value_of(i: int, kind: str):
         return i * i
     if kind == "marked":
         return f"result-{i:06d}-"
-    if kind == "large" or (kind == "mixed" and i % 40 == 13):
+    if kind == "large" or (kind == "mixed" and i % 20 == 13):
         return f"{i}," * ((1 << 20) // len(f"{i},") + 1)  # over 1 MiB: in a file
     return [i * i, {"i": i, "text": "ä" * (i % 50)}, (i, "a tuple"), bytes([i % 256]) * (i % 3000)][i % 4]
 

@@ -16,6 +16,7 @@ import re
 import shutil
 import signal
 import sqlite3
+import struct
 import subprocess
 import sys
 import tempfile
@@ -28,6 +29,7 @@ from pathlib import Path
 import pytest
 
 from abreast.core.journal import Journal
+from abreast.journal import large, schema
 from abreast.journal.store import Store
 from tests.helpers import ROOT
 from tests.journal import program
@@ -84,18 +86,23 @@ class Case:
         self.job = {"journal": str(folder / "run.db"), "log": str(folder / "log"), "count": COUNT, "kind_of_result": "mixed", **job}
         self.job.setdefault("options", {}).setdefault("buffersize", AHEAD)
         self.log = folder / "log"
+        self.read = 0  # so much of what it has said
+        self.said: list[list[str]] = []  # in its last run
         self.kept: dict[int, object] = {}  # recorded successes
-        self.started: dict[int, int] = {}
+        self.started: set[int] = set()
 
     def run(self, **more) -> int:
         status = self.programs.run({**self.job, **more})
         self.look()
         return status
 
-    def look(self) -> list[list[str]]:
-        """The program has ended, in whatever way: hold what it said against what is recorded. Return what it said."""
-        wait_until_all_are_gone(self.folder)
-        said = [line.split() for line in self.log.read_text().split("run\n")[-1].splitlines()] if self.log.exists() else []
+    def look(self) -> None:
+        """The program has ended, in whatever way: hold what it said against what is recorded."""
+        if self.job.get("kind") == "process":
+            wait_until_all_are_gone(self.folder)
+        text = self.log.read_bytes()[self.read :].decode() if self.log.exists() else ""
+        self.read += len(text)
+        self.said = said = [line.split() for line in text.splitlines()]
         starts = [int(words[1]) for words in said if words[0] == "start"]
         got = {int(words[1]): words[2] for words in said if words[0] == "got"}
         assert len(got) == sum(words[0] == "got" for words in said), "delivered twice"
@@ -109,23 +116,28 @@ class Case:
         for i, value in self.kept.items():
             assert value == value_of(i, self.job["kind_of_result"]), "recorded, and wrong"
         assert len(starts) == len(set(starts)), "run twice in one run"
-        assert len(set(starts) - self.kept.keys()) <= self.job["options"]["buffersize"] + 1, "more than was in flight"
-        for i in starts:
-            self.started[i] = self.started.get(i, 0) + 1
-        return said
+        ahead = self.job["options"]["buffersize"]
+        assert ahead is None or len(set(starts) - self.kept.keys()) <= ahead + 1, "more than was in flight"
+        if self.job.get("at_most_once"):
+            assert not self.started & set(starts), "started twice"
+            interrupted = {i for i, text in got.items() if text.startswith("!")}
+            assert {got[i] for i in interrupted} <= {"!Interrupted"}
+            assert not interrupted & self.kept.keys()
+        self.started.update(starts)
 
-    def finish(self) -> None:
-        """Let it run to its end, twice: everything is delivered; the second time nothing runs."""
-        for again in (False, True):
+    def finish(self, *, again: bool = True) -> None:
+        """Let it run to its end, and once more: everything is delivered; the second time nothing runs."""
+        for is_second in (False, True)[: 1 + again]:
             assert self.run(failpoint=None) == 0
-            said = [line.split() for line in self.log.read_text().split("run\n")[-1].splitlines()]
-            assert said[-1] == ["over"]
-            got = [int(words[1]) for words in said if words[0] == "got"]
+            assert self.said[-1] == ["over"]
+            got = [int(words[1]) for words in self.said if words[0] == "got"]
             assert sorted(got) == list(range(self.job["count"]))
-            if self.job.get("way", "imap") != "outcomes":
-                assert got == sorted(got)
-            assert len(self.kept) == self.job["count"]
-            assert not (again and any(words[0] == "start" for words in said))
+            assert got == sorted(got) or self.job.get("way") == "outcomes"
+            if not self.job.get("at_most_once"):
+                assert len(self.kept) == self.job["count"]
+            else:
+                assert sum(words[-1] == "!Interrupted" for words in self.said) == self.job["count"] - len(self.kept)
+            assert not (is_second and any(words[0] == "start" for words in self.said))
 
 
 def wait_until_all_are_gone(folder: Path) -> None:
@@ -172,7 +184,23 @@ def recorded(journal: str) -> dict[int, object]:
 
 @pytest.fixture
 def case(tmp_path, programs):
-    return lambda **job: Case(tmp_path, programs, **job)
+    def make(name="one", **job):
+        (tmp_path / name).mkdir()
+        return Case(tmp_path / name, programs, **job)
+
+    return make
+
+
+def can_trace() -> bool:
+    strace = shutil.which("strace")
+    return strace is not None and subprocess.run([strace, "-o", os.devnull, "true"], capture_output=True).returncode == 0
+
+
+def traced(job, *options: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        ["strace", "-f", "-y", *options, sys.executable, program.__file__, json.dumps(job)],
+        capture_output=True, text=True, timeout=60, env={**os.environ, "PYTHONPATH": str(ROOT / "src")},
+    )  # fmt: skip
 
 
 # ---- J1: at every failpoint
@@ -199,9 +227,10 @@ KINDS = ["thread", pytest.param("process", marks=pytest.mark.slow)]
 class TestFailpoints:
     @pytest.mark.parametrize("name", [*GROUPS, *LARGE])
     @pytest.mark.parametrize("kind", KINDS)
-    def test_while_results_are_written(self, case, kind, name, tmp_path):
+    def test_while_results_are_written(self, case, kind, name):
         self.killed_at_each(case, name, kind=kind)
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("name", GROUPS)
     def test_serially(self, case, name):
         self.killed_at_each(case, name, kind="serial", kind_of_result="tiny", way="outcomes")
@@ -212,14 +241,12 @@ class TestFailpoints:
         self.killed_at_each(case, name, kind=kind, kind_of_result="tiny", at_most_once=True, way="outcomes")
 
     def killed_at_each(self, case, name, **job):
+        if job["kind"] == "thread":
+            job.update({"kind_of_result": "large", "count": 6} if name in LARGE else {"count": 30})
         for occurrence in (1, 2, 3):
-            one = case(**job, durability="power" if occurrence == 2 else "process")
-            one.job["journal"] += str(occurrence)
+            one = case(str(occurrence), **job, durability="power" if occurrence == 2 else "process")
             assert one.run(failpoint=f"journal.{name}=kill@{occurrence}") == -signal.SIGKILL, "never reached"
-            if job.get("at_most_once"):
-                finish_at_most_once(one)
-            else:
-                one.finish()
+            one.finish(again=occurrence == 3)
 
     @pytest.mark.parametrize("name", ONCE)
     @pytest.mark.parametrize("kind", KINDS)
@@ -232,6 +259,15 @@ class TestFailpoints:
     def test_after_it_was_made(self, case):
         one = case()
         assert one.run(failpoint="journal.after_create=kill") == -signal.SIGKILL
+        one.finish()
+
+    def test_while_sqlite_writes_the_tables(self, case):
+        """They are in the file, and the log by which they are taken away again, since they might not all be there, is not deleted yet."""
+        one = case()
+        with closing(sqlite3.connect(one.job["journal"], isolation_level=None)) as database:
+            schema.create(database, {"uuid": "1"})
+        log = Path(f"{one.job['journal']}-journal")
+        log.write_bytes((bytes.fromhex("d9d505f920a163d7") + struct.pack(">5L", 0, 0, 0, 512, 4096)).ljust(512, b"\0"))
         one.finish()
 
     @pytest.mark.parametrize("name", ["before_migration", "before_migrated"])
@@ -263,7 +299,228 @@ class TestFailpoints:
         assert (folder / "mine").exists()
 
 
-def finish_at_most_once(one: Case) -> None:
-    """What is not known comes as Interrupted, each time again, and nothing runs twice, ever."""
-    assert one.run(failpoint=None) == 0
-    said = one.look_again()
+# ---- J1: at random moments
+
+
+class TestRandomMoments:
+    @pytest.mark.parametrize("group", [False, True], ids=["alone", "group"])
+    @pytest.mark.parametrize(
+        ("kind", "way", "kills"),
+        [
+            ("thread", "imap", 5),
+            pytest.param("thread", "outcomes", 50, marks=pytest.mark.slow),
+            pytest.param("thread", "ordered outcomes", 50, marks=pytest.mark.slow),
+            pytest.param("process", "imap", 50, marks=pytest.mark.slow),
+            pytest.param("process", "outcomes", 50, marks=pytest.mark.slow),
+        ],
+    )
+    def test_killed_and_run_again(self, tmp_path, programs, kind, way, kills, group):
+        self.kill_at_random(tmp_path, programs, kills, group, kind=kind, way=way, kind_of_result="mixed")
+
+    @pytest.mark.parametrize("group", [False, True], ids=["alone", "group"])
+    @pytest.mark.parametrize(
+        ("kind", "kills"),
+        [
+            ("thread", 5),
+            pytest.param("thread", 100, marks=pytest.mark.slow, id="thread-many"),
+            pytest.param("process", 50, marks=pytest.mark.slow),
+        ],
+    )
+    def test_at_most_once(self, tmp_path, programs, kind, kills, group):
+        self.kill_at_random(tmp_path, programs, kills, group, kind=kind, way="outcomes", kind_of_result="tiny", at_most_once=True)
+
+    @pytest.mark.slow
+    @pytest.mark.parametrize("kind", ["thread", "process"])
+    def test_tiny_tasks_with_all_that_is_automatic(self, tmp_path, programs, kind):
+        """Batches as large as they come; what is in flight is not known beforehand."""
+        self.kill_at_random(
+            tmp_path, programs, 50, False, kind=kind, kind_of_result="tiny", count=5000, options={"buffersize": None}, seconds=0
+        )
+
+    def kill_at_random(self, folder, programs, kills, group, **job):
+        seed = random.randrange(1 << 32)
+        print(f"seed {seed}")
+        chance = random.Random(seed)
+        done = number = 0
+        while done < kills:  # one journal after another
+            number += 1
+            place = folder / str(number)
+            place.mkdir()
+            case = Case(place, programs, **{"count": 200, "seconds": 0.002, **job}, durability=chance.choice(["process", "power"]))
+            while done < kills:
+                if self.kill_once(case, chance, group):
+                    done += 1
+                else:  # it was complete before it could be killed
+                    break
+            case.finish()
+            assert number < 20 + kills, "never killed amid"
+
+    def kill_once(self, case: Case, chance: random.Random, group: bool) -> bool:
+        """Whether it was killed, and not over before."""
+        size = case.log.stat().st_size if case.log.exists() else 0
+        lines = chance.randrange(300)
+        pid = case.programs.start(case.job)
+        if chance.random() < 0.3:  # while it begins, too
+            time.sleep(chance.random() * 0.1)
+        else:
+            while size + 12 * lines > (case.log.stat().st_size if case.log.exists() else 0) and os.path.exists(f"/proc/{pid}/exe"):
+                time.sleep(0.0005)
+            time.sleep(chance.random() * 0.005)
+        try:
+            (os.killpg if group else os.kill)(pid, signal.SIGKILL)
+        except ProcessLookupError:
+            pass
+        killed = case.programs.status() == -signal.SIGKILL
+        case.look()
+        return killed
+
+
+# ---- J1: at every system call that changes a file of the journal
+
+
+@pytest.mark.slow
+class TestSystemCalls:
+    """Killed before each of them: the first one of this kind, the second one … until the run is over before there are as many."""
+
+    @pytest.mark.parametrize("is_new", [True, False], ids=["new", "old"])
+    @pytest.mark.parametrize("call", ["pwrite64", "fdatasync", "fsync", "unlink", "ftruncate", "rename", "mkdir"])
+    def test_killed_before_each(self, tmp_path, programs, call, is_new):
+        if not can_trace():
+            pytest.skip("strace is not there, or may not trace")
+        for number in range(1, 100):
+            place = tmp_path / str(number)
+            place.mkdir()
+            case = Case(place, programs, count=5, kind_of_result="large" if call in ("fsync", "rename", "mkdir") else "mixed")
+            if not is_new:
+                assert case.run(failpoint="journal.after_commit=kill") == -signal.SIGKILL
+            ends = ("", "-journal", "-wal", "-shm", "-lock", ".d")
+            paths = [text for end in ends for text in ("-P", case.job["journal"] + end)] if call in ("pwrite64", "ftruncate") else []
+            done = traced(case.job, "-o", os.devnull, *paths, "-e", f"inject={call}:signal=SIGKILL:when={number}")
+            case.look()
+            case.finish(again=False)
+            if done.returncode == 0:
+                break
+            assert done.returncode in (-signal.SIGKILL, 128 + signal.SIGKILL), done.stderr
+        assert number < 99
+
+
+# ---- J1: a worker dies, the run does not
+
+
+class TestWorkersDie:
+    @pytest.mark.parametrize("signal_name", ["SIGKILL", "SIGSTOP"])
+    def test_each_task_has_one_recorded_outcome(self, case, signal_name):
+        """Those that are stopped go over their limit."""
+        victims = {3: signal_name, 17: signal_name, 29: "raise"}
+        limit = {"task_timeout": 1.0} if signal_name == "SIGSTOP" else {}
+        one = case(kind="process", way="outcomes", count=40, fate=victims, options={"buffersize": None, **limit})
+        assert one.run() == 0
+        got = {int(words[1]): words[2] for words in one.said if words[0] == "got"}
+        name = "TaskTimeout" if limit else "WorkerCrashed"
+        assert {i: text for i, text in got.items() if text.startswith("!")} == {3: f"!{name}", 17: f"!{name}", 29: "!ValueError"}
+        assert one.kept.keys() == set(range(40)) - victims.keys()
+        with closing(sqlite3.connect(one.job["journal"])) as database:
+            failed = database.execute("SELECT idx, status, attempts FROM tasks WHERE status != 1 ORDER BY idx").fetchall()
+            assert database.execute("SELECT count(*) FROM tasks").fetchone() == (40,)
+        assert failed == [(3, schema.TIMEOUT if limit else schema.CRASHED, 1), (17, schema.TIMEOUT if limit else schema.CRASHED, 1), (29, schema.ERROR, 1)]
+
+    @pytest.mark.slow
+    def test_killed_at_random_from_outside(self, tmp_path, programs):
+        for number in range(20):
+            place = tmp_path / str(number)
+            place.mkdir()
+            one = Case(place, programs, kind="process", way="outcomes", count=200, seconds=0.002, options={"buffersize": None})
+            pid = programs.start(one.job)
+            while not one.log.exists() or one.log.stat().st_size < random.randrange(4000):
+                time.sleep(0.0005)
+            starts = [line.split() for line in one.log.read_text().splitlines() if line.startswith("start")]
+            if starts and int(starts[-1][-1]) != pid:
+                try:
+                    os.kill(int(starts[-1][-1]), signal.SIGKILL)
+                except ProcessLookupError:
+                    pass
+            assert programs.status() == 0
+            one.look()
+            got = {int(words[1]): words[2] for words in one.said if words[0] == "got"}
+            crashed = {i for i, text in got.items() if text.startswith("!")}
+            assert {got[i] for i in crashed} <= {"!WorkerCrashed"}
+            assert len(crashed) <= 1
+            assert got.keys() == set(range(200))
+            assert one.kept.keys() == set(range(200)) - crashed
+            one.finish(again=False)
+
+
+# ---- J2: what a power cut could do
+
+
+class TestPower:
+    @pytest.mark.parametrize(("durability", "synchronous"), [("process", 1), ("power", 2)])
+    def test_how_sqlite_is_set_up(self, tmp_path, durability, synchronous):
+        store = Store(Journal(tmp_path / "run.db", durability=durability))
+        try:
+            assert store._writer.execute("PRAGMA synchronous").fetchone() == (synchronous,)  # NORMAL, FULL
+            assert store._writer.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+            store.look_up([("a", 0)])
+            assert store._reader.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+        finally:
+            store.close()
+
+    @pytest.mark.parametrize("kind", ["thread", "serial", pytest.param("process", marks=pytest.mark.slow)])
+    @pytest.mark.parametrize("number", [1, 3])
+    def test_nothing_is_delivered_before_its_commit(self, case, kind, number):
+        """Everything stops just before a commit: what the consumer has by then is of the commits before."""
+        one = case(kind=kind, durability="power")
+        pid = one.programs.start({**one.job, "failpoint": f"journal.before_commit=stop@{number}"})
+        assert one.programs.status() == -signal.SIGSTOP
+        said = [line.split() for line in one.log.read_text().splitlines()]
+        got = {int(words[1]) for words in said if words[0] == "got"}
+        ended = {int(words[1]) for words in said if words[0] == "end"}
+        assert got <= recorded(one.job["journal"]).keys()
+        assert ended - got
+        assert number > 1 or not got
+        os.kill(pid, signal.SIGCONT)
+        assert one.programs.status() == 0
+        one.look()
+        one.finish(again=False)
+
+    @pytest.mark.parametrize("durability", ["process", "power"])
+    def test_it_is_on_the_disk_before_it_is_delivered(self, case, durability):
+        """Each result is unlike all others, so that what SQLite writes shows which it is."""
+        if not can_trace():
+            pytest.skip("strace is not there, or may not trace")
+        one = case(kind_of_result="marked", count=20, durability=durability, options={"buffersize": 2})
+        calls = one.folder / "calls"
+        assert traced(one.job, "-o", str(calls), "-s", "1000000", "-e", "trace=pwrite64,fdatasync,fsync,write").returncode == 0
+        one.look()
+        written: dict[int, int] = {}  # where in the trace a result is first in the log of SQLite
+        synced: list[int] = []
+        delivered: dict[int, int] = {}
+        for place, line in enumerate(calls.read_text().splitlines()):
+            if "run.db-wal" in line:
+                if "pwrite64(" in line:
+                    for i in re.findall(r"result-(\d{6})-", line):
+                        written.setdefault(int(i), place)
+                elif "sync(" in line or "sync resumed" in line:
+                    synced.append(place)
+            elif match := re.search(r'"got (\d+) ', line):
+                delivered[int(match[1])] = place
+        assert delivered.keys() == written.keys() == set(range(20))
+        assert all(written[i] < delivered[i] for i in range(20))
+        if durability == "power":
+            assert all(any(written[i] < place < delivered[i] for place in synced) for i in range(20))
+
+    def test_folders_of_large_results_are_on_the_disk_too(self, tmp_path, monkeypatch):
+        """Also those that somebody has made who was killed before they were."""
+        durable = []
+        monkeypatch.setattr(large, "_make_durable", lambda folder: durable.append(str(folder)))
+        files = large.Files(str(tmp_path / "run.db"))
+        name = files.write(b"1").decode()
+        assert durable == [str(tmp_path), files.folder, f"{files.folder}/{name[:2]}"]
+        durable.clear()
+        files = large.Files(str(tmp_path / "run.db"))
+        os.unlink(f"{files.folder}/{name[:2]}/{name}")
+        files.write(b"1")
+        assert durable == [str(tmp_path), files.folder, f"{files.folder}/{name[:2]}"]
+        os.unlink(f"{files.folder}/{name[:2]}/{name}")
+        files.write(b"1")
+        assert durable[3:] == [f"{files.folder}/{name[:2]}"]

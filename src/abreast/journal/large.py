@@ -30,6 +30,7 @@ class Files:
     def __init__(self, journal: str) -> None:
         self.journal = journal
         self.folder = f"{journal}.d"
+        self._durable: set[str] = set()
 
     def write(self, data: bytes) -> bytes:
         """Keep `data`; return the name that the row is to have."""
@@ -69,9 +70,11 @@ class Files:
         return name.encode()
 
     def _make(self, folder: str) -> None:
-        with contextlib.suppress(FileExistsError):
-            os.mkdir(folder, 0o700)
-            _make_durable(os.path.dirname(folder))
+        if folder not in self._durable:
+            with contextlib.suppress(FileExistsError):
+                os.mkdir(folder, 0o700)
+            _make_durable(os.path.dirname(folder))  # also if it is there: who made it may have been killed before this
+            self._durable.add(folder)
 
     def read(self, payload: bytes) -> bytes:
         """Return what a row's file holds.

@@ -130,6 +130,10 @@ class Store:
         is_new = beginning_of(path, start, was_journal=bool(self._lock.uuid)) is None
         with translated(path):
             self._writer = writer = self._connect()
+            if not is_new:
+                # Whoever was killed while making the tables has left some of them, and a log by which SQLite now takes them away again.
+                writer.execute("SELECT 1 FROM sqlite_master LIMIT 1").fetchone()
+                is_new = os.stat(path).st_size == 0
             if is_new:
                 if failpoints.hit is not None:
                     failpoints.hit("journal.before_create")
