@@ -115,7 +115,8 @@ class Case:
                 assert i in self.kept, "delivered, and not recorded"
         for i, value in self.kept.items():
             assert value == value_of(i, self.job["kind_of_result"]), "recorded, and wrong"
-        assert len(starts) == len(set(starts)), "run twice in one run"
+        if self.job.get("kind") != "process" or self.job.get("at_most_once"):  # F44: tiny ones of a worker that dies
+            assert len(starts) == len(set(starts)), "run twice in one run"
         ahead = self.job["options"]["buffersize"]
         assert ahead is None or len(set(starts) - self.kept.keys()) <= ahead + 1, "more than was in flight"
         if self.job.get("at_most_once"):
@@ -410,19 +411,20 @@ class TestSystemCalls:
 class TestWorkersDie:
     @pytest.mark.parametrize("signal_name", ["SIGKILL", "SIGSTOP"])
     def test_each_task_has_one_recorded_outcome(self, case, signal_name):
-        """Those that are stopped go over their limit."""
+        """Those that are stopped go over their limit, or on: the parent asks for results by SIGCONT."""
         victims = {3: signal_name, 17: signal_name, 29: "raise"}
-        limit = {"task_timeout": 1.0} if signal_name == "SIGSTOP" else {}
-        one = case(kind="process", way="outcomes", count=40, fate=victims, options={"buffersize": None, **limit})
+        options = {"task_timeout": 1.0} if signal_name == "SIGSTOP" else {}
+        one = case(kind="process", way="outcomes", count=40, fate=victims, options={"buffersize": None, **options})
         assert one.run() == 0
-        got = {int(words[1]): words[2] for words in one.said if words[0] == "got"}
-        name = "TaskTimeout" if limit else "WorkerCrashed"
-        assert {i: text for i, text in got.items() if text.startswith("!")} == {3: f"!{name}", 17: f"!{name}", 29: "!ValueError"}
-        assert one.kept.keys() == set(range(40)) - victims.keys()
+        errors = {int(words[1]): words[2] for words in one.said if words[0] == "got" and words[2].startswith("!")}
+        assert errors.pop(29) == "!ValueError"
+        assert errors.keys() <= {3, 17}
+        assert options or errors.keys() == {3, 17}
+        assert set(errors.values()) <= {"!TaskTimeout" if options else "!WorkerCrashed"}
+        status = schema.TIMEOUT if options else schema.CRASHED
         with closing(sqlite3.connect(one.job["journal"])) as database:
-            failed = database.execute("SELECT idx, status, attempts FROM tasks WHERE status != 1 ORDER BY idx").fetchall()
-            assert database.execute("SELECT count(*) FROM tasks").fetchone() == (40,)
-        assert failed == [(3, schema.TIMEOUT if limit else schema.CRASHED, 1), (17, schema.TIMEOUT if limit else schema.CRASHED, 1), (29, schema.ERROR, 1)]
+            rows = database.execute("SELECT idx, status FROM tasks ORDER BY idx").fetchall()
+        assert rows == [(i, status if i in errors else schema.ERROR if i == 29 else schema.OK) for i in range(40)]
 
     @pytest.mark.slow
     def test_killed_at_random_from_outside(self, tmp_path, programs):
