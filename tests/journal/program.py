@@ -76,7 +76,9 @@ def execute(job: dict) -> None:
     options = {
         "kind": job.get("kind", "thread"),
         "max_workers": None if job.get("kind") == "serial" else job.get("max_workers", 2),
-        "journal": abreast.Journal(job["journal"], durability=job.get("durability", "process"), at_most_once=job.get("at_most_once", False)),
+        "journal": abreast.Journal(
+            job["journal"], durability=job.get("durability", "process"), at_most_once=job.get("at_most_once", False)
+        ),
         "name": "killed",
         **job.get("options", {}),
     }

@@ -83,7 +83,13 @@ class Case:
     def __init__(self, folder: Path, programs: Programs, **job) -> None:
         self.folder = folder
         self.programs = programs
-        self.job = {"journal": str(folder / "run.db"), "log": str(folder / "log"), "count": COUNT, "kind_of_result": "mixed", **job}
+        self.job = {
+            "journal": str(folder / "run.db"),
+            "log": str(folder / "log"),
+            "count": COUNT,
+            "kind_of_result": "mixed",
+            **job,
+        }
         self.job.setdefault("options", {}).setdefault("buffersize", AHEAD)
         self.log = folder / "log"
         self.read = 0  # so much of what it has said
@@ -144,7 +150,9 @@ class Case:
 def wait_until_all_are_gone(folder: Path) -> None:
     """Workers have the log open, whose folder is theirs alone; they end within a second of their parent."""
     deadline = time.monotonic() + 10
-    while left := [pid for pid in os.listdir("/proc") if pid.isdigit() and int(pid) != os.getpid() and has_open(pid, f"{folder}/")]:
+    while left := [
+        pid for pid in os.listdir("/proc") if pid.isdigit() and int(pid) != os.getpid() and has_open(pid, f"{folder}/")
+    ]:
         assert time.monotonic() < deadline, f"left behind: {left}"
         time.sleep(0.002)
 
@@ -206,7 +214,17 @@ def traced(job, *options: str) -> subprocess.CompletedProcess[str]:
 
 # ---- J1: at every failpoint
 
-ONCE = ("before_create", "mid_create", "before_tell", "mid_tell", "before_begin_run", "after_begin_run", "before_end_run", "before_close", "before_release")
+ONCE = (
+    "before_create",
+    "mid_create",
+    "before_tell",
+    "mid_tell",
+    "before_begin_run",
+    "after_begin_run",
+    "before_end_run",
+    "before_close",
+    "before_release",
+)
 """Passed once in a run: killed there, and again in the next one, and the one after that."""
 ONLY_ONCE = ("after_create", "before_migration", "before_migrated")
 """Not passed again once it has been passed, or not as these are set up."""
@@ -347,7 +365,9 @@ class TestRandomMoments:
             number += 1
             place = folder / str(number)
             place.mkdir()
-            case = Case(place, programs, **{"count": 200, "seconds": 0.002, **job}, durability=chance.choice(["process", "power"]))
+            case = Case(
+                place, programs, **{"count": 200, "seconds": 0.002, **job}, durability=chance.choice(["process", "power"])
+            )
             while done < kills:
                 if self.kill_once(case, chance, group):
                     done += 1
@@ -364,7 +384,9 @@ class TestRandomMoments:
         if chance.random() < 0.3:  # while it begins, too
             time.sleep(chance.random() * 0.1)
         else:
-            while size + 12 * lines > (case.log.stat().st_size if case.log.exists() else 0) and os.path.exists(f"/proc/{pid}/exe"):
+            while size + 12 * lines > (case.log.stat().st_size if case.log.exists() else 0) and os.path.exists(
+                f"/proc/{pid}/exe"
+            ):
                 time.sleep(0.0005)
             time.sleep(chance.random() * 0.005)
         try:
@@ -395,7 +417,9 @@ class TestSystemCalls:
             if not is_new:
                 assert case.run(failpoint="journal.after_commit=kill") == -signal.SIGKILL
             ends = ("", "-journal", "-wal", "-shm", "-lock", ".d")
-            paths = [text for end in ends for text in ("-P", case.job["journal"] + end)] if call in ("pwrite64", "ftruncate") else []
+            paths = (
+                [text for end in ends for text in ("-P", case.job["journal"] + end)] if call in ("pwrite64", "ftruncate") else []
+            )
             done = traced(case.job, "-o", os.devnull, *paths, "-e", f"inject={call}:signal=SIGKILL:when={number}")
             case.look()
             case.finish(again=False)
