@@ -116,6 +116,7 @@ class Journaling:
         self._unstable: set[int] = set()
         self._changed = 0
         self._unkept = False
+        self._is_over = False  # set before the queue is emptied for the last time: who puts later looks at it, and empties it too
         self._looks = threading.Event()
         self._encodes: frozenset[type[Any]] = frozenset()
         self._epoch = 0.0
@@ -281,7 +282,7 @@ class Journaling:
         """With at_most_once: record that the tasks of a batch are about to start, and wait until that is committed.
 
         Raises:
-            JournalError: it cannot be recorded.
+            JournalError: it cannot be recorded, or the run is over.
         """
         if not self.journal.at_most_once:
             return
@@ -296,11 +297,15 @@ class Journaling:
         if failpoints.hit is not None:
             failpoints.hit("journal.before_started")
         self._queue.put(_Entry(batch.start, outcomes, False, waiter))
+        if self._is_over:
+            self._let_go()
         acquire_patiently(waiter, None)
         if failpoints.hit is not None:
             failpoints.hit("journal.after_started")
         if self.failure is not None:
             raise self.failure
+        if not outcomes:
+            raise JournalError(f"the run that writes the journal {self.journal.path!r} is over")
 
     def flush(self) -> None:
         """Wait until everything that was put has been recorded."""
@@ -316,6 +321,8 @@ class Journaling:
         if thread is not None:
             self._queue.put(None)
             thread.join()
+        self._is_over = True
+        self._let_go()
         store, self._store = self._store, None
         if store is not None:
             if store.run:
@@ -325,6 +332,15 @@ class Journaling:
                 store.close()
             except JournalError as error:
                 _log.warning("%s", error)
+
+    def _let_go(self) -> None:
+        """Nobody writes any more: wake whoever waits for that, a thread that was about to send a batch when the run was given up."""
+        with contextlib.suppress(queue.Empty):
+            while True:
+                entry = self._queue.get_nowait()
+                if entry is not None and entry.waiter is not None:
+                    entry.outcomes.clear()
+                    entry.waiter.release()
 
     # ---- the journal's thread
 
