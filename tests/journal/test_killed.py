@@ -225,7 +225,7 @@ ONCE = (
     "before_close",
     "before_release",
 )
-"""Passed once in a run: killed there, and again in the next one, and the one after that."""
+"""Passed once in a run: killed there, and again in the next one, and the one after that. In the order in which they are passed."""
 ONLY_ONCE = ("after_create", "before_migration", "before_migrated")
 """Not passed again once it has been passed, or not as these are set up."""
 GROUPS = ("before_begin", "after_begin", "before_commit", "after_commit", "before_deliver")
@@ -247,7 +247,7 @@ class TestFailpoints:
     @pytest.mark.parametrize("name", [*GROUPS, *LARGE])
     @pytest.mark.parametrize("kind", KINDS)
     def test_while_results_are_written(self, case, kind, name):
-        self.killed_at_each(case, name, kind=kind)
+        self.killed_at_each(case, name, kind=kind, kind_of_result="large" if name in LARGE else "mixed")
 
     @pytest.mark.slow
     @pytest.mark.parametrize("name", GROUPS)
@@ -260,19 +260,19 @@ class TestFailpoints:
         self.killed_at_each(case, name, kind=kind, kind_of_result="tiny", at_most_once=True, way="outcomes")
 
     def killed_at_each(self, case, name, **job):
-        if job["kind"] == "thread":
-            job.update({"kind_of_result": "large", "count": 6} if name in LARGE else {"count": 30})
-        for occurrence in (1, 2, 3):
-            one = case(str(occurrence), **job, durability="power" if occurrence == 2 else "process")
-            assert one.run(failpoint=f"journal.{name}=kill@{occurrence}") == -signal.SIGKILL, "never reached"
-            one.finish(again=occurrence == 3)
+        """In three runs on one journal, at the first, the second, the third time that it comes by."""
+        one = case(**job, count=6 if name in LARGE else COUNT)
+        for occurrence, durability in enumerate(("process", "power", "process"), 1):
+            status = one.run(failpoint=f"journal.{name}=kill@{occurrence}", durability=durability)
+            assert status == -signal.SIGKILL, "never reached"
+        one.finish()
 
-    @pytest.mark.parametrize("name", ONCE)
     @pytest.mark.parametrize("kind", KINDS)
-    def test_at_the_beginning_and_the_end(self, case, kind, name):
-        one = case(kind=kind, way="outcomes")
-        for _ in range(3):
-            assert one.run(failpoint=f"journal.{name}=kill") == -signal.SIGKILL, "never reached"
+    def test_at_the_beginning_and_the_end(self, case, kind):
+        one = case(kind=kind, way="outcomes", count=20)
+        for name in ONCE:
+            for _ in range(3):
+                assert one.run(failpoint=f"journal.{name}=kill") == -signal.SIGKILL, f"{name} is never reached"
         one.finish()
 
     def test_after_it_was_made(self, case):
@@ -305,15 +305,14 @@ class TestFailpoints:
     @pytest.mark.parametrize("occurrence", [1, 2, 3])
     def test_while_files_that_nobody_knows_are_deleted(self, case, occurrence):
         one = case(kind_of_result="large", count=5)
-        for _ in range(3):
-            assert one.run(failpoint="journal.after_rename=kill") == -signal.SIGKILL
+        assert one.run(failpoint="journal.after_rename=kill") == -signal.SIGKILL
         folder = Path(f"{one.job['journal']}.d")
         orphan = next(folder.glob("??/*"))
         for name in ("a" * 64, f"{'b' * 64}.tmp", "c" * 64):
             (orphan.parent / name).write_bytes(b"")
         (folder / "mine").mkdir()
         assert one.run(failpoint=f"journal.before_sweep=kill@{occurrence}") == -signal.SIGKILL
-        one.finish()
+        one.finish(again=False)
         assert len(list(folder.glob("??/*"))) == 5
         assert (folder / "mine").exists()
 
@@ -326,7 +325,7 @@ class TestRandomMoments:
     @pytest.mark.parametrize(
         ("kind", "way", "kills"),
         [
-            ("thread", "imap", 5),
+            ("thread", "imap", 3),
             pytest.param("thread", "outcomes", 50, marks=pytest.mark.slow),
             pytest.param("thread", "ordered outcomes", 50, marks=pytest.mark.slow),
             pytest.param("process", "imap", 50, marks=pytest.mark.slow),
@@ -340,7 +339,7 @@ class TestRandomMoments:
     @pytest.mark.parametrize(
         ("kind", "kills"),
         [
-            ("thread", 5),
+            ("thread", 2),
             pytest.param("thread", 100, marks=pytest.mark.slow, id="thread-many"),
             pytest.param("process", 50, marks=pytest.mark.slow),
         ],
