@@ -348,12 +348,12 @@ class TestRandomMoments:
         self.kill_at_random(tmp_path, programs, kills, group, kind=kind, way="outcomes", kind_of_result="tiny", at_most_once=True)
 
     @pytest.mark.slow
+    @pytest.mark.parametrize("way", ["imap", "map"])
     @pytest.mark.parametrize("kind", ["thread", "process"])
-    def test_tiny_tasks_with_all_that_is_automatic(self, tmp_path, programs, kind):
+    def test_tiny_tasks_with_all_that_is_automatic(self, tmp_path, programs, kind, way):
         """Batches as large as they come; what is in flight is not known beforehand."""
-        self.kill_at_random(
-            tmp_path, programs, 50, False, kind=kind, kind_of_result="tiny", count=5000, options={"buffersize": None}, seconds=0
-        )
+        job = {"kind": kind, "way": way, "kind_of_result": "tiny", "count": 5000, "seconds": 0, "options": {"buffersize": None}}
+        self.kill_at_random(tmp_path, programs, 25, False, **job)
 
     def kill_at_random(self, folder, programs, kills, group, **job):
         seed = random.randrange(1 << 32)
@@ -378,7 +378,7 @@ class TestRandomMoments:
     def kill_once(self, case: Case, chance: random.Random, group: bool) -> bool:
         """Whether it was killed, and not over before."""
         size = case.log.stat().st_size if case.log.exists() else 0
-        lines = chance.randrange(300)
+        lines = chance.randrange(2 * case.job["count"])
         pid = case.programs.start(case.job)
         if chance.random() < 0.3:  # while it begins, too
             time.sleep(chance.random() * 0.1)
