@@ -500,11 +500,12 @@ class TestPower:
         said = [line.split() for line in one.log.read_text().splitlines()]
         got = {int(words[1]) for words in said if words[0] == "got"}
         ended = {int(words[1]) for words in said if words[0] == "end"}
-        assert got <= recorded(one.job["journal"]).keys()
-        assert ended - got
-        assert number > 1 or not got
+        kept = recorded(one.job["journal"]).keys()
         os.kill(pid, signal.SIGCONT)
         assert one.programs.status() == 0
+        assert got <= kept
+        assert ended - got
+        assert number > 1 or not got
         one.look()
         one.finish(again=False)
 
