@@ -296,11 +296,19 @@ class TestFailpoints:
         assert one.kept
         with closing(sqlite3.connect(one.job["journal"])) as database:
             database.execute("PRAGMA user_version = 0")
+        copy = Path(f"{one.job['journal']}.version0")
+        copy.symlink_to(one.folder / "mine")
+        (one.folder / "mine").write_text("mine")
         for _ in range(3):
             assert one.run(failpoint=f"journal.{name}=kill") == -signal.SIGKILL
         one.finish()
         with closing(sqlite3.connect(one.job["journal"])) as database:
             assert database.execute("SELECT count(*) FROM more").fetchone() == (0,)
+        assert (one.folder / "mine").read_text() == "mine"
+        assert (copy.is_symlink(), copy.stat().st_mode & 0o777) == (False, 0o600)
+        with closing(sqlite3.connect(copy)) as database:
+            assert database.execute("PRAGMA user_version").fetchone() == (0,)
+            assert database.execute("SELECT count(*) FROM tasks").fetchone()[0] > 0
 
     @pytest.mark.parametrize("occurrence", [1, 2, 3])
     def test_while_files_that_nobody_knows_are_deleted(self, case, occurrence):

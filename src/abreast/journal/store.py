@@ -19,7 +19,6 @@ import contextlib
 import ctypes
 import os
 import platform
-import shutil
 import socket
 import sqlite3
 import sys
@@ -192,8 +191,12 @@ class Store:
             )
         writer.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         copy = f"{self.path}.version{version}"
-        shutil.copyfile(self.path, copy)
-        os.chmod(copy, 0o600)
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(copy)  # of a migration that was killed; or planted there
+        os.close(os.open(copy, os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0), 0o600))
+        # By SQLite, not by opening the file: closing that would free the locks of the connection.
+        with contextlib.closing(sqlite3.connect(copy)) as target:
+            writer.backup(target)
         if failpoints.hit is not None:
             failpoints.hit("journal.before_migration")
         writer.execute("BEGIN IMMEDIATE")
