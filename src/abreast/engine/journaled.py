@@ -123,7 +123,7 @@ class Journaling:
         self._unkept = False
         self._looks = threading.Event()
         self._encodes: frozenset[type[Any]] = frozenset()
-        self._epoch = 0.0
+        self._ends: tuple[str, int] | None = None  # how the run ended, if the writer is to close the file
 
     # ---- the beginning
 
@@ -314,7 +314,11 @@ class Journaling:
         waiter = threading.Lock()
         waiter.acquire()
         outcomes: list[Outcome[Any]] = [Outcome(index, None, attempts=0, duration=now) for index in indexes]
-        self._queue.put(_Entry(batch.start, outcomes, False, waiter))
+        entry = _Entry(batch.start, outcomes, False, waiter)
+        if threading.current_thread() is self._thread:  # it cancels batches of executors, which may make room for this one
+            self._write([entry])
+            return
+        self._queue.put(entry)
         acquire_patiently(waiter, None)
         if self.failure is not None:
             raise self.failure
@@ -327,17 +331,30 @@ class Journaling:
             self._queue.put(_Entry(0, [], False, waiter))
             acquire_patiently(waiter, None)
 
-    def close(self, status: str, seen: int) -> None:
-        """Record what is left, end the thread, and close the file. Does not raise; `failure` tells."""
+    def close(self, status: str, seen: int, *, waits: bool = True) -> None:
+        """Record what is left, end the thread, and close the file. Does not raise; `failure` tells.
+
+        Args:
+            waits: False: this thread has the run's lock, for which the writer may wait. That closes the file, when it is done.
+        """
         thread, self._thread = self._thread, None
-        if thread is not None:
+        if thread is not None and thread.is_alive():  # in a forked child it is not
+            # A finalizer may close a run anywhere, amid the code of the user's that the writer runs too.
+            leave = not waits or thread is threading.current_thread()
+            self._ends = (status, seen) if leave else None
             self._queue.put(None)
+            if leave:
+                return
             thread.join()
+        self._close_store(status, seen)
+
+    def _close_store(self, status: str, seen: int) -> None:
         store, self._store = self._store, None
         if store is not None:
-            if store.run:
-                with contextlib.suppress(JournalError):  # what was recorded is there: the run only seems to be killed
-                    store.end_run(status, seen)
+            try:
+                store.end_run(status, seen)
+            except JournalError as error:  # what was recorded is there: the run only seems to have been killed
+                _log.debug("%s", error)
             try:
                 store.close()
             except JournalError as error:
@@ -348,11 +365,18 @@ class Journaling:
     def _write_all(self, run: Run) -> None:
         is_over = False
         while not is_over:
-            entries, is_over = self._take_group(run)
+            entries: list[_Entry] = []
             try:
+                is_over = self._take_group(run, entries)
                 if self.failure is None and entries:
                     self._write(entries)
-            except BaseException as error:
+                wanted = [(entry.start, entry.outcomes) for entry in entries if entry.is_wanted]
+                if wanted and self.failure is None:
+                    if failpoints.hit is not None:
+                        failpoints.hit("journal.before_deliver")
+                    run._recorded(wanted)
+                    del wanted
+            except BaseException as error:  # anything: who waits for this thread is to be told
                 failure = (
                     error
                     if isinstance(error, JournalError)
@@ -360,34 +384,30 @@ class Journaling:
                 )
                 if failure is not error:
                     failure.__cause__ = error
-                self.failure = failure
-                run._journal_failed(failure)
+                if self.failure is None:
+                    self.failure = failure
+                    run._journal_failed(failure)
             for entry in entries:
                 if entry.waiter is not None:
-                    entry.waiter.release()
-            wanted = [(entry.start, entry.outcomes) for entry in entries if entry.is_wanted]
-            if wanted and self.failure is None:
-                if failpoints.hit is not None:
-                    failpoints.hit("journal.before_deliver")
-                run._recorded(wanted)
-            del entries, wanted
+                    entry.waiter.release()  # behind the delivery: who has waited finds what was put before
+        if self._ends is not None:
+            self._close_store(*self._ends)
 
-    def _take_group(self, run: Run) -> tuple[list[_Entry], bool]:
-        """Wait for something to record; return what there is, and whether nothing more will come."""
+    def _take_group(self, run: Run, entries: list[_Entry]) -> bool:
+        """Wait for something to record, and add what there is; whether nothing more will come."""
         entry = self._next(run)
-        entries: list[_Entry] = []
         rows = size = 0
         while entry is not None:
             entries.append(entry)
             rows += len(entry.outcomes)
             size += sum(_size_of(outcome.value) for outcome in entry.outcomes)
             if rows >= GROUP or size >= GROUP_BYTES:
-                return entries, False
+                return False
             try:
                 entry = self._queue.get_nowait()
             except queue.Empty:
-                return entries, False
-        return entries, True
+                return False
+        return True
 
     def _next(self, run: Run) -> _Entry | None:
         while True:
@@ -399,7 +419,6 @@ class Journaling:
                     self._looks.set()
 
     def _write(self, entries: list[_Entry]) -> None:
-        self._epoch = time.time() - time.perf_counter()
         rows: list[Row] = []
         for entry in entries:
             if entry.waiter is not None:
@@ -471,7 +490,10 @@ def _size_of(value: Any) -> int:
     """Return about how many bytes a result will be, where that could be many."""
     if isinstance(value, (str, bytes, bytearray)):
         return len(value)
-    size = getattr(value, "nbytes", 0)
+    try:
+        size = getattr(value, "nbytes", 0)
+    except Exception:  # a property of the user's
+        return 0
     return size if isinstance(size, int) else 0
 
 

@@ -103,31 +103,38 @@ class Store:
         self._journal = journal
         self._reader: sqlite3.Connection | None = None
         self._writer: sqlite3.Connection | None = None
+        self._lock: locking.Lock | None = None
+        self._file = (0, 0)
         self.files = Files(path)
         check_folder(path, trust=journal.trust)
         if os.path.isdir(path):
             raise JournalError(f"the journal {path!r} is a folder; give the path of a file")
-        self._lock = locking.Lock(path, trust=journal.trust)
+        self._lock = lock = locking.Lock(path, trust=journal.trust)
+        _open.add(self)
         try:
-            self._open(journal)
+            self._open(journal, lock)
         except BaseException:
+            _open.discard(self)
             self._close()
             raise
-        _open.add(self)
 
     # ---- opening
 
-    def _open(self, journal: Journal) -> None:
+    def _open(self, journal: Journal, lock: locking.Lock) -> None:
         path = self.path
-        if self._lock.uuid and not os.path.lexists(path):
-            self._lock.tell("")  # it was deleted: what comes is a new one, also if this process dies before it is complete
-        fd, _ = open_checked(path, trust=journal.trust)
-        try:
-            start, size = os.read(fd, 100), os.fstat(fd).st_size
-        finally:
-            os.close(fd)  # before SQLite opens it: closing it later would free SQLite's locks
+        with translated(path):
+            if lock.uuid and not os.path.lexists(path):
+                lock.tell("")  # it was deleted: what comes is a new one, also if this process dies before it is complete
+            fd, _ = open_checked(path, trust=journal.trust)
+            try:
+                found, start = os.fstat(fd), os.read(fd, 100)
+                if (found.st_dev, found.st_ino) in _inherited:
+                    found = _renew(path, fd)
+            finally:
+                os.close(fd)  # before SQLite opens it: closing it later would free SQLite's locks
+            self._file, size = (found.st_dev, found.st_ino), found.st_size
         check_others((f"{path}{end}" for end in ("-wal", "-shm", "-journal", ".d")), trust=journal.trust)
-        is_new = beginning_of(path, start, was_journal=bool(self._lock.uuid)) is None
+        is_new = beginning_of(path, start, was_journal=bool(lock.uuid)) is None
         with translated(path):
             self._writer = writer = self._connect()
             if is_new:
@@ -138,7 +145,7 @@ class Store:
                 self._check(writer, size)
             self._set_up(writer)
             told = dict(writer.execute("SELECT k, v FROM meta"))
-            self._lock.tell(str(told.get("uuid", "")))
+            lock.tell(str(told.get("uuid", "")))
             self.is_empty = writer.execute("SELECT 1 FROM tasks LIMIT 1").fetchone() is None
             self._has_unstable = "unstable" in told
             if os.path.isdir(self.files.folder):
@@ -262,8 +269,9 @@ class Store:
             self.run = self._writer.execute(text, row).lastrowid or 0
 
     def end_run(self, status: str, seen: int) -> None:
+        if self._writer is None or not self.run:
+            return  # of a parent process; or it never began
         with translated(self.path):
-            assert self._writer is not None
             text = "UPDATE runs SET ended = ?, status = ?, n_seen = ? WHERE run_id = ?"
             self._writer.execute(text, (time.time(), status, seen, self.run))
 
@@ -402,7 +410,8 @@ class Store:
                 if connection is not None:
                     connection.close()
         finally:
-            self._lock.release()
+            if self._lock is not None:
+                self._lock.release()
 
     def forget(self) -> None:
         """In a forked child: have nothing to do with it any more, and never close it."""
@@ -410,7 +419,9 @@ class Store:
             if connection is not None:
                 _keep_for_ever(connection)
         self._reader = self._writer = None
-        self._lock.forget()
+        _inherited.add(self._file)
+        if self._lock is not None:
+            self._lock.forget()
 
 
 def _of_keys(count: int) -> str:
@@ -498,6 +509,28 @@ def _argv() -> str:
 # ---- forked children
 
 _open: weakref.WeakSet[Store] = weakref.WeakSet()
+_inherited: set[tuple[int, int]] = set()
+"""Device and inode of the files that a parent process had open. SQLite knows of files by these: to open one of them again would be to
+go on with the locks, and the index of the log, as they were in the parent when this process was forked."""
+
+
+def _renew(path: str, fd: int) -> os.stat_result:
+    """Have the file be another one to SQLite, of equal content, without anybody being able to see half of it. Its log stays what it is."""
+    temporary = f"{path}.{uuid.uuid4().hex}.tmp"
+    copy = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_CLOEXEC", 0), 0o600)
+    try:
+        with open(copy, "wb") as target, open(os.dup(fd), "rb") as source:
+            source.seek(0)
+            shutil.copyfileobj(source, target, 1 << 20)
+            target.flush()
+            os.fsync(copy)
+            found = os.fstat(copy)
+        os.replace(temporary, path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            os.unlink(temporary)
+        raise
+    return found
 
 
 def _keep_for_ever(connection: object) -> None:
