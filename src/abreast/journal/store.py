@@ -26,7 +26,6 @@ import sys
 import time
 import uuid
 import weakref
-import zlib
 from typing import TYPE_CHECKING, NamedTuple
 
 from abreast.core import failpoints
@@ -299,11 +298,20 @@ class Store:
                 room = next(size for size in (1, 16, _CHUNK) if size >= len(keys))
                 keys += [keys[-1]] * (room - len(keys))  # few statements, which SQLite prepares once
                 for key, *rest in self._reader.execute(_of_keys(room), keys):
-                    found[key, 0] = Recorded._make(rest)
+                    found[key, 0] = self._whole(key, 0, Recorded._make(rest))
             for key, occurrences in later.items():
                 for occurrence, *rest in self._reader.execute(_OF_KEY, (key, min(occurrences), max(occurrences))):
-                    found[key, occurrence] = Recorded._make(rest)
+                    found[key, occurrence] = self._whole(key, occurrence, Recorded._make(rest))
         return found
+
+    def _whole(self, key: bytes | str, occurrence: int, recorded: Recorded) -> Recorded:
+        try:
+            crc = schema.checksum(key, occurrence, recorded.status, recorded.codec, recorded.payload)
+        except TypeError:
+            crc = None
+        if crc is None or crc != recorded.crc:
+            raise _corrupt(self.path, "what is recorded of a task is not what was written")
+        return recorded
 
     def payload_of(self, recorded: Recorded) -> bytes:
         """Return a recorded result, as it was encoded.
@@ -312,7 +320,7 @@ class Store:
             JournalCorrupt: it is not what was written.
         """
         payload = recorded.payload
-        if not isinstance(payload, bytes) or zlib.crc32(payload) != recorded.crc:
+        if not isinstance(payload, bytes):
             raise _corrupt(self.path, "a recorded result is not what was written")
         return self.files.read(payload) if recorded.codec & IN_FILE else payload
 
@@ -347,7 +355,7 @@ class Store:
             codec, payload = row.codec, row.payload
             if payload is not None and len(payload) > LARGE:
                 codec, payload = codec | IN_FILE, self._write_large(payload)
-            crc = None if payload is None else zlib.crc32(payload)
+            crc = schema.checksum(row.key, row.occurrence, row.status, codec, payload)
             values.append(
                 (
                     row.key,
