@@ -80,15 +80,19 @@ def users_key(key: object) -> bytes | str:
         TypeError: it is neither a text nor bytes.
     """
     if isinstance(key, bytes):
-        return key + b"\xffk" if len(key) >= KEY else bytes(key)  # no length that means something here
+        return _apart(b"b", bytes(key))
     if isinstance(key, str):
         try:
             key.encode()
         except UnicodeEncodeError:  # half of a surrogate pair, as names of files may have
-            data = key.encode("utf-8", "surrogatepass")  # in which 0xff cannot be
-            return data + b"\xff" * max(1, KEY + 2 - len(data)) + b"s"
+            return _apart(b"s", key.encode("utf-8", "surrogatepass"))
         return str.__str__(key)  # not what a class of the user's shows
     raise TypeError(f"key must return a str or bytes, not {key!r} ({type(key).__name__})")
+
+
+def _apart(letter: bytes, data: bytes) -> bytes:
+    """Return bytes that differ as `data` and `letter` do, of a length that no key of `key_of` has."""
+    return letter + data if len(data) + 1 not in (KEY, KEY + 1) else letter.upper() + data + b"\0\0"
 
 
 class _Encoder:
