@@ -237,7 +237,7 @@ class TestUsersKeys:
 
     def test_neighbours(self):
         data = b"0123456789abcdef"
-        keys = [data, b"b" + data, data + b"?", data + b"\xffk", b"s\xed\xa0\x80", "\ud800", b"\xed\xa0\x80", "", b""]
+        keys = [data, b"b" + data, data[:-1], b"B" + data, data + b"\0\0", data + b"?", data + b"\xffk", b"s\xed\xa0\x80", "\ud800", b"\xed\xa0\x80", "", b""]
         assert len({(type(key), users_key(key)) for key in keys}) == len(keys)
 
     def test_a_text_of_another_class_is_its_contents(self):

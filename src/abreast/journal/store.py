@@ -26,11 +26,11 @@ import sys
 import time
 import uuid
 import weakref
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from abreast.core import failpoints
 from abreast.core.journal_errors import JournalCorrupt, JournalError
-from abreast.journal import locking, schema
+from abreast.journal import locking, log, schema
 from abreast.journal.codec import IN_FILE
 from abreast.journal.large import LARGE, Files
 from abreast.journal.trust import NETWORKS, check_folder, check_others, file_system_of, open_checked
@@ -42,10 +42,15 @@ if TYPE_CHECKING:
 
 __all__ = ["Recorded", "Row", "Store", "beginning_of", "translated"]
 
+T = TypeVar("T")
+
 CHECKED_UP_TO = 1 << 30
 """Bytes of a file that is checked whole when it is opened."""
 
 _CHUNK = 256
+_ENDS = ("-wal", "-shm", "-journal", ".d")
+_CLASSES = (int, int, int, float, float, int)
+"""Of what a `Recorded` begins with."""
 _PATIENCE = 10.0
 """Seconds to wait for another program that has the file locked just now, as `sqlite3` on the command line."""
 
@@ -108,6 +113,12 @@ class Store:
         check_folder(path, trust=journal.trust)
         if os.path.isdir(path):
             raise JournalError(f"the journal {path!r} is a folder; give the path of a file")
+        if os.path.lexists(path) and not os.path.lexists(f"{path}-lock"):  # nobody has it open; and no lock is to be left beside what is no journal
+            fd, _ = open_checked(path, trust=journal.trust)
+            try:
+                beginning_of(path, os.read(fd, 100), was_journal=False)
+            finally:
+                os.close(fd)
         self._lock = lock = locking.Lock(path, trust=journal.trust)
         _open.add(self)
         try:
@@ -132,10 +143,14 @@ class Store:
             finally:
                 os.close(fd)  # before SQLite opens it: closing it later would free SQLite's locks
             self._file, size = (found.st_dev, found.st_ino), found.st_size
-        check_others((f"{path}{end}" for end in ("-wal", "-shm", "-journal", ".d")), trust=journal.trust)
-        is_new = beginning_of(path, start, was_journal=bool(lock.uuid)) is None
+        check_others((f"{path}{end}" for end in _ENDS), trust=journal.trust)
+        with translated(path):
+            committed = log.committed_of(f"{path}-wal")
+        is_new = beginning_of(path, start, was_journal=bool(lock.uuid) or (not size and bool(committed))) is None
         with translated(path):
             self._writer = writer = self._connect()
+            if not is_new and not lock.uuid:
+                is_new = not writer.execute("PRAGMA page_count").fetchone()[0]  # killed while it was made, which SQLite has undone
             if is_new:
                 schema.create(writer, self._meta())
                 if failpoints.hit is not None:
@@ -143,6 +158,8 @@ class Store:
             else:
                 self._check(writer, size)
             self._set_up(writer)
+            check_others((f"{path}{end}" for end in _ENDS), trust=journal.trust)  # nobody has put one there meanwhile: nothing has been unpickled
+            self._look_at_log(writer, committed)
             told = dict(writer.execute("SELECT k, v FROM meta"))
             lock.tell(str(told.get("uuid", "")))
             self.is_empty = writer.execute("SELECT 1 FROM tasks LIMIT 1").fetchone() is None
@@ -223,6 +240,19 @@ class Store:
             writer.execute("PRAGMA fullfsync = 1")
             writer.execute("PRAGMA checkpoint_fullfsync = 1")
 
+    def _look_at_log(self, writer: sqlite3.Connection, committed: list[int]) -> None:
+        """See whether what was committed to the log has been found there. The last commit may be missing: it was just being written, if so."""
+        if not committed:
+            return
+        frames = writer.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()[1]
+        if sum(number > frames for number in committed) < 2:
+            return
+        if self._journal.at_most_once:
+            raise _corrupt(self.path, "its log is not whole: which tasks were started last is not known")
+        self.warnings.append(
+            f"the log of the journal {self.path!r} is not whole, after a power cut or by damage: what was recorded last is lost, and runs again"
+        )
+
     # ---- runs
 
     def last_run(self) -> tuple[str, bytes, str] | None:
@@ -230,14 +260,14 @@ class Store:
         with translated(self.path):
             assert self._writer is not None
             found = self._writer.execute("SELECT fn_name, fn_digest, fn_scheme FROM runs ORDER BY run_id DESC LIMIT 1").fetchone()
-        return None if found is None else (str(found[0]), bytes(found[1] or b""), str(found[2] or ""))
+        return None if found is None else (self._read(found[0], str), self._read(found[1], bytes), self._read(found[2], str))
 
     def runs(self) -> list[tuple[int, bytes, str]]:
         """Return number, digest and scheme of all runs."""
         with translated(self.path):
             assert self._writer is not None
             rows = self._writer.execute("SELECT run_id, fn_digest, fn_scheme FROM runs").fetchall()
-        return [(run, bytes(digest or b""), str(scheme or "")) for run, digest, scheme in rows]
+        return [(run, self._read(digest, bytes), self._read(scheme, str)) for run, digest, scheme in rows]
 
     def has_results_of(self, runs: Iterable[int]) -> bool:
         """Whether a recorded success is of one of these runs. Reads the whole table."""
@@ -246,6 +276,11 @@ class Store:
             assert self._writer is not None
             text = f"SELECT 1 FROM tasks WHERE status = {schema.OK} AND run_id IN ({numbers}) LIMIT 1"
             return self._writer.execute(text).fetchone() is not None
+
+    def _read(self, value: Any, kind: type[T]) -> T:
+        if type(value) is not kind:
+            raise _corrupt(self.path, "what is recorded of a run is not what was written")
+        return value
 
     def begin_run(self, name: str, digest: bytes, scheme: str) -> None:
         """Record that a run begins."""
@@ -309,7 +344,7 @@ class Store:
             crc = schema.checksum(key, occurrence, recorded.status, recorded.codec, recorded.payload)
         except TypeError:
             crc = None
-        if crc is None or crc != recorded.crc:
+        if crc is None or crc != recorded.crc or tuple(map(type, recorded[:6])) != _CLASSES:
             raise _corrupt(self.path, "what is recorded of a task is not what was written")
         return recorded
 
