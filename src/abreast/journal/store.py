@@ -170,8 +170,12 @@ class Store:
 
     def _connect(self) -> sqlite3.Connection:
         connection = sqlite3.connect(self.path, timeout=_PATIENCE, isolation_level=None, check_same_thread=False)
-        connection.execute("PRAGMA trusted_schema = OFF")
-        connection.execute("PRAGMA cache_size = -16384")  # kB
+        try:
+            connection.execute("PRAGMA trusted_schema = OFF")
+            connection.execute("PRAGMA cache_size = -16384")  # kB
+        except BaseException:
+            connection.close()
+            raise
         return connection
 
     def _meta(self) -> dict[str, object]:
@@ -206,9 +210,7 @@ class Store:
                 f"the journal {self.path!r} has version {version}, from which this abreast (version {schema.VERSION}) knows no way; use the abreast that wrote it"
             )
         writer.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-        copy = f"{self.path}.version{version}"
-        shutil.copyfile(self.path, copy)
-        os.chmod(copy, 0o600)
+        self._copy(writer, f"{self.path}.version{version}")
         writer.execute("BEGIN IMMEDIATE")
         try:
             for number in range(version, schema.VERSION):
@@ -218,6 +220,19 @@ class Store:
         except BaseException:
             if writer.in_transaction:
                 writer.execute("ROLLBACK")
+            raise
+
+    def _copy(self, writer: sqlite3.Connection, path: str) -> None:
+        """Make a copy, whole or not at all; not by way of the file itself, since closing that would free SQLite's locks."""
+        temporary = _temporary(path)
+        os.close(os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
+        try:
+            with contextlib.closing(sqlite3.connect(temporary)) as target:
+                writer.backup(target)
+            os.replace(temporary, path)
+        except BaseException:
+            with contextlib.suppress(OSError):
+                os.unlink(temporary)
             raise
 
     def _set_up(self, writer: sqlite3.Connection) -> None:
@@ -242,16 +257,18 @@ class Store:
 
     def _look_at_log(self, writer: sqlite3.Connection, committed: list[int]) -> None:
         """See whether what was committed to the log has been found there. The last commit may be missing: it was just being written, if so."""
-        if not committed:
-            return
-        frames = writer.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()[1]
-        if sum(number > frames for number in committed) < 2:
-            return
-        if self._journal.at_most_once:
-            raise _corrupt(self.path, "its log is not whole: which tasks were started last is not known")
-        self.warnings.append(
-            f"the log of the journal {self.path!r} is not whole, after a power cut or by damage: what was recorded last is lost, and runs again"
-        )
+        if committed:
+            frames = writer.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()[1]
+            if sum(number > frames for number in committed) >= 2:
+                writer.execute("INSERT OR REPLACE INTO meta VALUES ('lost', ?)", (time.time(),))
+                self.warnings.append(
+                    f"the log of the journal {self.path!r} is not whole, after a power cut or by damage: what was recorded last is lost, and runs again"
+                )
+        if self._journal.at_most_once and writer.execute("SELECT 1 FROM meta WHERE k = 'lost'").fetchone() is not None:
+            raise JournalCorrupt(
+                f"the log of the journal {self.path!r} was not whole, after a power cut or by damage: which tasks had been started last is not known, so none can be "
+                "started at most once; find out what was done, and give those that are left to a new journal"
+            )
 
     # ---- runs
 
@@ -531,10 +548,14 @@ def translated(path: str) -> Iterator[None]:
         if code == sqlite3.SQLITE_FULL:
             raise _not_written(path, "the disk is full") from error
         raise _not_written(path, str(error)) from error
-    except MemoryError:
-        raise
+    except UnicodeDecodeError as error:  # what SQLite says is wrong may name what is damaged
+        raise _corrupt(path, str(error)) from error
     except OSError as error:
         raise _not_written(path, error.strerror or str(error), error.filename or "it") from error
+
+
+def _temporary(path: str) -> str:
+    return f"{path}.{uuid.uuid4().hex}.tmp"
 
 
 def _boot_id() -> str:
@@ -559,7 +580,7 @@ go on with the locks, and the index of the log, as they were in the parent when 
 
 def _renew(path: str, fd: int) -> os.stat_result:
     """Have the file be another one to SQLite, of equal content, without anybody being able to see half of it. Its log stays what it is."""
-    temporary = f"{path}.{uuid.uuid4().hex}.tmp"
+    temporary = _temporary(path)
     copy = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_CLOEXEC", 0), 0o600)
     try:
         with open(copy, "wb") as target, open(os.dup(fd), "rb") as source:
