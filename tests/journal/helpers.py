@@ -7,8 +7,10 @@ import os
 import sqlite3
 import subprocess
 import sys
+import tempfile
 import textwrap
 import threading
+from pathlib import Path
 
 import abreast
 import pytest
@@ -39,6 +41,14 @@ def child(code: str, *args: object, **more) -> subprocess.Popen[str]:
     return subprocess.Popen(
         [sys.executable, "-c", textwrap.dedent(code), *map(str, args)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=env, **more
     )  # fmt: skip
+
+
+@pytest.fixture
+def open_folder():
+    """A folder that other users can get into: pytest's own are in one of its user's alone."""
+    with tempfile.TemporaryDirectory() as folder:
+        os.chmod(folder, 0o755)
+        yield Path(folder)
 
 
 class Calls:

@@ -19,7 +19,7 @@ from abreast.journal.log import committed_of
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tests.journal.helpers import PATIENCE, Calls, child, every_way, rows, statuses
+from tests.journal.helpers import PATIENCE, Calls, child, every_way, open_folder, rows, statuses  # noqa: F401  # a fixture
 
 COUNT = 36
 BIG = 1 << 20
@@ -629,9 +629,8 @@ class TestDisk:
         finally:
             subprocess.run(["umount", disk], check=True)
 
-    def test_a_folder_that_may_not_be_written(self, tmp_path):
-        folder = tmp_path / "folder"
-        folder.mkdir()
+    def test_a_folder_that_may_not_be_written(self, open_folder):
+        folder = open_folder
         path = folder / "run.db"
         abreast.map(abs, [-1], journal=path)
         script = """
@@ -644,7 +643,6 @@ class TestDisk:
                     for name in os.listdir(sys.argv[1]):
                         os.chown(os.path.join(sys.argv[1], name), 54321, 54321)
                     os.chown(sys.argv[1], 54321, 54321)
-                    os.chmod(os.path.dirname(sys.argv[1]), 0o755)
                     os.seteuid(54321)
                 for name in ("run.db", "new.db"):
                     path = os.path.join(sys.argv[1], name)
@@ -657,8 +655,6 @@ class TestDisk:
                 os.seteuid(os.getuid())
                 os.chmod(sys.argv[1], 0o700)
         """
-        for parent in list(tmp_path.parents)[:2]:
-            os.chmod(parent, 0o755)
         with child(script, folder, stderr=-1) as process:
             out, error = process.communicate(timeout=30)
         assert not error and out.count("told") == 2, (out, error)
