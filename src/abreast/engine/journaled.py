@@ -164,7 +164,7 @@ class Journaling:
                 raise JournalError(
                     f"{what}; on_change='rerun' runs all of it again, 'keep' keeps what is recorded, or use a new journal"
                 )
-            elif identity.has_changed(digest, scheme) and not store.is_empty:
+            elif identity.has_changed(digest, scheme) and store.has_results_of(changed):
                 _warn(
                     f"{what} (its digest was {digest.hex()[:12]}, and is {identity.digest.hex()[:12]}): they are kept, and what is not recorded runs with the new code; "
                     "on_change='rerun' would run all of it again"
@@ -464,7 +464,7 @@ class Journaling:
             schema.TIMEOUT
             if isinstance(error, TaskTimeout)
             else schema.CRASHED
-            if isinstance(error, BrokenExecutor)
+            if _is_crash(error)
             else schema.ERROR
         )
         kind_name = f"{type(error).__module__}.{type(error).__qualname__}".removeprefix("builtins.")
@@ -478,6 +478,15 @@ class Journaling:
             error_type=kind_name,
             error_text=_text_of(error),
         )
+
+
+def _is_crash(error: BaseException) -> bool:
+    """Whether a task was lost with its process; what cannot be unpickled is a `BrokenExecutor` too, as in the standard library."""
+    if not isinstance(error, BrokenExecutor):
+        return False
+    from abreast.core.process_errors import ResultDecodeError, TaskDecodeError
+
+    return not isinstance(error, (ResultDecodeError, TaskDecodeError))
 
 
 def _outcome_of(
