@@ -21,7 +21,6 @@ import subprocess
 import sys
 import tempfile
 import time
-import zlib
 from contextlib import closing
 from hashlib import blake2b
 from pathlib import Path
@@ -177,11 +176,11 @@ def recorded(journal: str) -> dict[int, object]:
             assert database.execute("PRAGMA quick_check").fetchall() == [("ok",)]
             if not database.execute("SELECT 1 FROM sqlite_master WHERE name = 'tasks'").fetchone():
                 return {}
-            rows = database.execute("SELECT idx, codec, payload, crc FROM tasks WHERE status = 1").fetchall()
+            rows = database.execute("SELECT key, occ, idx, codec, payload, crc FROM tasks WHERE status = 1").fetchall()
             assert database.execute("SELECT count(*) FROM tasks WHERE status = 1 AND codec = 0").fetchone() == (0,)
     values = {}
-    for i, codec, payload, crc in rows:
-        assert zlib.crc32(payload) == crc
+    for key, occurrence, i, codec, payload, crc in rows:
+        assert schema.checksum(key, occurrence, schema.OK, codec, payload) == crc
         if codec & 4:
             name = payload.decode()
             payload = Path(f"{journal}.d", name[:2], name).read_bytes()

@@ -61,6 +61,8 @@ LOOK = 0.05
 GROUP, GROUP_BYTES = 1024, 8 << 20
 """The most rows of a transaction, and bytes of results after which no further ones are added."""
 READ_AHEAD = 1024
+RESUMED_BYTES = 8 << 20
+"""Bytes of recorded results that are read at once, about: a consumer that takes them one by one has little memory, maybe."""
 _CHANGED = 0.05
 _TEXT = 10_000
 """Characters of an error's text that are kept."""
@@ -72,11 +74,13 @@ class Admitted(NamedTuple):
     """What is to be done with inputs that have been read.
 
     Attributes:
+        taken: how many of them have been looked at; the rest is to be admitted later.
         stretches: those to run.
         pieces: index of the first, and outcomes, of those that were recorded.
-        error: of an input that has no key; it and those behind it are in neither.
+        error: of the next input, which has no key.
     """
 
+    taken: int
     stretches: list[Stretch]
     pieces: list[tuple[int, list[Outcome[Any]]]]
     error: Exception | None
@@ -115,11 +119,12 @@ class Journaling:
         self._stale: set[int] = set()  # runs of another version of the function, whose results are not wanted
         self._unstable: set[int] = set()
         self._changed = 0
+        self._recalled = 0  # bytes of the last result
         self._unkept = False
         self._is_over = False  # set before the queue is emptied for the last time: who puts later looks at it, and empties it too
         self._looks = threading.Event()
         self._encodes: frozenset[type[Any]] = frozenset()
-        self._epoch = 0.0
+        self._ends: tuple[str, int] | None = None  # how the run ended, if the writer is to close the file
 
     # ---- the beginning
 
@@ -160,7 +165,7 @@ class Journaling:
                 raise JournalError(
                     f"{what}; on_change='rerun' runs all of it again, 'keep' keeps what is recorded, or use a new journal"
                 )
-            elif identity.has_changed(digest, scheme) and not store.is_empty:
+            elif identity.has_changed(digest, scheme) and store.has_results_of(changed):
                 _warn(
                     f"{what} (its digest was {digest.hex()[:12]}, and is {identity.digest.hex()[:12]}): they are kept, and what is not recorded runs with the new code; "
                     "on_change='rerun' would run all of it again"
@@ -182,15 +187,22 @@ class Journaling:
         store = self._store
         assert store is not None
         identities, error = self._identify(start, items)
-        if len(identities) < len(items):
-            items = items[: len(identities)]
         recorded = {} if store.is_empty else store.look_up(identities)
         stretches: list[Stretch] = []
         pieces: list[tuple[int, list[Outcome[Any]]]] = []
         fresh = -1  # place of the first of those to run
+        size = 0
         for place, identity in enumerate(identities):
+            if size > RESUMED_BYTES:
+                self._forget(identities[place:])
+                del identities[place:]
+                error = None
+                break
             found = recorded.get(identity)
-            outcome = None if found is None else self._recall(start + place, items[place], found)
+            outcome = None
+            if found is not None:
+                outcome = self._recall(start + place, items[place], found)
+                size += self._recalled
             if outcome is None:
                 self._places[start + place] = identity
                 if fresh < 0:
@@ -205,10 +217,12 @@ class Journaling:
                 pieces[-1][1].append(outcome)
             else:
                 pieces.append((start + place, [outcome]))
+        count = len(identities)
         if fresh >= 0:
-            stretches.append(Stretch(start + fresh, items[fresh:] if fresh else items, 0, context))
-        self.read_ahead = 0 if stretches or error is not None else min(READ_AHEAD, max(8, 2 * self.read_ahead))
-        return Admitted(stretches, pieces, error)
+            stretches.append(Stretch(start + fresh, items[fresh:count] if fresh or count < len(items) else items, 0, context))
+        most = READ_AHEAD if size <= RESUMED_BYTES else count  # as much again will be enough
+        self.read_ahead = 0 if stretches or error is not None else min(most, max(8, 2 * self.read_ahead))
+        return Admitted(count, stretches, pieces, error)
 
     def _identify(self, start: int, items: list[Any]) -> tuple[list[tuple[bytes | str, int]], Exception | None]:
         identities: list[tuple[bytes | str, int]] = []
@@ -229,8 +243,14 @@ class Journaling:
             identities.append((identity, occurrence))
         return identities, None
 
+    def _forget(self, identities: list[tuple[bytes | str, int]]) -> None:
+        """These inputs will come again."""
+        for key, _ in identities:
+            self._seen[key] -= 1
+
     def _recall(self, index: int, item: Any, recorded: Recorded) -> Outcome[Any] | None:
         """Return the outcome of a task that is not to run; None if it is to."""
+        self._recalled = 0
         once = self.journal.at_most_once
         if recorded.run in self._stale:
             return None
@@ -243,6 +263,7 @@ class Journaling:
         store = self._store
         assert store is not None
         data = store.payload_of(recorded)
+        self._recalled = len(data)
         try:
             value = codec.decode(recorded.codec & ~codec.IN_FILE, data, as_json_text=self.journal.keeps_json_text)
         except Exception as why:
@@ -294,9 +315,13 @@ class Journaling:
         waiter = threading.Lock()
         waiter.acquire()
         outcomes: list[Outcome[Any]] = [Outcome(index, None, attempts=0, duration=now) for index in indexes]
+        entry = _Entry(batch.start, outcomes, False, waiter)
+        if threading.current_thread() is self._thread:  # it cancels batches of executors, which may make room for this one
+            self._write([entry])
+            return
         if failpoints.hit is not None:
             failpoints.hit("journal.before_started")
-        self._queue.put(_Entry(batch.start, outcomes, False, waiter))
+        self._queue.put(entry)
         if self._is_over:
             self._let_go()
         acquire_patiently(waiter, None)
@@ -315,19 +340,32 @@ class Journaling:
             self._queue.put(_Entry(0, [], False, waiter))
             acquire_patiently(waiter, None)
 
-    def close(self, status: str, seen: int) -> None:
-        """Record what is left, end the thread, and close the file. Does not raise; `failure` tells."""
+    def close(self, status: str, seen: int, *, waits: bool = True) -> None:
+        """Record what is left, end the thread, and close the file. Does not raise; `failure` tells.
+
+        Args:
+            waits: False: this thread has the run's lock, for which the writer may wait. That closes the file, when it is done.
+        """
         thread, self._thread = self._thread, None
-        if thread is not None:
+        if thread is not None and thread.is_alive():  # in a forked child it is not
+            # A finalizer may close a run anywhere, amid the code of the user's that the writer runs too.
+            leave = not waits or thread is threading.current_thread()
+            self._ends = (status, seen) if leave else None
             self._queue.put(None)
+            if leave:
+                return
             thread.join()
+        self._close_store(status, seen)
+
+    def _close_store(self, status: str, seen: int) -> None:
         self._is_over = True
         self._let_go()
         store, self._store = self._store, None
         if store is not None:
-            if store.run:
-                with contextlib.suppress(JournalError):  # what was recorded is there: the run only seems to be killed
-                    store.end_run(status, seen)
+            try:
+                store.end_run(status, seen)
+            except JournalError as error:  # what was recorded is there: the run only seems to have been killed
+                _log.debug("%s", error)
             try:
                 store.close()
             except JournalError as error:
@@ -347,11 +385,18 @@ class Journaling:
     def _write_all(self, run: Run) -> None:
         is_over = False
         while not is_over:
-            entries, is_over = self._take_group(run)
+            entries: list[_Entry] = []
             try:
+                is_over = self._take_group(run, entries)
                 if self.failure is None and entries:
                     self._write(entries)
-            except BaseException as error:
+                wanted = [(entry.start, entry.outcomes) for entry in entries if entry.is_wanted]
+                if wanted and self.failure is None:
+                    if failpoints.hit is not None:
+                        failpoints.hit("journal.before_deliver")
+                    run._recorded(wanted)
+                    del wanted
+            except BaseException as error:  # anything: who waits for this thread is to be told
                 failure = (
                     error
                     if isinstance(error, JournalError)
@@ -359,34 +404,30 @@ class Journaling:
                 )
                 if failure is not error:
                     failure.__cause__ = error
-                self.failure = failure
-                run._journal_failed(failure)
+                if self.failure is None:
+                    self.failure = failure
+                    run._journal_failed(failure)
             for entry in entries:
                 if entry.waiter is not None:
-                    entry.waiter.release()
-            wanted = [(entry.start, entry.outcomes) for entry in entries if entry.is_wanted]
-            if wanted and self.failure is None:
-                if failpoints.hit is not None:
-                    failpoints.hit("journal.before_deliver")
-                run._recorded(wanted)
-            del entries, wanted
+                    entry.waiter.release()  # behind the delivery: who has waited finds what was put before
+        if self._ends is not None:
+            self._close_store(*self._ends)
 
-    def _take_group(self, run: Run) -> tuple[list[_Entry], bool]:
-        """Wait for something to record; return what there is, and whether nothing more will come."""
+    def _take_group(self, run: Run, entries: list[_Entry]) -> bool:
+        """Wait for something to record, and add what there is; whether nothing more will come."""
         entry = self._next(run)
-        entries: list[_Entry] = []
         rows = size = 0
         while entry is not None:
             entries.append(entry)
             rows += len(entry.outcomes)
             size += sum(_size_of(outcome.value) for outcome in entry.outcomes)
             if rows >= GROUP or size >= GROUP_BYTES:
-                return entries, False
+                return False
             try:
                 entry = self._queue.get_nowait()
             except queue.Empty:
-                return entries, False
-        return entries, True
+                return False
+        return True
 
     def _next(self, run: Run) -> _Entry | None:
         while True:
@@ -398,7 +439,6 @@ class Journaling:
                     self._looks.set()
 
     def _write(self, entries: list[_Entry]) -> None:
-        self._epoch = time.time() - time.perf_counter()
         rows: list[Row] = []
         for entry in entries:
             if entry.waiter is not None:
@@ -440,13 +480,7 @@ class Journaling:
                     f"{'is reported as Interrupted' if self.journal.at_most_once else 'runs again'} next time. Further ones are not told"
                 )
             return Row(*identity, outcome.index, schema.OK, outcome.attempts, started, outcome.duration, kind, payload)
-        status = (
-            schema.TIMEOUT
-            if isinstance(error, TaskTimeout)
-            else schema.CRASHED
-            if isinstance(error, BrokenExecutor)
-            else schema.ERROR
-        )
+        status = schema.TIMEOUT if isinstance(error, TaskTimeout) else schema.CRASHED if _is_crash(error) else schema.ERROR
         kind_name = f"{type(error).__module__}.{type(error).__qualname__}".removeprefix("builtins.")
         return Row(
             *identity,
@@ -460,6 +494,15 @@ class Journaling:
         )
 
 
+def _is_crash(error: BaseException) -> bool:
+    """Whether a task was lost with its process; what cannot be unpickled is a `BrokenExecutor` too, as in the standard library."""
+    if not isinstance(error, BrokenExecutor):
+        return False
+    from abreast.core.process_errors import ResultDecodeError, TaskDecodeError
+
+    return not isinstance(error, (ResultDecodeError, TaskDecodeError))
+
+
 def _outcome_of(
     index: int, item: Any, recorded: Recorded, *, value: Any = None, error: BaseException | None = None
 ) -> Outcome[Any]:
@@ -470,7 +513,10 @@ def _size_of(value: Any) -> int:
     """Return about how many bytes a result will be, where that could be many."""
     if isinstance(value, (str, bytes, bytearray)):
         return len(value)
-    size = getattr(value, "nbytes", 0)
+    try:
+        size = getattr(value, "nbytes", 0)
+    except Exception:  # a property of the user's
+        return 0
     return size if isinstance(size, int) else 0
 
 

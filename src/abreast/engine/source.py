@@ -23,7 +23,7 @@ class Source:
         total: how many there are in all, if the iterables can tell; a hint, which may be wrong.
     """
 
-    __slots__ = ("_inputs", "_iterables", "_strict", "error", "exhausted", "read", "star", "total")
+    __slots__ = ("_inputs", "_iterables", "_returned", "_strict", "error", "exhausted", "read", "star", "total")
 
     def __init__(self, iterables: tuple[Iterable[Any], ...], *, strict: bool) -> None:
         for iterable in iterables:
@@ -33,6 +33,7 @@ class Source:
         self._iterables = iterables
         self._strict = strict
         self._inputs: Iterator[Any] | None = None
+        self._returned: list[Any] = []
         self.read = 0
         self.exhausted = not iterables
         self.error: Exception | None = None
@@ -44,6 +45,8 @@ class Source:
         items: list[Any] = []
         if self.exhausted:
             return items
+        if self._returned:
+            return self._take_returned(count)
         try:
             if self._inputs is None:
                 self._inputs = zip(*self._iterables, strict=self._strict) if self.star else iter(self._iterables[0])
@@ -57,6 +60,21 @@ class Source:
         self.read += len(items)
         return items
 
+    def put_back(self, items: list[Any]) -> None:
+        """The last inputs that were taken are to be taken once more."""
+        self._returned = [*items, *self._returned]
+        self.read -= len(items)
+        self.exhausted = False
+
+    def _take_returned(self, count: int | None) -> list[Any]:
+        """Take inputs that have been put back; if that were the last ones, there are no more."""
+        count = len(self._returned) if count is None else count
+        items, self._returned = self._returned[:count], self._returned[count:]
+        self.read += len(items)
+        if not self._returned and not self._iterables:
+            self.close()
+        return items
+
     def left(self) -> int | None:
         """Return how many inputs are left to read, or None if that is not known."""
         if self.exhausted:
@@ -68,6 +86,7 @@ class Source:
         self.exhausted = True
         self._inputs = None
         self._iterables = ()
+        self._returned = []
 
 
 def _length(iterable: Iterable[Any]) -> int | None:

@@ -22,6 +22,8 @@ __all__ = ["LARGE", "Files"]
 
 LARGE = 1 << 20
 _TEMPORARY = ".tmp"
+_READ = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
+"""Not waiting for the writer of a pipe that somebody has put there."""
 
 
 class Files:
@@ -89,7 +91,7 @@ class Files:
             )
         path = os.path.join(self.folder, name[:2], name)
         try:
-            with open(os.open(path, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)), "rb") as file:
+            with open(os.open(path, _READ), "rb") as file:
                 data = file.read()
         except FileNotFoundError:
             raise JournalCorrupt(
