@@ -54,7 +54,8 @@ class Programs:
 
     def start(self, job) -> int:
         print(json.dumps(job), file=self.server.stdin, flush=True)
-        return int(self.server.stdout.readline())
+        self.last = int(self.server.stdout.readline())
+        return self.last
 
     def status(self) -> int:
         """Wait until the program has ended, or stopped; return minus the signal, or the exit status."""
@@ -66,7 +67,12 @@ class Programs:
         return self.status()
 
     def close(self) -> None:
-        self.server.communicate(timeout=30)
+        try:
+            self.server.communicate(timeout=10)
+        except subprocess.TimeoutExpired:  # a test has failed, and left one that stands still
+            os.kill(self.last, signal.SIGKILL)
+            self.server.communicate(timeout=10)
+            raise
 
 
 @pytest.fixture(scope="module")
