@@ -33,6 +33,7 @@ class Files:
     def __init__(self, journal: str) -> None:
         self.journal = journal
         self.folder = f"{journal}.d"
+        self._durable: set[str] = set()
 
     def write(self, data: bytes) -> bytes:
         """Keep `data`; return the name that the row is to have."""
@@ -54,6 +55,8 @@ class Files:
                 view = memoryview(data)
                 while view:
                     view = view[os.write(fd, view) :]
+                if failpoints.hit is not None:
+                    failpoints.hit("journal.before_fsync")
                 os.fsync(fd)
             finally:
                 os.close(fd)
@@ -70,9 +73,11 @@ class Files:
         return name.encode()
 
     def _make(self, folder: str) -> None:
-        with contextlib.suppress(FileExistsError):
-            os.mkdir(folder, 0o700)
-            _make_durable(os.path.dirname(folder))
+        if folder not in self._durable:
+            with contextlib.suppress(FileExistsError):
+                os.mkdir(folder, 0o700)
+            _make_durable(os.path.dirname(folder))  # also if it is there: who made it may have been killed before this
+            self._durable.add(folder)
 
     def read(self, payload: bytes) -> bytes:
         """Return what a row's file holds.
@@ -124,6 +129,8 @@ class Files:
                 continue  # not ours
             for name in os.listdir(folder):
                 if name not in named and (len(name) == 64 or name.endswith(_TEMPORARY)):
+                    if failpoints.hit is not None:
+                        failpoints.hit("journal.before_sweep")
                     with contextlib.suppress(OSError):
                         os.unlink(os.path.join(folder, name))
                         swept += 1

@@ -20,6 +20,7 @@ import threading
 import time
 from typing import Any, NamedTuple
 
+from abreast.core import failpoints
 from abreast.core.journal_errors import JournalBusy, JournalError
 from abreast.journal.trust import open_checked
 
@@ -106,11 +107,11 @@ class Lock:
         self.path = f"{journal}-lock"
         self._journal = journal
         self._fd = -1
-        try:
-            found = os.stat(self.path, follow_symlinks=False)
-        except OSError:
-            found = None
         with _guard:
+            try:
+                found = os.stat(self.path, follow_symlinks=False)
+            except OSError:
+                found = None
             if found is not None and (since := _held.get((found.st_dev, found.st_ino))) is not None:
                 raise JournalBusy(journal, os.getpid(), socket.gethostname(), since)  # before it is opened: see above
             fd, _ = open_checked(self.path, trust=trust, what="lock of the journal")
@@ -129,8 +130,10 @@ class Lock:
         """Write down who has it."""
         self.uuid = uuid
         text = json.dumps({"pid": os.getpid(), "host": socket.gethostname(), "since": time.time(), "uuid": uuid}).encode()
-        os.ftruncate(self._fd, 0)
         os.pwrite(self._fd, text, 0)
+        if failpoints.hit is not None:
+            failpoints.hit("journal.mid_tell")
+        os.ftruncate(self._fd, len(text))  # last: on a full disk what was there stays
 
     def release(self) -> None:
         with _guard:
@@ -183,7 +186,9 @@ def _told(fd: int) -> dict[str, Any]:
     """Return what the file says; nothing if that is not whole: its writer was killed."""
     try:
         os.lseek(fd, 0, os.SEEK_SET)
-        told = json.loads(os.read(fd, 4096) or b"{}")
+        told, _ = json.JSONDecoder().raw_decode(
+            os.read(fd, 4096).decode()
+        )  # its writer may have been killed before it cut off the rest
     except (OSError, ValueError, RecursionError):
         return {}
     return told if isinstance(told, dict) else {}

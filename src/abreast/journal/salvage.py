@@ -295,6 +295,7 @@ def _copy(source: _Source, store: Store) -> Salvaged:
     writer.execute("COMMIT")
     if not harvest.is_complete:
         source.remarks.append("pages of it are damaged: more tasks may have been in it")
+    assert store._lock is not None
     store._lock.tell(str(meta["uuid"]))
     is_all = not harvest.dropped and harvest.is_complete and not lost_runs
     return Salvaged(max(0, done), len(runs), harvest.files, functions, dict(harvest.dropped), is_all, source.remarks)

@@ -18,6 +18,8 @@ from __future__ import annotations
 import zlib
 from typing import TYPE_CHECKING
 
+from abreast.core import failpoints
+
 if TYPE_CHECKING:
     import sqlite3
     from collections.abc import Callable
@@ -64,11 +66,11 @@ STATEMENTS = {(words.split("(")[0].split(" ON ")[0].split()[-1], words) for word
 
 COLUMNS = "key, occ, idx, status, attempts, run_id, t_start, dur, codec, payload, crc, err_type, err_text"
 
-# What failed before has its attempts counted on; what was only started has not been counted.
+# What failed before has its attempts counted on, also if it was started again meanwhile (at_most_once): a start alone counts for none.
 UPSERT = f"""INSERT INTO tasks ({COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 ON CONFLICT (key, occ) DO UPDATE SET
 idx = excluded.idx, status = excluded.status, run_id = excluded.run_id, t_start = excluded.t_start, dur = excluded.dur,
-attempts = excluded.attempts + CASE WHEN tasks.status IN ({ERROR}, {TIMEOUT}, {CRASHED}) THEN tasks.attempts ELSE 0 END,
+attempts = excluded.attempts + CASE WHEN tasks.status IN ({STARTED}, {ERROR}, {TIMEOUT}, {CRASHED}) THEN tasks.attempts ELSE 0 END,
 codec = excluded.codec, payload = excluded.payload, crc = excluded.crc, err_type = excluded.err_type, err_text = excluded.err_text"""
 
 
@@ -95,4 +97,6 @@ def create(connection: sqlite3.Connection, meta: dict[str, object]) -> None:
     connection.executemany("INSERT INTO meta VALUES (?, ?)", meta.items())
     connection.execute(f"PRAGMA application_id = {APPLICATION}")
     connection.execute(f"PRAGMA user_version = {VERSION}")
+    if failpoints.hit is not None:
+        failpoints.hit("journal.mid_create")
     connection.execute("COMMIT")
