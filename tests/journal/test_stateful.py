@@ -41,7 +41,11 @@ class World:
 
 inputs = st.integers(0, 7)
 options = st.fixed_dictionaries(
-    {"kind_and_workers": st.sampled_from([("thread", 2), ("thread", 1), ("serial", None)]), "chunksize": st.sampled_from(["auto", 1, 3]), "ordered": st.booleans()},
+    {
+        "kind_and_workers": st.sampled_from([("thread", 2), ("thread", 1), ("serial", None)]),
+        "chunksize": st.sampled_from(["auto", 1, 3]),
+        "ordered": st.booleans(),
+    },
 )
 
 
@@ -114,7 +118,9 @@ class Histories(RuleBasedStateMachine):
         for outcome in outcomes:
             assert outcome.input == self.inputs[outcome.index]
             if outcome.error is None:
-                assert outcome.value == self.world.result(outcome.input) and type(outcome.value) is type(self.world.result(outcome.input))
+                assert outcome.value == self.world.result(outcome.input) and type(outcome.value) is type(
+                    self.world.result(outcome.input)
+                )
             else:
                 assert outcome.input in self.world.failing and not outcome.resumed and type(outcome.error) is ArithmeticError
         summary = results.summary()

@@ -63,8 +63,7 @@ def is_read(path, **options):
 
 class TestLinks:
     @pytest.mark.parametrize("end", ["", "-lock", "-wal", "-shm", "-journal", ".d"])
-    @pytest.mark.parametrize("leads", ["to something", "nowhere"])
-    @pytest.mark.parametrize("trusted", [False, True])
+    @pytest.mark.parametrize("leads, trusted", [("to something", False), ("nowhere", True)])
     def test_a_link_is_refused(self, journal, end, leads, trusted):
         path = journal.with_name(journal.name + end)
         if path.exists():
@@ -116,8 +115,7 @@ def large(x):
 
 
 class TestModes:
-    @pytest.mark.parametrize("mode", [0o620, 0o602, 0o666], ids=oct)
-    @pytest.mark.parametrize("end", ["", "-lock"])
+    @pytest.mark.parametrize("end, mode", [("", 0o620), ("", 0o602), ("-lock", 0o660)])
     def test_others_may_write(self, journal, mode, end):
         path = journal.with_name(journal.name + end)
         path.chmod(mode)
@@ -150,7 +148,11 @@ class TestModes:
         try:
             results = abreast.imap(large, [1, 2], journal=tmp_path / "run.db", buffersize=1)
             next(results)
-            modes = {path.relative_to(tmp_path).parts[0][6:]: stat.S_IMODE(path.stat().st_mode) for path in tmp_path.rglob("*") if path.is_file()}
+            modes = {
+                path.relative_to(tmp_path).parts[0][6:]: stat.S_IMODE(path.stat().st_mode)
+                for path in tmp_path.rglob("*")
+                if path.is_file()
+            }
             assert set(modes) >= {"", "-lock", "-wal", "-shm", ".d"} and set(modes.values()) == {0o600}, modes
             assert {stat.S_IMODE(path.stat().st_mode) for path in tmp_path.rglob("*") if path.is_dir()} == {0o700}
             results.close()

@@ -24,7 +24,6 @@ Invariants
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import queue
 import threading
@@ -460,13 +459,7 @@ class Journaling:
                     f"{'is reported as Interrupted' if self.journal.at_most_once else 'runs again'} next time. Further ones are not told"
                 )
             return Row(*identity, outcome.index, schema.OK, outcome.attempts, started, outcome.duration, kind, payload)
-        status = (
-            schema.TIMEOUT
-            if isinstance(error, TaskTimeout)
-            else schema.CRASHED
-            if _is_crash(error)
-            else schema.ERROR
-        )
+        status = schema.TIMEOUT if isinstance(error, TaskTimeout) else schema.CRASHED if _is_crash(error) else schema.ERROR
         kind_name = f"{type(error).__module__}.{type(error).__qualname__}".removeprefix("builtins.")
         return Row(
             *identity,

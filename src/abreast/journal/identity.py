@@ -162,7 +162,9 @@ class _Encoder:
             return _framed(b"p", _name(value) + str(value).encode("utf-8", "surrogatepass"))
         if isinstance(value, enum.Enum):
             return self._items(b"e", (value.name, value.value), _name(value))
-        if "__dataclass_fields__" in kind.__dict__ and not any(base in _METHODS or base is BaseException for base in kind.__mro__):
+        if "__dataclass_fields__" in kind.__dict__ and not any(
+            base in _METHODS or base is BaseException for base in kind.__mro__
+        ):
             items = [(field.name, getattr(value, field.name, None)) for field in dataclasses.fields(kind) if field.compare]
             return self._items(b"D", items, _name(value))
         if isinstance(value, tuple) and hasattr(kind, "_fields") and not getattr(value, "__dict__", None):
@@ -271,7 +273,9 @@ def _name_of(fn: Any) -> tuple[str, str]:
         fn = fn.func
     if not hasattr(fn, "__qualname__") and hasattr(fn, "__wrapped__"):
         return _name_of(fn.__wrapped__)
-    if isinstance(name := getattr(fn, "__qualname__", None) or getattr(fn, "__name__", None), str):  # some of C have only the second: numpy's
+    if isinstance(
+        name := getattr(fn, "__qualname__", None) or getattr(fn, "__name__", None), str
+    ):  # some of C have only the second: numpy's
         return getattr(fn, "__module__", None) or "builtins", name
     return type(fn).__module__, type(fn).__qualname__
 

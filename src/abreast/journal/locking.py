@@ -128,7 +128,9 @@ def _told(fd: int) -> dict[str, Any]:
     """Return what the file says; nothing if that is not whole: its writer was killed."""
     try:
         os.lseek(fd, 0, os.SEEK_SET)
-        told, _ = json.JSONDecoder().raw_decode(os.read(fd, 4096).decode())  # its writer may have been killed before it cut off the rest
+        told, _ = json.JSONDecoder().raw_decode(
+            os.read(fd, 4096).decode()
+        )  # its writer may have been killed before it cut off the rest
     except (OSError, ValueError):
         return {}
     return told if isinstance(told, dict) else {}

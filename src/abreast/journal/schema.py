@@ -68,7 +68,6 @@ attempts = excluded.attempts + CASE WHEN tasks.status IN ({STARTED}, {ERROR}, {T
 codec = excluded.codec, payload = excluded.payload, crc = excluded.crc, err_type = excluded.err_type, err_text = excluded.err_text"""
 
 
-
 def checksum(key: bytes | str, occurrence: int, status: int, codec: int, payload: bytes | None) -> int:
     """Return what a row has as `crc`.
 

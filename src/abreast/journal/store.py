@@ -113,7 +113,9 @@ class Store:
         check_folder(path, trust=journal.trust)
         if os.path.isdir(path):
             raise JournalError(f"the journal {path!r} is a folder; give the path of a file")
-        if os.path.lexists(path) and not os.path.lexists(f"{path}-lock"):  # nobody has it open; and no lock is to be left beside what is no journal
+        if os.path.lexists(path) and not os.path.lexists(
+            f"{path}-lock"
+        ):  # nobody has it open; and no lock is to be left beside what is no journal
             fd, _ = open_checked(path, trust=journal.trust)
             try:
                 beginning_of(path, os.read(fd, 100), was_journal=False)
@@ -150,7 +152,9 @@ class Store:
         with translated(path):
             self._writer = writer = self._connect()
             if not is_new and not lock.uuid:
-                is_new = not writer.execute("PRAGMA page_count").fetchone()[0]  # killed while it was made, which SQLite has undone
+                is_new = not writer.execute("PRAGMA page_count").fetchone()[
+                    0
+                ]  # killed while it was made, which SQLite has undone
             if is_new:
                 schema.create(writer, self._meta())
                 if failpoints.hit is not None:
@@ -158,7 +162,9 @@ class Store:
             else:
                 self._check(writer, size)
             self._set_up(writer)
-            check_others((f"{path}{end}" for end in _ENDS), trust=journal.trust)  # nobody has put one there meanwhile: nothing has been unpickled
+            check_others(
+                (f"{path}{end}" for end in _ENDS), trust=journal.trust
+            )  # nobody has put one there meanwhile: nothing has been unpickled
             self._look_at_log(writer, committed)
             told = dict(writer.execute("SELECT k, v FROM meta"))
             lock.tell(str(told.get("uuid", "")))

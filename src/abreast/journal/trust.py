@@ -40,7 +40,9 @@ def check_folder(path: str, *, trust: bool) -> None:
     except FileNotFoundError:
         raise JournalError(f"the journal {path!r} cannot be made: there is no folder {folder!r}; make it first") from None
     except OSError as error:
-        raise JournalError(f"the journal {path!r} cannot be opened: {error.strerror}; give a path whose folder you may use") from error
+        raise JournalError(
+            f"the journal {path!r} cannot be opened: {error.strerror}; give a path whose folder you may use"
+        ) from error
     if not stat.S_ISDIR(found.st_mode):
         raise JournalError(f"the journal {path!r} cannot be made: {folder!r} is not a folder")
     if not trust and os.name == "posix" and found.st_mode & stat.S_IWOTH and not found.st_mode & stat.S_ISVTX:
