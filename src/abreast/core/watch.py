@@ -83,6 +83,7 @@ __all__ = [
     "carried",
     "error_text",
     "joining",
+    "nanoseconds",
     "process_row",
     "shorten",
     "start",
@@ -377,12 +378,12 @@ class Measure:
         measure.cpu, measure.runqueue, measure.is_over = cpu, runqueue, True
         return measure
 
-    def add(self, begin: int, cpu: int, runqueue: int | None) -> None:
+    def add(self, begin: int, some: Measure) -> None:
         """Take what another process says of some of the tasks."""
         self.begun = self.begun or begin
-        self.cpu += cpu
-        if runqueue is not None:
-            self.runqueue = (self.runqueue or 0) + runqueue
+        self.cpu += some.cpu
+        if some.runqueue is not None:
+            self.runqueue = (self.runqueue or 0) + some.runqueue
         self.is_over = True
 
     def begin(self, ends: list[float]) -> Callable[[float], object]:
@@ -415,6 +416,11 @@ class Measure:
         self.is_over = True
 
 
+def nanoseconds(time: float) -> int:
+    """Return a time of `perf_counter`, or of `perf_counter_ns`, as the latter has it."""
+    return time if type(time) is int else int(time * 1e9)
+
+
 class Attempts:
     """Attempts that have ended: those of a batch, one after another, or a single one.
 
@@ -424,7 +430,7 @@ class Attempts:
         row: the row that they ran on; None if it is not known.
         queued: when they were submitted, in nanoseconds; 0 if not known.
         begin: when the first began, in nanoseconds.
-        ends: when each ended, in seconds by `perf_counter`.
+        ends: when each ended: seconds by `perf_counter`, or nanoseconds if they are integers.
         failed: by place, outcome (as in `core.recording.OUTCOMES`) and text of the error, of those that did not return.
         items: their inputs, if they are plain; else their texts.
         are_texts: whether `items` are that.
@@ -456,7 +462,7 @@ class Attempts:
         row: Thread | None,
         queued: int,
         begin: int,
-        ends: list[float],
+        ends: list[float] | list[int],
         failed: dict[int, tuple[int, str]],
         items: list[Any],
         *,
@@ -525,7 +531,7 @@ class Told:
             row,
             self._queued,
             begin,
-            [end / 1e9],
+            [end],
             {} if failed is None else {0: failed},
             [self._text],
             are_texts=True,

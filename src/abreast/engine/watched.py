@@ -52,10 +52,10 @@ def log_batch(log: Log, batch: Batch, lost: BaseException | None, encodes: froze
     begin, row = int(batch.began * 1e9), None if batch.measure is None else batch.measure.row
     if encodes:  # their ends count from the batch's begin, in a process of its own
         begin, row = _begin_there(batch), watch.process_row(batch.worker)
-        ends = [begin / 1e9 + end for end in ends]
+        ends = [begin + int(end * 1e9) for end in ends]  # in nanoseconds: tasks of one process must not seem to overlap
     elif batch.remote:
         row = watch.process_row(batch.worker)
-    ends += [ends[-1] if ends else begin / 1e9] * (done - len(ends))
+    ends += [ends[-1] if ends else begin] * (done - len(ends))
     calls = log.calls
     items = batch.items[:done]
     if are_texts := bool(calls):

@@ -25,24 +25,25 @@ class TaskLog:
 
     def attempts(self, log: Log, some: Attempts) -> None:
         worker = "?" if some.row is None else some.row.name
-        for place, (begin, end) in enumerate(pairwise([some.begin / 1e9, *some.ends])):
+        for place, (begin, end) in enumerate(pairwise([some.begin, *map(watch.nanoseconds, some.ends)])):
             failed = some.failed.get(place)
             level = logging.INFO if failed is None else logging.WARNING
             if not LOGGER.isEnabledFor(level):
                 continue
             text = watch.text_of(log.name, some, place)
+            took = (end - begin) / 1e9
             more = {
                 "task": text,
-                "duration": end - begin,
+                "duration": took,
                 "worker": worker,
                 "attempt": some.number,
                 "error": failed and failed[1],
             }
             if failed is None:
-                LOGGER.info("%s: %.3g s on %s", text, end - begin, worker, extra=more)
+                LOGGER.info("%s: %.3g s on %s", text, took, worker, extra=more)
             else:
                 LOGGER.warning(
-                    "%s: attempt %d failed after %.3g s on %s: %s", text, some.number, end - begin, worker, failed[1], extra=more
+                    "%s: attempt %d failed after %.3g s on %s: %s", text, some.number, took, worker, failed[1], extra=more
                 )
 
     def span(self, *_: object) -> None:

@@ -98,7 +98,7 @@ class Recorder:
     def attempts(self, log: Log, some: Attempts) -> None:
         """Take attempts that have ended: in the thread that did them, or settles them."""
         count = len(some.ends)
-        wall = int(some.ends[-1] * 1e9) - some.begin
+        wall = watch.nanoseconds(some.ends[-1]) - some.begin
         measure = some.measure
         with self._lock:
             if self._end:
@@ -176,8 +176,7 @@ def _waited_for_each_other(some: Attempts) -> int:
     """Return the sum of the times that tasks of a batch waited for those before them."""
     if len(some.ends) == 1:
         return 0
-    begin = some.begin / 1e9
-    return int(sum(end - begin for end in some.ends[:-1]) * 1e9)
+    return sum(map(watch.nanoseconds, some.ends[:-1])) - (len(some.ends) - 1) * some.begin
 
 
 class _Maker:
@@ -209,7 +208,7 @@ class _Maker:
         zero, row = self.zero, self.serial(some.row)
         submitter = None if some.submitter is None else self.serial(some.submitter)
         queued = some.queued - zero if some.queued else None
-        ends = [int(end * 1e9) - zero for end in some.ends]
+        ends = [watch.nanoseconds(end) - zero for end in some.ends]
         begins = [some.begin - zero, *ends[:-1]]
         wall = ends[-1] - begins[0]
         cpus: list[int | None] = [None] * count

@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from abreast.executors.base import Deliver
     from abreast.executors.batch import Batch
     from abreast.executors.process.express import Lane
+    from abreast.executors.process.measures import Measures
     from abreast.executors.process.page import Page
     from abreast.executors.process.supervisor import Courier, Supervisor
 
@@ -189,6 +190,7 @@ class _Travels:
     flags: int
     function: int
     limit: float | None
+    meter: Measures | None
     size: int
     worker: str
 
@@ -204,8 +206,9 @@ class _Travels:
     def sent_to(self, page: Page | None, first: int) -> None:
         """It is being sent to the worker with this page, its first task as number `first`."""
 
-    def measured(self, begin: int, end: int, cpu: int, runqueue: int) -> None:
-        """The worker says what the tasks took whose outcomes come next."""
+    def measured(self, meter: Measures) -> None:
+        """The worker says what the tasks took whose outcomes come next; each takes its part of that."""
+        self.meter = meter  # type: ignore[misc]  # a slot, or an attribute, of each kind
 
     def error_of(self, place: int, index: int | None, lost: Crashed | TimedOut | OverMemory) -> BaseException:
         worker, died = lost.worker, lost.died
@@ -242,34 +245,6 @@ def broken(why: str) -> BaseException:
     return BrokenProcessPool(why)
 
 
-class Meter:
-    """What tasks took whose outcomes come next, given to them one after another.
-
-    Args:
-        begin, end: of all of them, nanoseconds.
-        cpu, runqueue: of all of them; `runqueue` is -1 if not known.
-    """
-
-    __slots__ = ("begin", "cpu", "runqueue", "wall")
-
-    def __init__(self, begin: int, end: int, cpu: int, runqueue: int) -> None:
-        self.begin = begin
-        self.wall = max(end - begin, 1)
-        self.cpu = cpu
-        self.runqueue = runqueue
-
-    def take(self, wall: int) -> tuple[int, int]:
-        """Return begin and end of the next task."""
-        begin = self.begin
-        self.begin = begin + wall
-        return begin, self.begin
-
-    def share(self, seconds: float) -> watch.Measure:
-        """Return what a task of `seconds` has used of all that."""
-        part = min(1.0, seconds * 1e9 / self.wall)
-        return watch.Measure.of(int(self.cpu * part), None if self.runqueue < 0 else int(self.runqueue * part))
-
-
 class FutureCall(_Travels):
     """One call of `submit`.
 
@@ -290,7 +265,7 @@ class FutureCall(_Travels):
     lane: Lane | None = None
     told: watch.Told | None = None
     """Who watches it is told by this."""
-    meter: Meter | None = None
+    meter: Measures | None = None
 
     def __init__(
         self,
@@ -391,9 +366,6 @@ class FutureCall(_Travels):
         else:
             self.future._settle(None, self.error_of(place, None, what))
 
-    def measured(self, begin: int, end: int, cpu: int, runqueue: int) -> None:
-        self.meter = Meter(begin, end, cpu, runqueue)
-
     def _tell_watcher(self, told: watch.Told, place: int, what: Any, offset: int) -> None:
         meter, row = self.meter, watch.process_row(self.worker)
         failed = None
@@ -446,10 +418,7 @@ class Pack(_Travels):
         self.limit = first.limit
         self.flags = first.flags | (PLAIN | STAR if first.payload is None else SINGLE | PAIR)
         self.worker = ""
-        self.meter: Meter | None = None
-
-    def measured(self, begin: int, end: int, cpu: int, runqueue: int) -> None:
-        self.meter = Meter(begin, end, cpu, runqueue)
+        self.meter: Measures | None = None
 
     def frames(self) -> tuple[bytes, tuple[Any, ...]]:
         first = self.parts[0]
@@ -529,7 +498,7 @@ class BatchCall(_Travels):
     """A batch of a run; its outcomes are put into the batch as they come, still as bytes."""
 
     __slots__ = (
-        "batch", "body", "buffers", "definition", "deliver", "first", "flags", "function", "handle", "limit", "page", "size", "supervisor", "what", "worker",
+        "batch", "body", "buffers", "definition", "deliver", "first", "flags", "function", "handle", "limit", "meter", "page", "size", "supervisor", "what", "worker",
     )  # fmt: skip
 
     resends = False
@@ -557,6 +526,7 @@ class BatchCall(_Travels):
         self.deliver: Deliver | None = deliver
         """The run's, which lives until this call is over although nobody may iterate; what is called is `Work.settle`."""
         self.page: Page | None = None
+        self.meter: Measures | None = None
         self.first = 0
         """Where it was sent, and the number of its first task there."""
 
@@ -595,14 +565,10 @@ class BatchCall(_Travels):
             self.handle.set_running_or_notify_cancel()
         self._tell(error)
 
-    def measured(self, begin: int, end: int, cpu: int, runqueue: int) -> None:  # noqa: ARG002  # when it began is what counts
-        measure = self.batch.measure
-        if measure is not None:
-            measure.add(begin, cpu, None if runqueue < 0 else runqueue)
-
     def resolve(self, place: int, what: Any, offset: int = 0, count: int = 1) -> None:
         batch = self.batch
         batch.worker = self.worker
+        before = batch.seconds
         if type(what) is Records:
             self._take(batch, what, offset, count)
         elif place > len(batch.results):  # lost, behind others that ran and are to run again
@@ -610,6 +576,10 @@ class BatchCall(_Travels):
             return
         else:
             self._take_one(batch, place, what)
+        if self.meter is not None and batch.measure is not None:
+            seconds = batch.seconds - before
+            begin, _ = self.meter.take(int(seconds * 1e9))
+            batch.measure.add(begin, self.meter.share(seconds))
         if batch.signal:
             batch.work.heed(batch)
 

@@ -47,6 +47,7 @@ from abreast.executors.process.core import Died, PoolCore, ProtocolError, Worker
 from abreast.executors.process.express import AT_ONCE, LOOK, READABLE, TIRED, Lane, Lanes
 from abreast.executors.process.frames import BadFrame, Kind, Parser, Phase, frame
 from abreast.executors.process.launch import dump_signal
+from abreast.executors.process.measures import Measures
 from abreast.executors.process.memory import oom_kills, resident_bytes
 from abreast.executors.process.outbox import MEASURED, OBJECTS, RECORD, RECORDS, TIMED, TOGETHER
 from abreast.executors.process.output import Output, Printer
@@ -877,9 +878,9 @@ class Supervisor:
         elif kind == Kind.MEASURED:
             if len(arrived.body) != MEASURED.size:
                 raise BadFrame("a measure of another size")
-            if worker.calls:  # else they were given up
-                call = worker.calls[0].call
-                getattr(call, "call", call).measured(*MEASURED.unpack(arrived.body))
+            meter = Measures(*MEASURED.unpack(arrived.body))
+            for sent in worker.calls:  # whose outcomes have waited for each other
+                getattr(sent.call, "call", sent.call).measured(meter)
         elif kind == Kind.OVER:
             self._do(self.core.over(worker, arrived.number, now))
         elif kind == Kind.READY:
