@@ -20,6 +20,7 @@ from itertools import pairwise
 from time import perf_counter_ns, time_ns
 from typing import TYPE_CHECKING, Any
 
+from abreast.core import watch
 from abreast.core.states import OUTCOMES
 
 if TYPE_CHECKING:
@@ -92,7 +93,7 @@ class TaskSpans:
             if some.row.ident:
                 row |= {"thread.id": some.row.ident, "thread.name": some.row.name}
         here = _epoch()
-        for place, (begin, end) in enumerate(pairwise([some.begin, *(int(end * 1e9) for end in some.ends)])):
+        for place, (begin, end) in enumerate(pairwise([some.begin, *map(watch.nanoseconds, some.ends)])):
             index = some.first + place
             span, epoch = begun.pop(index, None) or (None, here)
             if span is None:
