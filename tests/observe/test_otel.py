@@ -126,7 +126,7 @@ class TestParents:
             with tracer.start_as_current_span("second") as second:
                 two = executor.with_options(name="another").submit(within, 2)
             found = [one.result()[1], two.result()[1]]
-        tasks = spans("within")
+        tasks = [*spans("within"), *spans("another")]
         assert [is_child(task, parent) for task, parent in zip(tasks, (first, second), strict=True)] == [True, True]
         assert found == [number(span) for span in ((first, second) if kind == "process" else tasks)]
 

@@ -191,7 +191,7 @@ class Log:
 
         Args:
             context: what they run in a copy of; None is the present one.
-            name: of their function.
+            name: of the task.
             number: which attempt at them it is.
         """
         return Along(self, context, name, number) if self.followers else None
@@ -602,15 +602,16 @@ class Place:
         number: int = 1,
         may_show: bool = True,
         context: Context | None = None,
+        name: str | None = None,
     ) -> Callable[..., Any]:
         """Return what is to be called in the place of `fn`. To be asked while somebody watches.
 
-        `may_show`: whether code of the user's may be run, to show the arguments. `context`: as for `Log.follow`.
+        `may_show`: whether code of the user's may be run, to show the arguments. `context`, `name`: as for `Log.follow`.
         """
         if self.hidden:
             return fn
         log = self.log
-        along = log.follow(context, name_of(fn), number)
+        along = log.follow(context, name or name_of(fn), number)
         return Watched(fn, Told(log, fn, args, kwargs, number=number, may_show=may_show, along=along))
 
 
