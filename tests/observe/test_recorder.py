@@ -168,6 +168,15 @@ class TestRuns:
         assert work.cpu / 1e9 == pytest.approx(computed, abs=0.02)
         assert work.wall / 1e9 > computed + 0.19
 
+    @pytest.mark.parametrize("pool", [abreast.ThreadPoolExecutor, abreast.ProcessPoolExecutor, abreast.SerialExecutor])
+    def test_calls_with_options_are_there_too(self, pool):
+        retry = abreast.Retry(2, wait_initial=0, wait_jitter=0)
+        with abreast.record() as run, pool(1) as executor:
+            executor.with_options(name="other").submit(square, 3).result()
+            executor.with_options(retries=retry).submit(flaky, 4).result()
+        found = sorted((each.call.partition("(")[0], each.attempt) for each in run.tasks)
+        assert found == [("flaky", 1), ("flaky", 2), ("flaky", 3), ("square", 1)]
+
     def test_waiting_for_results_is_a_span_of_the_thread_that_waits(self):
         with abreast.record() as run:
             abreast.map(time.sleep, [0.05])
