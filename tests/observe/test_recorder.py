@@ -149,6 +149,27 @@ class TestRuns:
         assert "task_timeout of 0.05" in attempt.error
         assert attempt.end - attempt.begin > 40_000_000
 
+    @pytest.mark.parametrize("options", [{}, {"name": "slow"}])
+    def test_a_call_over_its_limit_that_goes_on(self, options):
+        go, threads = threading.Event(), []
+
+        def wait():
+            threads.append(threading.current_thread())
+            go.wait(30)
+
+        with abreast.record() as run:
+            with abreast.ThreadPoolExecutor(1, task_timeout=0.05) as executor:
+                future = (executor.with_options(**options) if options else executor).submit(wait)
+                error = future.exception()
+            (attempt,) = run.tasks  # now, and not when it returns
+            go.set()
+            threads[0].join()
+            assert run.tasks == [attempt]
+        assert attempt.outcome == TIMEOUT
+        assert attempt.error == watch.error_text(error)
+        assert 40_000_000 < attempt.end - attempt.begin < 20_000_000_000
+        assert "watch.py" not in error.stack
+
     def test_resumed_tasks_are_counted_and_are_no_attempts(self, tmp_path):
         abreast.map(square, range(5), journal=tmp_path / "run.db")
         with abreast.record() as run:

@@ -32,7 +32,7 @@ from time import perf_counter_ns, thread_time_ns
 from typing import TYPE_CHECKING, Any
 
 from abreast.core.current import name_of
-from abreast.core.states import FAILED, JOINING
+from abreast.core.states import FAILED, JOINING, TIMEOUT
 from abreast.core.text import printable
 
 resource: Any
@@ -552,12 +552,14 @@ class Watched:
         self.__qualname__ = name_of(fn)
         self.__wrapped__ = fn
         self._told = told
+        self._begun: list[tuple[Thread | None, int]] = []
+        """Row and time; taken out by who tells the end: its thread, or the one that finds it over its limit."""
 
     def __call__(self, /, *args: Any, **kwargs: Any) -> Any:
         measure = Measure(each=False)
         measure.begin([])
         self._told.begin()
-        begin = perf_counter_ns()
+        self._begun.append((measure.row, perf_counter_ns()))
         failed = None
         try:
             return self.__wrapped__(*args, **kwargs)
@@ -567,7 +569,16 @@ class Watched:
         finally:
             end = perf_counter_ns()
             measure.end()
-            self._told.ended(measure.row, begin, end, failed, measure)
+            self._tell(end, failed, measure)
+
+    def expired(self, error: BaseException) -> None:
+        """It is over its limit, and its caller has been told; it goes on in its thread, which this is not."""
+        self._tell(perf_counter_ns(), (TIMEOUT, error_text(error)), None)
+
+    def _tell(self, end: int, failed: tuple[int, str] | None, measure: Measure | None) -> None:
+        with suppress(IndexError):  # it has been told
+            row, begin = self._begun.pop()
+            self._told.ended(row, begin, end, failed, measure)
 
 
 class Place:
