@@ -337,6 +337,18 @@ class TestBounds:
         assert sorted(each.number for each in run.tasks) == list(range(16 + 16 * 50))
 
     @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork")
+    def test_nobody_watches_in_a_forked_child(self):
+        with abreast.record() as run:
+            abreast.map(square, [1])
+            with run._recorder._lock:  # as another thread may hold it just now
+                if (pid := os.fork()) == 0:
+                    told = watch.active == () and list(abreast.SerialExecutor().imap(square, [2])) == [4]
+                    os._exit(0 if told else 1)
+            assert os.waitpid(pid, 0)[1] == 0
+            assert watch.active
+        assert len(run.tasks) == 1
+
+    @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork")
     def test_a_forked_child_has_rows_of_its_own(self):
         with abreast.record():
             abreast.map(square, [1])

@@ -123,6 +123,18 @@ def stop(sink: Sink) -> None:
             _close_rows()
 
 
+def _forget() -> None:
+    """In a forked child: those who watch are the parent's. What they tell would be lost, and a lock of theirs may be held for good here."""
+    global active, _changing
+    _changing = threading.Lock()
+    active = ()
+    _close_rows()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget)
+
+
 def _drop(sink: Sink, error: Exception) -> None:
     """An observer has raised: say so, once, and ask it no more."""
     if sink in active:
