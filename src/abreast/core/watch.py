@@ -647,6 +647,8 @@ def joining(what: str) -> Iterator[None]:
     finally:
         row, end = this_thread(), perf_counter_ns()
         for sink in active:
+            if not hasattr(sink, "span"):  # of the user's: it need not have it
+                continue
             try:
                 sink.span(row, begin, end, JOINING, what)
             except Exception as error:  # as above
