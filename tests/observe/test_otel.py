@@ -16,7 +16,6 @@ import pytest
 import abreast
 from abreast.core import watch
 from abreast.observe.finding import find
-from tests.observe.test_recorder import use_everything
 
 trace = pytest.importorskip("opentelemetry.trace")
 baggage = pytest.importorskip("opentelemetry.baggage")
@@ -103,7 +102,7 @@ def tenant(_):
 class TestParents:
     @pytest.mark.parametrize("kind", KINDS)
     def test_of_a_run(self, kind, spans, request_span):
-        parents = abreast.map(within, range(40), kind=kind, max_workers=None if kind == "serial" else 2)
+        parents = abreast.map(within, range(40), kind=kind, max_workers={"thread": 2, "process": 1}.get(kind))
         tasks = spans("within")
         assert sorted(span.attributes["abreast.task.index"] for span in tasks) == list(range(40))
         assert all(is_child(span, request_span) for span in tasks)
@@ -130,8 +129,7 @@ class TestParents:
         assert [is_child(task, parent) for task, parent in zip(tasks, (first, second), strict=True)] == [True, True]
         assert found == [number(span) for span in ((first, second) if kind == "process" else tasks)]
 
-    @pytest.mark.parametrize("kind", ["thread", "process"])
-    @pytest.mark.parametrize("limit", [None, 1])
+    @pytest.mark.parametrize(("kind", "limit"), [("thread", None), ("thread", 1), ("process", None)])
     def test_of_a_group(self, kind, limit, spans, request_span):
         with abreast.TaskGroup(kind=kind, max_workers=limit) as group:
             with tracer.start_as_current_span("first") as first:
@@ -156,7 +154,9 @@ class TestParents:
             return abreast.map(within, [x, x + 1], max_workers=2)
 
         found = abreast.map(outer, [0, 10], max_workers=2)
-        outers = {span.attributes["abreast.task.index"]: span for span in spans("TestParents.test_of_a_run_in_a_run.<locals>.outer")}
+        outers = {
+            span.attributes["abreast.task.index"]: span for span in spans("TestParents.test_of_a_run_in_a_run.<locals>.outer")
+        }
         tasks = spans("within")
         for index, parents in enumerate(found):
             inside = [span for span in tasks if is_child(span, outers[index])]
@@ -180,7 +180,7 @@ class TestParents:
         assert [is_child(span, request_span) for span in tasks] == [True] * 3
         assert [parent[1] for parent in parents] == [number(span) for span in tasks]
 
-    @pytest.mark.parametrize("kind", KINDS)
+    @pytest.mark.parametrize("kind", HERE)
     def test_there_is_none(self, kind, spans):
         with abreast.record(observers=["otel"]):
             abreast.map(within, range(2), kind=kind, max_workers=1)
@@ -192,8 +192,8 @@ class TestParents:
 
         token = context.attach(baggage.set_baggage("tenant", "a b"))
         try:
-            assert abreast.map(tenant, range(3), kind=kind) == ["a b"] * 3
             with POOLS[kind](1) as executor:
+                assert list(executor.imap(tenant, range(3))) == ["a b"] * 3
                 assert executor.submit(tenant, 0).result() == "a b"
         finally:
             context.detach(token)
@@ -202,7 +202,7 @@ class TestParents:
     def test_that_is_not_sampled(self, kind, spans):
         parent = trace.SpanContext(12345, 678, is_remote=True, trace_flags=trace.TraceFlags(0))
         with abreast.record(observers=["otel"]), trace.use_span(trace.NonRecordingSpan(parent)):
-            found = abreast.map(within, range(2), kind=kind)
+            found = abreast.map(within, range(2), kind=kind, max_workers=None if kind == "serial" else 1)
         assert spans("within") == []
         assert [trace_id for trace_id, _ in found] == [12345, 12345]
 
@@ -239,8 +239,8 @@ class TestSpans:
 
     @pytest.mark.parametrize("kind", KINDS)
     def test_errors(self, kind, spans, request_span):
-        list(abreast.outcomes(fails, range(3), kind=kind))
         with POOLS[kind](1) as executor:
+            list(executor.outcomes(fails, range(3)))
             executor.submit(fails, 1).exception()
         failed = [span for span in spans("fails") if span.status.status_code is trace.StatusCode.ERROR]
         assert [span.status.description for span in failed] == ["ValueError: one is bad"] * 2
@@ -251,8 +251,8 @@ class TestSpans:
     @pytest.mark.parametrize("kind", KINDS)
     def test_retries(self, kind, spans, request_span):
         retry = abreast.Retry(3, wait_initial=0, wait_jitter=0)
-        abreast.map(flaky, [7], kind=kind, retries=retry)
         with POOLS[kind](1) as executor:
+            list(executor.imap(flaky, [7], retries=retry))
             executor.with_options(retries=retry).submit(flaky, 8).result()
         tasks = spans("flaky")
         assert [span.attributes["abreast.task.attempt"] for span in tasks] == [1, 2, 3] * 2
@@ -295,6 +295,15 @@ def future_name():
     return "TestSpans.test_a_task_that_has_not_ended_yet_is_a_parent_already.<locals>.<lambda>"
 
 
+def use_some():
+    for pool in POOLS.values():
+        with pool(1) as executor:
+            assert executor.submit(fails, 2).result() == 2
+            assert list(executor.imap(fails, range(2, 9))) == list(range(2, 9))
+    with abreast.TaskGroup() as group:
+        group.submit(fails, 2)
+
+
 class TestNobodyFollows:
     def test_nothing_is_built(self, monkeypatch):
         def refuse(*_args, **_kwargs):
@@ -302,20 +311,20 @@ class TestNobodyFollows:
 
         monkeypatch.setattr(watch, "Along", refuse)
         with abreast.record(), tracer.start_as_current_span("request"):
-            use_everything()
+            use_some()
 
     def test_processes_do_not_import_it(self, exporter):
-        asked = ["'opentelemetry.trace' in __import__('sys').modules"]
-        with tracer.start_as_current_span("request"):
-            assert abreast.map(eval, asked, kind="process") == [False]
+        asked = "'opentelemetry.trace' in __import__('sys').modules"
+        with tracer.start_as_current_span("request"), abreast.ProcessPoolExecutor(1) as executor:
+            assert executor.submit(eval, asked).result() is False
             with abreast.record():
-                assert abreast.map(eval, asked, kind="process") == [False]
+                assert list(executor.imap(eval, [asked])) == [False]
             with abreast.record(observers=["otel"]):
-                assert abreast.map(eval, asked, kind="process") == [True]
+                assert list(executor.imap(eval, [asked])) == [True]
 
     def test_what_is_kept_for_tasks_on_their_way_goes_with_them(self, exporter):
         with abreast.record(observers=["otel"]) as run:
-            use_everything()
+            use_some()
         chunks = [some for _, some in run._recorder._chunks]
         assert chunks
         assert all(some.along is None and (some.measure is None or some.measure.along is None) for some in chunks)

@@ -72,7 +72,7 @@ def log_batch(log: Log, batch: Batch, lost: BaseException | None, encodes: froze
             are_texts=are_texts,
             number=batch.attempt,
             measure=batch.measure,
-            along=batch.measure and batch.measure.along,
+            along=None if batch.measure is None else batch.measure.along,
         )
     )
     return None
@@ -102,7 +102,7 @@ def _lost(log: Log, batch: Batch, place: int, error: BaseException) -> watch.Att
         [item],
         are_texts=are_texts,
         number=batch.attempts_at(index),
-        along=batch.measure and batch.measure.along,
+        along=None if batch.measure is None else batch.measure.along,
     )
 
 

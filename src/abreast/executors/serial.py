@@ -107,9 +107,7 @@ class Serial(concurrent.futures.Executor):
     ) -> Future[Any]:
         """For views: as `submit`, of a call that has options of its own."""
         if watch.active:
-            attempt.fn = self._place.watched(
-                attempt.fn, args, kwargs, number=attempt.number, context=context, name=attempt.name
-            )
+            attempt.fn = self._place.watched(attempt.fn, args, kwargs, number=attempt.number, context=context, name=attempt.name)
         return self._call(attempt, args, kwargs, context, held=held)
 
     def _call(
