@@ -10,6 +10,7 @@ Each also runs by itself:
     python examples/compress.py           every .py file of the library with zlib, on threads and in processes
     python examples/compile_library.py    every module of the library to bytecode, on threads and in processes
     python examples/scraper.py            160 pages from a web server that fails, stalls and limits rates
+    python examples/resumed.py            400 tasks, killed ten times with kill -9, and run again
 
 And examples/course.ipynb is a short course on concurrency, for Jupyter.
 """
@@ -22,7 +23,7 @@ import sys
 import traceback
 from pathlib import Path
 
-NAMES = ("checksums", "pages", "pictures", "compress", "compile_library", "scraper")
+NAMES = ("checksums", "pages", "pictures", "compress", "compile_library", "scraper", "resumed")
 
 
 def run(name: str) -> int:

@@ -207,10 +207,10 @@ def make_run(
         raise TypeError(f"task_timeout={options['task_timeout']!r}: a {type(executor).__name__} cannot end a task for us")
     journal = get("journal")
     once = journal is not None and journal.at_most_once
-    if once and not sends_each(executor):
-        raise ValueError(
-            f"a Journal with at_most_once=True needs to know of each task that it has ended: give the {type(executor).__name__} flush='each'"
-        )
+    chunksize = get("chunksize", "auto")
+    if once and not sends_each(executor, None if chunksize == "auto" else chunksize):
+        cure = f"give the {type(executor).__name__} flush='each'" if hasattr(executor, "sends_each") else "give chunksize=1"
+        raise ValueError(f"a Journal with at_most_once=True needs to know of each task that it has ended: {cure}")
     workers: Callable[[], Workers]
     if executor is not None:
         workers = partial(workers_of, executor, limited=get("task_timeout") is not None)
@@ -224,7 +224,6 @@ def make_run(
             task_timeout=get("task_timeout"),
             flush="each" if once else "auto",
         )
-    chunksize = get("chunksize", "auto")
     return Run(
         fn,
         source,

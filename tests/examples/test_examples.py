@@ -25,7 +25,7 @@ pytestmark = pytest.mark.whole
 EXAMPLES = ROOT / "examples"
 PROC = Path("/proc")
 
-ALL = ("checksums.py", "pages.py", "pictures.py", "compress.py", "compile_library.py", "scraper.py")
+ALL = ("checksums.py", "pages.py", "pictures.py", "compress.py", "compile_library.py", "scraper.py", "resumed.py")
 """In the order in which ``python examples`` runs them."""
 
 needs_linux = pytest.mark.skipif(sys.platform != "linux", reason="processes run on Linux only so far")
@@ -129,6 +129,20 @@ def check_scraper(stdout, runs=("threads", "processes")):
     assert "equal: all 160 pages are what they must be\n" in stdout
 
 
+def check_resumed(stdout):
+    assert "400 tasks of 10 ms, 4 at once, killed 10 times\n" in stdout
+    lines = re.findall(r"^ *(\d+|none) +(\d+) +(\d+) of 400$", stdout, flags=re.MULTILINE)
+    assert [line[0] for line in lines] == [*map(str, range(1, 11)), "none"]
+    recorded = [int(line[2]) for line in lines]
+    assert recorded == sorted(recorded)
+    assert recorded[0] > 0
+    assert recorded[-1] == 400
+    begun = sum(int(line[1]) for line in lines)
+    twice = int(re.search(r"^ran more than once, .*: (\d+); recorded, and run again: 0$", stdout, flags=re.MULTILINE)[1])
+    assert twice <= begun - 400 <= 10 * 4 * 3  # what was under way: running, and done and not yet recorded
+    assert "equal: all 400 results are what they must be\n" in stdout
+
+
 def test_all_of_them_one_after_another():
     pytest.importorskip("PIL")
     done = run("examples", cwd=ROOT)
@@ -137,13 +151,14 @@ def test_all_of_them_one_after_another():
         re.findall(r"^--- (.*)$", done.stdout, flags=re.MULTILINE),
         re.split(r"^--- .*\n", done.stdout, flags=re.MULTILINE),
     )
-    assert titles == ["checksums", "pages", "pictures", "compress", "compile_library", "scraper"]
+    assert titles == ["checksums", "pages", "pictures", "compress", "compile_library", "scraper", "resumed"]
     check_checksums(parts[1])
     check_pages(parts[2])
     check_pictures(parts[3])
     check_compress(parts[4])
     check_compile_library(parts[5])
     check_scraper(parts[6])
+    check_resumed(parts[7])
     assert "FAILED" not in done.stdout
 
 
@@ -189,6 +204,14 @@ def test_scraper_by_itself(tmp_path):
     check_scraper(done.stdout)
 
 
+def test_resumed_by_itself(tmp_path):
+    """Called by its path from anywhere."""
+    done = run(str(EXAMPLES / "resumed.py"), cwd=tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
+    check_resumed(done.stdout)
+
+
+@needs_linux
 def test_scraper_where_no_processes_run():
     done = run_changed("""
         import sys, scraper
@@ -452,6 +475,26 @@ class TestWrongResults:
         assert (done.returncode, done.stderr) == (1, "")
         assert done.stdout.endswith("FAILED: the order differs\n")
 
+    def test_a_result_of_a_killed_batch(self):
+        done = run_changed("""
+            import sys, resumed
+            right, resumed.TASKS, resumed.KILLS = resumed.result_of, 400, 1
+            resumed.result_of = lambda number: right(number) + (number == 399)
+            sys.exit(resumed.main())
+        """)
+        assert (done.returncode, done.stderr) == (1, "")
+        assert done.stdout.endswith("FAILED: not all results are what they must be\n")
+
+    def test_a_task_that_runs_though_it_is_recorded(self):
+        done = run_changed("""
+            import sys, resumed
+            resumed.KILLS = 1
+            resumed.recorded = lambda folder: set(range(400))
+            sys.exit(resumed.main())
+        """)
+        assert (done.returncode, done.stderr) == (1, "")
+        assert done.stdout.endswith("FAILED: what is recorded must not run again\n")
+
     def test_the_others_run_all_the_same(self, tmp_path):
         """The whole directory, with an example that is wrong and one that raises."""
         (tmp_path / "__main__.py").write_bytes((EXAMPLES / "__main__.py").read_bytes())
@@ -461,10 +504,11 @@ class TestWrongResults:
         (tmp_path / "compress.py").write_text("import sys\nsys.exit(2)\n")
         (tmp_path / "compile_library.py").write_text("")
         (tmp_path / "scraper.py").write_text("")
+        (tmp_path / "resumed.py").write_text("")
         done = run(tmp_path)
         assert done.returncode == 1
         assert done.stdout == (
-            "--- checksums\n--- pages\n--- pictures\nequal\n--- compress\ncompress was left out\n--- compile_library\n--- scraper\n"
+            "--- checksums\n--- pages\n--- pictures\nequal\n--- compress\ncompress was left out\n--- compile_library\n--- scraper\n--- resumed\n"
             "FAILED: checksums, pages\n"
         )
         assert done.stderr.endswith("OSError: no network\n")
@@ -490,7 +534,7 @@ class TestWithoutPillow:
         done = run(tmp_path)
         assert done.returncode == 0
         assert done.stdout == (
-            "--- checksums\n--- pages\n--- pictures\npictures was left out\n--- compress\n--- compile_library\n--- scraper\n"
+            "--- checksums\n--- pages\n--- pictures\npictures was left out\n--- compress\n--- compile_library\n--- scraper\n--- resumed\n"
         )
         assert done.stderr == 'pictures.py needs Pillow: python -m pip install "Pillow>=10"\n'
 
@@ -509,6 +553,7 @@ class TestCtrlC:
             pytest.param("compile_library.py", "threads", marks=needs_linux),
             ("scraper.py", " pages from "),
             pytest.param("scraper.py", "threads", marks=needs_linux),
+            ("resumed.py", "kill "),
             ("", "--- checksums"),
             ("", "--- pages"),
         ],

@@ -8,6 +8,7 @@ prints what tasks say of themselves. Functions that run in a worker process retu
 from __future__ import annotations
 
 import os
+import sys
 import threading
 from time import perf_counter
 from typing import TYPE_CHECKING
@@ -33,6 +34,8 @@ __all__ = [
     "computing_in_processes",
     "computing_on_threads",
     "computing_one_after_another",
+    "count_to",
+    "interrupted",
     "memory_of",
     "one_after_another",
     "one_call",
@@ -50,6 +53,7 @@ __all__ = [
 sleep = stage.sleep
 print = stage.print  # noqa: A001  # see above
 show = stage.show
+show_turns = stage.show_turns
 
 numbers = range(1, 10)
 COUNT = 5_250_000
@@ -156,6 +160,25 @@ def computing_on_threads() -> None:
 
 def computing_in_processes() -> None:
     show(abreast.map(add_up, counts, kind="process"))
+
+
+steps: list[tuple[str, int, float]] = []
+
+
+def count_to(last: int, name: str, together: threading.Barrier) -> None:
+    together.wait()
+    for number in range(1, last + 1):
+        steps.append((name, number, perf_counter()))
+
+
+def interrupted() -> None:
+    together, interval = threading.Barrier(2), sys.getswitchinterval()
+    sys.setswitchinterval(0.001)  # seconds that a thread may run when another wants to; 0.005 by default
+    with TaskGroup() as group:
+        for name in "AB":
+            group.submit(count_to, 50_000, name, together)
+    sys.setswitchinterval(interval)
+    show_turns(steps)
 
 
 def what_is_shared() -> None:

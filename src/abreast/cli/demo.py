@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import inspect
-import io
 import os
 import re
 import sys
+import tempfile
 import textwrap
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -14,6 +14,7 @@ import click
 
 import abreast
 from abreast.cli import course
+from abreast.cli.console import whole_console
 from abreast.cli.errors import Refused
 from abreast.cli.stage import SMAPS, stage
 from abreast.report.bars import Span, bars
@@ -40,6 +41,7 @@ class Step(NamedTuple):
         part: a heading that stands above it, and those that follow.
         computes: whether its tasks compute all the time. Their times contain waiting for a core or a lock then: what they take one
             after another is what the step that does so has taken.
+        is_compared: whether it stands in the table at the end.
     """
 
     title: str
@@ -49,6 +51,7 @@ class Step(NamedTuple):
     moral: str
     part: str = ""
     computes: bool = False
+    is_compared: bool = True
 
 
 def _has_lock() -> bool:
@@ -93,6 +96,16 @@ def _steps_of_processes() -> tuple[Step, ...]:
             if cores > 1
             else "Each process has a Python, and a lock, of its own. But this program may use one core only: processes take turns too.",
             computes=True,
+        ),
+        Step(
+            "Interrupted in the middle of a function",
+            course.interrupted,
+            (course.count_to,),
+            None,
+            "A thread may be interrupted between any two steps of a function, for another one: so what they share needs a lock."
+            if _has_lock()
+            else "Without a lock of Python's both run at the same time, and their steps mix: so what they share needs a lock.",
+            is_compared=False,
         ),
         Step(
             "What is shared",
@@ -167,47 +180,39 @@ class Played(NamedTuple):
 
 @click.command("demo")
 @click.option("--fast", is_flag=True, help="A tenth of every sleep, a third of the computing: 3 seconds in all, not 20.")
+@click.option("-o", "--output", metavar="FILE", help="Write the timeline, a page, to FILE; by default to a temporary file.")
 @click.pass_context
-def command(ctx: click.Context, fast: bool) -> None:
+def command(ctx: click.Context, fast: bool, output: str | None) -> None:
     """Show what concurrency does, on this machine, step by step.
 
     Each step shows its code, its output as it happens, which thread waited when, and how long it took; a table at the end compares
-    them. The exit status is 0 only if every result and order was right.
+    them. All of it is recorded: a report and the timeline, as a page, come last. The exit status is 0 only if every result and order was right.
     """
+    if output is not None and not output.endswith(".html"):
+        raise click.UsageError(f"the timeline is a page, so FILE must end with .html, not {output!r}", ctx)
     if sys.stdout is None:
         raise Refused("standard output is closed")
-    console = _console()
+    console = whole_console()
     stage.speed = 10.0 if fast else 1.0
     stage.width = console.width
     course.counts = [course.COUNT // (3 if fast else 1)] * 4
     try:
         played: list[Played] = []
         wrong: list[str] = []
-        for number, step in enumerate(STEPS, 1):
-            alone = next((done.wall_time for done in played if done.step.computes), None) if step.computes else None
-            done, problems = _play(console, number, step, alone)
-            if done is not None:
-                played.append(done)
-            wrong += [f"step {number}: {problem}" for problem in problems]
-        _sum_up(console, played, fast=fast)
+        with abreast.record() as run:
+            for number, step in enumerate(STEPS, 1):
+                alone = next((done.wall_time for done in played if done.step.computes), None) if step.computes else None
+                done, problems = _play(console, number, step, alone)
+                if done is not None:
+                    played.append(done)
+                wrong += [f"step {number}: {problem}" for problem in problems]
+        _sum_up(console, [done for done in played if done.step.is_compared], fast=fast)
+        _report(console, run, output)
         for problem in wrong:
             console.print(f"WRONG in {problem}", style="bold red", markup=False)
     finally:
         stage.close()
     ctx.exit(1 if wrong else 0)
-
-
-def _console() -> Console:
-    from rich.console import Console
-
-    class Whole(Console):
-        def on_broken_pipe(self) -> None:
-            """Let main.py say what the exit status is; rich would end the program with 1."""
-            raise BrokenPipeError
-
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="replace")  # rich writes an ellipsis, in ASCII too
-    return Whole(highlight=False)
 
 
 def _play(console: Console, number: int, step: Step, alone: float | None) -> tuple[Played | None, list[str]]:
@@ -324,6 +329,27 @@ def _sum_up(console: Console, played: list[Played], *, fast: bool) -> None:
     )
 
 
+def _report(console: Console, run: abreast.RecordedRun, output: str | None) -> None:
+    """Show what was recorded, and write the page."""
+    from rich.text import Text
+
+    console.print()
+    console.print(Text("What was recorded", style="bold underline"))
+    console.print()
+    console.print(run.report())
+    console.print()
+    path = output or os.path.join(tempfile.gettempdir(), f"abreast-demo-{os.getuid() if hasattr(os, 'getuid') else 0}.html")
+    try:
+        run.timeline(path)
+    except OSError as error:
+        if output is not None:
+            raise
+        console.print(Text(f"The timeline cannot be written to {path}: {error.strerror}; -o FILE writes it elsewhere."))
+        return
+    console.print(Text(f"The timeline, with every thread and process: {path}"), soft_wrap=True)
+    console.print("with abreast.record() as run: ... does it for your own code, print(run.report()) shows it.", soft_wrap=True)
+
+
 def judge(step: str, lines: list[str], pid: int) -> list[str]:
     """Return what is wrong with the lines that a step has printed; nothing, if all is as it must be."""
     checks: dict[str, Callable[[list[str], int], list[str]]] = {
@@ -333,6 +359,7 @@ def judge(step: str, lines: list[str], pid: int) -> list[str]:
         "computing_one_after_another": _judge_computing,
         "computing_on_threads": _judge_computing,
         "computing_in_processes": _judge_processes,
+        "interrupted": _judge_turns,
         "what_is_shared": _judge_sharing,
         "what_one_costs": _judge_costs,
         "a_crash": _judge_crash,
@@ -380,6 +407,21 @@ def _judge_sums(lines: list[str], where: str) -> list[str]:
     # Squares leave 0, 1, 4, 2, 2, 4, 1 when they are divided by 7: 14 for each seven numbers.
     wanted = [f"{2 * count}: {where}" for count in course.counts]
     return _judge_patterns(lines, wanted)
+
+
+def _judge_turns(lines: list[str], _pid: int) -> list[str]:
+    turns = [re.fullmatch(r"([AB]) counts from ([0-9,]+) to ([0-9,]+)(, and [AB] goes on)?", line) for line in lines[:-1]]
+    told = re.fullmatch(r"(?:\.\.\. and so on: )?([0-9]+) turns in all", lines[-1] if lines else "")
+    if told is None or not all(turns):
+        return [f"{lines} are not turns"]
+    at = {"A": 0, "B": 0}
+    for turn in turns:
+        assert turn is not None
+        first, last = (int(turn[place].replace(",", "")) for place in (2, 3))
+        if first != at[turn[1]] + 1 or last < first:
+            return [f"{turn[0]!r} does not follow {at[turn[1]]:,}"]
+        at[turn[1]] = last
+    return [] if int(told[1]) > 2 else [f"nobody was interrupted: {lines}"]
 
 
 def _judge_sharing(lines: list[str], _pid: int) -> list[str]:

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 __all__ = ["main"]
 
-COMMANDS = ("demo", "map", "compare", "report")
+COMMANDS = ("demo", "map", "journal", "compare", "report")
 """In the order of the help; each is ``command`` in the module of its name."""
 
 
@@ -66,6 +66,7 @@ def abreast_command() -> None:
       abreast demo --fast       two seconds that show what concurrency does here
       abreast map os.path:getsize names.txt
                                 a function on every line of a file, on threads
+      abreast journal run.db    how far a run with a journal is, and what failed
       abreast compare os.path:getsize names.txt
                                 which is fastest: one by one, threads, processes
       abreast report run.json   what a recorded run did, and what to change

@@ -17,7 +17,7 @@ import sys
 import textwrap
 import threading
 from time import perf_counter
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from abreast.report.bars import Span
 
@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 __all__ = ["SMAPS", "Done", "Stage", "done", "private_memory", "stage"]
 
 SMAPS = "/proc/self/smaps_rollup"
+TURNS, MOST_TURNS = 6, 200
+"""Turns of threads that are told, and drawn."""
 
 
 class Done(NamedTuple):
@@ -116,6 +118,22 @@ class Stage:
             row = done.thread if done.pid == os.getpid() else f"process {done.pid}"
             with self._lock:
                 self.spans.append(Span(row, done.begin, done.end, str(number)))
+
+    def show_turns(self, steps: list[tuple[str, int, float]]) -> None:
+        """Print who counted from where to where, before another went on, of the first turns; note each turn as a span; forget the steps."""
+        turns: list[list[Any]] = []
+        for name, number, time in sorted(steps, key=lambda step: step[2]):
+            if not turns or turns[-1][0] != name:
+                turns.append([name, number, number, time, time])
+            turns[-1][2], turns[-1][4] = number, time
+        steps.clear()
+        for place, (name, first, last, _, _) in enumerate(turns[:TURNS]):
+            goes_on = f", and {turns[place + 1][0]} goes on" if place + 1 < len(turns) else ""
+            self.print(f"{name} counts from {first:,} to {last:,}{goes_on}")
+        more = f"... and so on: {len(turns)} turns in all" if len(turns) > TURNS else f"{len(turns)} turns in all"
+        self.print(more)
+        with self._lock:
+            self.spans += [Span(name, begin, end, "") for name, _, _, begin, end in turns[:MOST_TURNS]]
 
     def _broken(self, line: str) -> str:
         return textwrap.fill(

@@ -123,9 +123,10 @@ class Journaling:
         self._changed = 0
         self._recalled = 0  # bytes of the last result
         self._unkept = False
+        self._is_over = False  # set before the queue is emptied for the last time: who puts later looks at it, and empties it too
         self._looks = threading.Event()
         self._encodes: frozenset[type[Any]] = frozenset()
-        self._epoch = 0.0
+        self._ends: tuple[str, int] | None = None  # how the run ended, if the writer is to close the file
 
     # ---- the beginning
 
@@ -180,7 +181,7 @@ class Journaling:
                 raise JournalError(
                     f"{what}; on_change='rerun' runs all of it again, 'keep' keeps what is recorded, or use a new journal"
                 )
-            elif identity.has_changed(digest, scheme) and not store.is_empty:
+            elif identity.has_changed(digest, scheme) and store.has_results_of(changed):
                 _warn(
                     f"{what} (its digest was {digest.hex()[:12]}, and is {identity.digest.hex()[:12]}): they are kept, and what is not recorded runs with the new code; "
                     "on_change='rerun' would run all of it again"
@@ -320,7 +321,7 @@ class Journaling:
         """With at_most_once: record that the tasks of a batch are about to start, and wait until that is committed.
 
         Raises:
-            JournalError: it cannot be recorded.
+            JournalError: it cannot be recorded, or the run is over.
         """
         if not self.journal.at_most_once:
             return
@@ -332,10 +333,22 @@ class Journaling:
         waiter = threading.Lock()
         waiter.acquire()
         outcomes: list[Outcome[Any]] = [Outcome(index, None, attempts=0, duration=now) for index in indexes]
-        self._queue.put(_Entry(batch.start, outcomes, False, waiter))
+        entry = _Entry(batch.start, outcomes, False, waiter)
+        if threading.current_thread() is self._thread:  # it cancels batches of executors, which may make room for this one
+            self._write([entry])
+            return
+        if failpoints.hit is not None:
+            failpoints.hit("journal.before_started")
+        self._queue.put(entry)
+        if self._is_over:
+            self._let_go()
         acquire_patiently(waiter, None)
+        if failpoints.hit is not None:
+            failpoints.hit("journal.after_started")
         if self.failure is not None:
             raise self.failure
+        if not outcomes:
+            raise JournalError(f"the run that writes the journal {self.journal.path!r} is over")
 
     def flush(self) -> None:
         """Wait until everything that was put has been recorded."""
@@ -345,32 +358,63 @@ class Journaling:
             self._queue.put(_Entry(0, [], False, waiter))
             acquire_patiently(waiter, None)
 
-    def close(self, status: str, seen: int) -> None:
-        """Record what is left, end the thread, and close the file. Does not raise; `failure` tells."""
+    def close(self, status: str, seen: int, *, waits: bool = True) -> None:
+        """Record what is left, end the thread, and close the file. Does not raise; `failure` tells.
+
+        Args:
+            waits: False: this thread has the run's lock, for which the writer may wait. That closes the file, when it is done.
+        """
         thread, self._thread = self._thread, None
-        if thread is not None:
+        if thread is not None and thread.is_alive():  # in a forked child it is not
+            # A finalizer may close a run anywhere, amid the code of the user's that the writer runs too.
+            leave = not waits or thread is threading.current_thread()
+            self._ends = (status, seen) if leave else None
             self._queue.put(None)
+            if leave:
+                return
             thread.join()
+        self._close_store(status, seen)
+
+    def _close_store(self, status: str, seen: int) -> None:
+        self._is_over = True
+        self._let_go()
         store, self._store = self._store, None
         if store is not None:
-            if store.run:
-                with contextlib.suppress(JournalError):  # what was recorded is there: the run only seems to be killed
-                    store.end_run(status, seen)
+            try:
+                store.end_run(status, seen)
+            except JournalError as error:  # what was recorded is there: the run only seems to have been killed
+                _log.debug("%s", error)
             try:
                 store.close()
             except JournalError as error:
                 _log.warning("%s", error)
+
+    def _let_go(self) -> None:
+        """Nobody writes any more: wake whoever waits for that, a thread that was about to send a batch when the run was given up."""
+        with contextlib.suppress(queue.Empty):
+            while True:
+                entry = self._queue.get_nowait()
+                if entry is not None and entry.waiter is not None:
+                    entry.outcomes.clear()
+                    entry.waiter.release()
 
     # ---- the journal's thread
 
     def _write_all(self, run: Run) -> None:
         is_over = False
         while not is_over:
-            entries, is_over = self._take_group(run)
+            entries: list[_Entry] = []
             try:
+                is_over = self._take_group(run, entries)
                 if self.failure is None and entries:
                     self._write(entries)
-            except BaseException as error:
+                wanted = [(entry.start, entry.outcomes) for entry in entries if entry.is_wanted]
+                if wanted and self.failure is None:
+                    if failpoints.hit is not None:
+                        failpoints.hit("journal.before_deliver")
+                    run._recorded(wanted)
+                    del wanted
+            except BaseException as error:  # anything: who waits for this thread is to be told
                 failure = (
                     error
                     if isinstance(error, JournalError)
@@ -378,34 +422,30 @@ class Journaling:
                 )
                 if failure is not error:
                     failure.__cause__ = error
-                self.failure = failure
-                run._journal_failed(failure)
+                if self.failure is None:
+                    self.failure = failure
+                    run._journal_failed(failure)
             for entry in entries:
                 if entry.waiter is not None:
-                    entry.waiter.release()
-            wanted = [(entry.start, entry.outcomes) for entry in entries if entry.is_wanted]
-            if wanted and self.failure is None:
-                if failpoints.hit is not None:
-                    failpoints.hit("journal.before_deliver")
-                run._recorded(wanted)
-            del entries, wanted
+                    entry.waiter.release()  # behind the delivery: who has waited finds what was put before
+        if self._ends is not None:
+            self._close_store(*self._ends)
 
-    def _take_group(self, run: Run) -> tuple[list[_Entry], bool]:
-        """Wait for something to record; return what there is, and whether nothing more will come."""
+    def _take_group(self, run: Run, entries: list[_Entry]) -> bool:
+        """Wait for something to record, and add what there is; whether nothing more will come."""
         entry = self._next(run)
-        entries: list[_Entry] = []
         rows = size = 0
         while entry is not None:
             entries.append(entry)
             rows += len(entry.outcomes)
             size += sum(_size_of(outcome.value) for outcome in entry.outcomes)
             if rows >= GROUP or size >= GROUP_BYTES:
-                return entries, False
+                return False
             try:
                 entry = self._queue.get_nowait()
             except queue.Empty:
-                return entries, False
-        return entries, True
+                return False
+        return True
 
     def _next(self, run: Run) -> _Entry | None:
         while True:
@@ -417,7 +457,6 @@ class Journaling:
                     self._looks.set()
 
     def _write(self, entries: list[_Entry]) -> None:
-        self._epoch = time.time() - time.perf_counter()
         rows: list[Row] = []
         for entry in entries:
             if entry.waiter is not None:
@@ -459,13 +498,7 @@ class Journaling:
                     f"{'is reported as Interrupted' if self.journal.at_most_once else 'runs again'} next time. Further ones are not told"
                 )
             return Row(*identity, outcome.index, schema.OK, outcome.attempts, started, outcome.duration, kind, payload)
-        status = (
-            schema.TIMEOUT
-            if isinstance(error, TaskTimeout)
-            else schema.CRASHED
-            if isinstance(error, BrokenExecutor)
-            else schema.ERROR
-        )
+        status = schema.TIMEOUT if isinstance(error, TaskTimeout) else schema.CRASHED if _is_crash(error) else schema.ERROR
         kind_name = f"{type(error).__module__}.{type(error).__qualname__}".removeprefix("builtins.")
         return Row(
             *identity,
@@ -501,6 +534,15 @@ def unrecorded(journal: Journal, fn: Callable[..., Any], inputs: Iterable[Any]) 
         journaling.close("stopped", 0)
 
 
+def _is_crash(error: BaseException) -> bool:
+    """Whether a task was lost with its process; what cannot be unpickled is a `BrokenExecutor` too, as in the standard library."""
+    if not isinstance(error, BrokenExecutor):
+        return False
+    from abreast.core.process_errors import ResultDecodeError, TaskDecodeError
+
+    return not isinstance(error, (ResultDecodeError, TaskDecodeError))
+
+
 def _outcome_of(
     index: int, item: Any, recorded: Recorded, *, value: Any = None, error: BaseException | None = None
 ) -> Outcome[Any]:
@@ -511,7 +553,10 @@ def _size_of(value: Any) -> int:
     """Return about how many bytes a result will be, where that could be many."""
     if isinstance(value, (str, bytes, bytearray)):
         return len(value)
-    size = getattr(value, "nbytes", 0)
+    try:
+        size = getattr(value, "nbytes", 0)
+    except Exception:  # a property of the user's
+        return 0
     return size if isinstance(size, int) else 0
 
 

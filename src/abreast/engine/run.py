@@ -1024,6 +1024,8 @@ class Run:
             return list(self._running.values())
         following = self._order.next
         head = self._running.get(following, self._head)
+        if self._journal is not None and head is not None and following < head.start:  # its thread takes from all of them
+            head = next((each for each in self._running.values() if each.start <= following < each.start + len(each.items)), None)
         if head is None or self._running.get(head.start) is not head or following >= head.start + len(head.items):
             return []
         return [head]
@@ -1075,7 +1077,7 @@ class Run:
         """Results are final: they go to the consumer, by way of the journal if there is one."""
         if self._journal is None:
             self._finished.append((start, piece))
-        elif piece:
+        elif piece and not self._unrecorded:
             self._recording += len(piece)
             self._journal.record(start, piece)
 
@@ -1130,13 +1132,18 @@ class Run:
                 handles += self._fail(Failure(start + place, failed.error, batch, 0))
         return handles
 
-    @locked
     def _journal_failed(self, error: BaseException) -> None:
         """Called by the journal's thread: nothing can be recorded any more, so nothing is started, and nothing unrecorded delivered."""
+        self._cancel(self._stop_unrecorded(error))
+
+    @locked
+    def _stop_unrecorded(self, error: BaseException) -> list[Future[Any]]:
         self._unrecorded = True
         self._recording = 0
         self._broken = error
+        handles = self._stop_behind(-1)
         self._wake()
+        return handles
 
     # ---- results of processes, unpickled in the thread that asks: that runs code of the user's
 
@@ -1519,6 +1526,7 @@ class Run:
             self._count(batch, done)
         self._running.clear()
         self._finished.clear()
+        self._recording = 0  # it is recorded, but nobody waits for it
         self._wake()
         return handles
 
@@ -1542,7 +1550,7 @@ class Run:
                 self._workers.end(abandon=abandon, handles=handles)
         finally:
             if self._journal is not None:
-                self._journal.close(status, self.source.read)
+                self._journal.close(status, self.source.read, waits=not self._lock._is_owned())  # type: ignore[attr-defined]  # CPython's and PyPy's have it
             if self._progress is not None:
                 self._draw(last=True)
                 self._progress.close()

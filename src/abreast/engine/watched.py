@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from abreast.core import watch
 from abreast.core.errors import TaskTimeout
 from abreast.core.states import CRASHED, FAILED, TIMEOUT
+from abreast.executors.crew import Crew
 from abreast.executors.serial import Serial
 from abreast.executors.threads import ThreadPool
 
@@ -25,7 +26,7 @@ def kind_of(executor: object) -> str:
     """Return what kind of workers an executor has, as recordings say it."""
     if isinstance(executor, Serial):
         return "serial"
-    if isinstance(executor, ThreadPool):
+    if isinstance(executor, (ThreadPool, Crew)):
         return "thread"
     return "process" if hasattr(executor, "encodes") else type(executor).__name__
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from concurrent.futures import ThreadPoolExecutor
 from types import FunctionType
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -115,9 +116,13 @@ def has_limits(executor: Executor) -> bool:
     return is_ours(executor) and not isinstance(executor, Serial)
 
 
-def sends_each(executor: Executor | None) -> bool:
+def sends_each(executor: Executor | None, chunksize: int | None) -> bool:
     """Whether what came of each task is sent before the next one begins: no process that dies takes outcomes along."""
-    return bool(getattr(executor, "sends_each", True))  # pools of processes say so
+    known = getattr(executor, "sends_each", None)  # our pools of processes say so
+    if known is not None:
+        return bool(known)
+    # A foreign one may have processes too, whose batches come back as a whole.
+    return executor is None or is_ours(executor) or isinstance(executor, ThreadPoolExecutor) or chunksize == 1
 
 
 def default_workers(kind: Kind) -> int:

@@ -20,6 +20,7 @@ import enum
 import fractions
 import functools
 import inspect
+import operator
 import pathlib
 import pickle
 import struct
@@ -33,7 +34,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["KEY", "Identity", "Unidentified", "identity_of", "is_unstable", "key_of", "users_key"]
+__all__ = ["KEY", "Identity", "Unidentified", "identity_of", "is_unstable", "key_of", "shown_key", "users_key"]
 
 KEY = 16
 _UNSTABLE = b"?"
@@ -59,6 +60,10 @@ def key_of(value: Any) -> bytes:
         data = encoder.encode(value)
     except RecursionError:
         raise Unidentified("it is nested too deep, or contains itself") from None
+    except Unidentified:
+        raise
+    except Exception as error:  # of a property, or a `__str__`, of the user's
+        raise Unidentified(f"{type(error).__name__}: {error}") from error
     digest = blake2b(data, digest_size=KEY).digest()
     return digest if encoder.is_stable else digest + _UNSTABLE
 
@@ -74,15 +79,33 @@ def users_key(key: object) -> bytes | str:
     Raises:
         TypeError: it is neither a text nor bytes.
     """
-    if type(key) is bytes:
-        return b"b" + key if len(key) == KEY else key  # no length that means something here
+    if isinstance(key, bytes):
+        return _apart(b"b", bytes(key))
     if isinstance(key, str):
         try:
             key.encode()
         except UnicodeEncodeError:  # half of a surrogate pair, as names of files may have
-            return b"s" + key.encode("utf-8", "surrogatepass")
-        return str(key)
+            return _apart(b"s", key.encode("utf-8", "surrogatepass"))
+        return str.__str__(key)  # not what a class of the user's shows
     raise TypeError(f"key must return a str or bytes, not {key!r} ({type(key).__name__})")
+
+
+def shown_key(key: bytes | str) -> str:
+    """Return a key as a person may know it: what the user's own function gave, bytes and digests in base 16."""
+    if isinstance(key, str):
+        return key
+    if len(key) in (KEY, KEY + 1):
+        return key.hex()
+    letter, data = key[:1], key[1:-2] if key[:1].isupper() else key[1:]
+    try:
+        return data.decode("utf-8", "surrogatepass") if letter in b"sS" else data.hex()
+    except UnicodeDecodeError:  # in a journal of nobody's
+        return data.hex()
+
+
+def _apart(letter: bytes, data: bytes) -> bytes:
+    """Return bytes that differ as `data` and `letter` do, of a length that no key of `key_of` has."""
+    return letter + data if len(data) + 1 not in (KEY, KEY + 1) else letter.upper() + data + b"\0\0"
 
 
 class _Encoder:
@@ -130,9 +153,13 @@ class _Encoder:
 
     def _text(self, value: Any) -> bytes:
         """Of classes whose ``str`` says all: numbers, dates, identifiers."""
-        fold = getattr(value, "fold", 0)
-        text = value.isoformat() if isinstance(value, (dt.date, dt.time)) else str(value)
-        return _framed(b"x", _name(value) + f"{text}{'+' * fold}".encode())
+        return _framed(b"x", _name(value) + str(value).encode())
+
+    def _time(self, value: dt.datetime | dt.time) -> bytes:
+        """The zone too: what is the same time now need not be that after an hour is added."""
+        zone = value.tzinfo
+        known = repr(zone) if type(zone).__module__ in ("datetime", "zoneinfo") else zone
+        return self._items(b"X", (value.replace(tzinfo=None).isoformat(), value.fold, known), _name(value))
 
     def _timedelta(self, value: dt.timedelta) -> bytes:
         return _framed(b"x", b"timedelta" + f"{value.days} {value.seconds} {value.microseconds}".encode())
@@ -144,14 +171,16 @@ class _Encoder:
 
     def _other(self, value: Any) -> bytes:
         kind = type(value)
-        if isinstance(value, pathlib.PurePath):
-            return _framed(b"p", str(value).encode("utf-8", "surrogatepass"))
+        if isinstance(value, pathlib.PurePath) and kind.__module__.partition(".")[0] == "pathlib":
+            return _framed(b"p", _name(value) + str(value).encode("utf-8", "surrogatepass"))
         if isinstance(value, enum.Enum):
             return self._items(b"e", (value.name, value.value), _name(value))
-        if dataclasses.is_dataclass(kind):
+        if "__dataclass_fields__" in kind.__dict__ and not any(
+            base in _METHODS or base is BaseException for base in kind.__mro__
+        ):
             items = [(field.name, getattr(value, field.name, None)) for field in dataclasses.fields(kind) if field.compare]
             return self._items(b"D", items, _name(value))
-        if isinstance(value, tuple) and hasattr(kind, "_fields"):
+        if isinstance(value, tuple) and hasattr(kind, "_fields") and not getattr(value, "__dict__", None):
             return self._items(b"N", value, _name(value))
         if kind.__module__ == "numpy":
             return self._numpy(value)
@@ -201,9 +230,9 @@ _METHODS: dict[type, Callable[[_Encoder, Any], bytes]] = {
     dict: _Encoder._dict,
     range: _Encoder._range,
     slice: _Encoder._range,
-    dt.datetime: _Encoder._text,
+    dt.datetime: _Encoder._time,
     dt.date: _Encoder._text,
-    dt.time: _Encoder._text,
+    dt.time: _Encoder._time,
     dt.timedelta: _Encoder._timedelta,
     decimal.Decimal: _Encoder._text,
     fractions.Fraction: _Encoder._text,
@@ -245,7 +274,7 @@ def identity_of(fn: Callable[..., Any]) -> Identity:
     parts: list[bytes] = []
     schemes: set[str] = set()
     try:
-        _add_function(fn, parts, schemes, 0)
+        _add_function(fn, parts, schemes, set())
     except RecursionError:
         parts.clear()
     digest = blake2b(b"".join(parts), digest_size=KEY).digest() if parts else b""
@@ -257,19 +286,23 @@ def _name_of(fn: Any) -> tuple[str, str]:
         fn = fn.func
     if not hasattr(fn, "__qualname__") and hasattr(fn, "__wrapped__"):
         return _name_of(fn.__wrapped__)
-    named = fn if hasattr(fn, "__qualname__") else type(fn)
-    return getattr(named, "__module__", None) or "builtins", named.__qualname__
+    if isinstance(
+        name := getattr(fn, "__qualname__", None) or getattr(fn, "__name__", None), str
+    ):  # some of C have only the second: numpy's
+        return getattr(fn, "__module__", None) or "builtins", name
+    return type(fn).__module__, type(fn).__qualname__
 
 
-def _add_function(fn: Any, parts: list[bytes], schemes: set[str], depth: int) -> None:
-    if depth > 20:
+def _add_function(fn: Any, parts: list[bytes], schemes: set[str], seen: set[int]) -> None:
+    if id(fn) in seen:
         return
+    seen.add(id(fn))
     if isinstance(fn, functools.partial):
         parts.append(_shallow((fn.args, fn.keywords)))
-        _add_function(fn.func, parts, schemes, depth + 1)
+        _add_function(fn.func, parts, schemes, seen)
     elif isinstance(fn, types.MethodType):
         parts.append(type(fn.__self__).__qualname__.encode())
-        _add_function(fn.__func__, parts, schemes, depth + 1)
+        _add_function(fn.__func__, parts, schemes, seen)
     elif isinstance(fn, types.FunctionType):
         text = _source(fn)
         if text is not None:
@@ -279,14 +312,29 @@ def _add_function(fn: Any, parts: list[bytes], schemes: set[str], depth: int) ->
             schemes.add(f"code {sys.implementation.cache_tag}")
             _add_code(fn.__code__, parts)
         parts.append(_shallow((fn.__defaults__, fn.__kwdefaults__)))
-        parts += [_class_in(cell) for cell in fn.__closure__ or ()]
+        for cell in fn.__closure__ or ():
+            parts.append(_class_in(cell))
+            _add_function_in(cell, parts, schemes, seen)
         wrapped = getattr(fn, "__wrapped__", None)
         if wrapped is not None:
-            _add_function(wrapped, parts, schemes, depth + 1)
+            _add_function(wrapped, parts, schemes, seen)
     elif hasattr(fn, "__wrapped__"):  # functools.lru_cache, and whoever says so
-        _add_function(fn.__wrapped__, parts, schemes, depth + 1)
+        _add_function(fn.__wrapped__, parts, schemes, seen)
+    elif isinstance(fn, (operator.itemgetter, operator.attrgetter, operator.methodcaller)):
+        parts.append(repr(fn).encode("utf-8", "backslashreplace"))
     elif not isinstance(fn, type) and isinstance(getattr(type(fn), "__call__", None), types.FunctionType):  # noqa: B004  # which function that is
-        _add_function(type(fn).__call__, parts, schemes, depth + 1)
+        _add_function(type(fn).__call__, parts, schemes, seen)
+
+
+def _add_function_in(cell: Any, parts: list[bytes], schemes: set[str], seen: set[int]) -> None:
+    """Add a function that another one closes over: what a decorator without `functools.wraps` makes has nothing else to tell it by."""
+    try:
+        fn = cell.cell_contents
+    except ValueError:  # empty
+        return
+    if isinstance(fn, (types.FunctionType, types.MethodType, functools.partial)):
+        parts.append(_name_of(fn)[1].encode())
+        _add_function(fn, parts, schemes, seen)
 
 
 def _source(fn: types.FunctionType) -> str | None:

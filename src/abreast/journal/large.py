@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import secrets
+import stat
 from hashlib import blake2b
 from typing import TYPE_CHECKING
 
@@ -22,6 +23,8 @@ __all__ = ["LARGE", "Files"]
 
 LARGE = 1 << 20
 _TEMPORARY = ".tmp"
+_READ = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
+"""Not waiting for the writer of a pipe that somebody has put there."""
 
 
 class Files:
@@ -30,6 +33,7 @@ class Files:
     def __init__(self, journal: str) -> None:
         self.journal = journal
         self.folder = f"{journal}.d"
+        self._durable: set[str] = set()
 
     def write(self, data: bytes) -> bytes:
         """Keep `data`; return the name that the row is to have."""
@@ -51,6 +55,8 @@ class Files:
                 view = memoryview(data)
                 while view:
                     view = view[os.write(fd, view) :]
+                if failpoints.hit is not None:
+                    failpoints.hit("journal.before_fsync")
                 os.fsync(fd)
             finally:
                 os.close(fd)
@@ -67,9 +73,11 @@ class Files:
         return name.encode()
 
     def _make(self, folder: str) -> None:
-        with contextlib.suppress(FileExistsError):
-            os.mkdir(folder, 0o700)
-            _make_durable(os.path.dirname(folder))
+        if folder not in self._durable:
+            with contextlib.suppress(FileExistsError):
+                os.mkdir(folder, 0o700)
+            _make_durable(os.path.dirname(folder))  # also if it is there: who made it may have been killed before this
+            self._durable.add(folder)
 
     def read(self, payload: bytes) -> bytes:
         """Return what a row's file holds.
@@ -84,7 +92,7 @@ class Files:
             )
         path = os.path.join(self.folder, name[:2], name)
         try:
-            with open(os.open(path, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)), "rb") as file:
+            with open(os.open(path, _READ), "rb") as file:
                 data = file.read()
         except FileNotFoundError:
             raise JournalCorrupt(
@@ -99,6 +107,17 @@ class Files:
             )
         return data
 
+    def size(self, payload: bytes) -> int:
+        """Return the bytes of what a row's file holds, or -1 if it is not there. Does not look into it."""
+        name = payload.decode("ascii", "replace")
+        if len(name) != 64 or not set(name) <= set("0123456789abcdef"):
+            return -1
+        try:
+            found = os.stat(os.path.join(self.folder, name[:2], name), follow_symlinks=False)
+        except OSError:
+            return -1
+        return found.st_size if stat.S_ISREG(found.st_mode) else -1
+
     def sweep(self, named: Collection[str]) -> int:
         """Delete the files that no row names; return how many. To be called before anything runs."""
         swept = 0
@@ -110,6 +129,8 @@ class Files:
                 continue  # not ours
             for name in os.listdir(folder):
                 if name not in named and (len(name) == 64 or name.endswith(_TEMPORARY)):
+                    if failpoints.hit is not None:
+                        failpoints.hit("journal.before_sweep")
                     with contextlib.suppress(OSError):
                         os.unlink(os.path.join(folder, name))
                         swept += 1

@@ -14,10 +14,13 @@ from __future__ import annotations
 import json
 import os
 import socket
+import struct
+import sys
 import threading
 import time
-from typing import Any
+from typing import Any, NamedTuple
 
+from abreast.core import failpoints
 from abreast.core.journal_errors import JournalBusy, JournalError
 from abreast.journal.trust import open_checked
 
@@ -27,11 +30,64 @@ try:
 except ImportError:  # Windows
     fcntl = None
 
-__all__ = ["Lock"]
+__all__ = ["Holder", "Lock", "holder_of"]
 
 _held: dict[tuple[int, int], float] = {}
 """Since when this process has which lock file."""
 _guard = threading.Lock()
+
+
+class Holder(NamedTuple):
+    """What can be told of a lock without taking it.
+
+    Attributes:
+        is_held: whether somebody has it; None if that cannot be found out: on other systems than Linux, or if the file is somebody else's.
+        pid, host, since: who has it, or had it last, by what the file says; 0 and empty if it says nothing.
+        uuid: of the journal that was last locked; empty if there has been none.
+    """
+
+    is_held: bool | None
+    pid: int = 0
+    host: str = ""
+    since: float = 0.0
+    uuid: str = ""
+
+
+def holder_of(journal: str) -> Holder:
+    """Ask who has a journal's lock. Takes it not even for an instant: a run that began just then would be refused."""
+    path = f"{journal}-lock"
+    with _guard:
+        try:
+            found = os.stat(path, follow_symlinks=False)
+        except OSError:
+            return Holder(False)
+        since = _held.get((found.st_dev, found.st_ino))
+        if since is not None:  # not opened: closing it would free the lock
+            return Holder(True, os.getpid(), socket.gethostname(), since)
+        try:
+            fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)
+        except (OSError, AttributeError):  # those flags are POSIX's
+            return Holder(None)
+        try:
+            is_held = _is_held(fd)
+            told = _told(fd)
+        finally:
+            os.close(fd)
+    try:
+        return Holder(is_held, int(told["pid"]), str(told["host"]), float(told["since"]), str(told["uuid"]))
+    except (KeyError, TypeError, ValueError, OverflowError):
+        return Holder(is_held)
+
+
+def _is_held(fd: int) -> bool | None:
+    if sys.platform != "linux" or sys.maxsize < 1 << 32:
+        return None
+    layout = "hhqqi4x"  # struct flock of 64-bit Linux: type, whence, start, length, pid
+    try:
+        answer = fcntl.fcntl(fd, fcntl.F_GETLK, struct.pack(layout, fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0))
+    except OSError:
+        return None
+    return bool(struct.unpack(layout, answer)[0] != fcntl.F_UNLCK)
 
 
 class Lock:
@@ -51,11 +107,11 @@ class Lock:
         self.path = f"{journal}-lock"
         self._journal = journal
         self._fd = -1
-        try:
-            found = os.stat(self.path, follow_symlinks=False)
-        except OSError:
-            found = None
         with _guard:
+            try:
+                found = os.stat(self.path, follow_symlinks=False)
+            except OSError:
+                found = None
             if found is not None and (since := _held.get((found.st_dev, found.st_ino))) is not None:
                 raise JournalBusy(journal, os.getpid(), socket.gethostname(), since)  # before it is opened: see above
             fd, _ = open_checked(self.path, trust=trust, what="lock of the journal")
@@ -74,8 +130,10 @@ class Lock:
         """Write down who has it."""
         self.uuid = uuid
         text = json.dumps({"pid": os.getpid(), "host": socket.gethostname(), "since": time.time(), "uuid": uuid}).encode()
-        os.ftruncate(self._fd, 0)
         os.pwrite(self._fd, text, 0)
+        if failpoints.hit is not None:
+            failpoints.hit("journal.mid_tell")
+        os.ftruncate(self._fd, len(text))  # last: on a full disk what was there stays
 
     def release(self) -> None:
         with _guard:
@@ -128,7 +186,9 @@ def _told(fd: int) -> dict[str, Any]:
     """Return what the file says; nothing if that is not whole: its writer was killed."""
     try:
         os.lseek(fd, 0, os.SEEK_SET)
-        told = json.loads(os.read(fd, 4096) or b"{}")
-    except (OSError, ValueError):
+        told, _ = json.JSONDecoder().raw_decode(
+            os.read(fd, 4096).decode()
+        )  # its writer may have been killed before it cut off the rest
+    except (OSError, ValueError, RecursionError):
         return {}
     return told if isinstance(told, dict) else {}

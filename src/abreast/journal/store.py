@@ -26,12 +26,11 @@ import sys
 import time
 import uuid
 import weakref
-import zlib
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from abreast.core import failpoints
 from abreast.core.journal_errors import JournalCorrupt, JournalError
-from abreast.journal import locking, schema
+from abreast.journal import locking, log, schema
 from abreast.journal.codec import IN_FILE
 from abreast.journal.large import LARGE, Files
 from abreast.journal.trust import NETWORKS, check_folder, check_others, file_system_of, open_checked
@@ -43,10 +42,15 @@ if TYPE_CHECKING:
 
 __all__ = ["Recorded", "Row", "Store", "beginning_of", "translated"]
 
+T = TypeVar("T")
+
 CHECKED_UP_TO = 1 << 30
 """Bytes of a file that is checked whole when it is opened."""
 
 _CHUNK = 256
+_ENDS = ("-wal", "-shm", "-journal", ".d")
+_CLASSES = (int, int, int, float, float, int)
+"""Of what a `Recorded` begins with."""
 _PATIENCE = 10.0
 """Seconds to wait for another program that has the file locked just now, as `sqlite3` on the command line."""
 
@@ -103,42 +107,71 @@ class Store:
         self._journal = journal
         self._reader: sqlite3.Connection | None = None
         self._writer: sqlite3.Connection | None = None
+        self._lock: locking.Lock | None = None
+        self._file = (0, 0)
         self.files = Files(path)
         check_folder(path, trust=journal.trust)
         if os.path.isdir(path):
             raise JournalError(f"the journal {path!r} is a folder; give the path of a file")
-        self._lock = locking.Lock(path, trust=journal.trust)
+        if os.path.lexists(path) and not os.path.lexists(
+            f"{path}-lock"
+        ):  # nobody has it open; and no lock is to be left beside what is no journal
+            fd, _ = open_checked(path, trust=journal.trust)
+            try:
+                beginning_of(path, os.read(fd, 100), was_journal=False)
+            finally:
+                os.close(fd)
+        self._lock = lock = locking.Lock(path, trust=journal.trust)
+        _open.add(self)
         try:
-            self._open(journal)
+            self._open(journal, lock)
         except BaseException:
+            _open.discard(self)
             self._close()
             raise
-        _open.add(self)
 
     # ---- opening
 
-    def _open(self, journal: Journal) -> None:
+    def _open(self, journal: Journal, lock: locking.Lock) -> None:
         path = self.path
-        if self._lock.uuid and not os.path.lexists(path):
-            self._lock.tell("")  # it was deleted: what comes is a new one, also if this process dies before it is complete
-        fd, _ = open_checked(path, trust=journal.trust)
-        try:
-            start, size = os.read(fd, 100), os.fstat(fd).st_size
-        finally:
-            os.close(fd)  # before SQLite opens it: closing it later would free SQLite's locks
-        check_others((f"{path}{end}" for end in ("-wal", "-shm", "-journal", ".d")), trust=journal.trust)
-        is_new = beginning_of(path, start, was_journal=bool(self._lock.uuid)) is None
+        with translated(path):
+            if lock.uuid and not os.path.lexists(path):
+                lock.tell("")  # it was deleted: what comes is a new one, also if this process dies before it is complete
+            fd, _ = open_checked(path, trust=journal.trust)
+            try:
+                found, start = os.fstat(fd), os.read(fd, 100)
+                if (found.st_dev, found.st_ino) in _inherited:
+                    found = _renew(path, fd)
+            finally:
+                os.close(fd)  # before SQLite opens it: closing it later would free SQLite's locks
+            self._file, size = (found.st_dev, found.st_ino), found.st_size
+        check_others((f"{path}{end}" for end in _ENDS), trust=journal.trust)
+        with translated(path):
+            committed = log.committed_of(f"{path}-wal")
+        is_new = beginning_of(path, start, was_journal=bool(lock.uuid) or (not size and bool(committed))) is None
         with translated(path):
             self._writer = writer = self._connect()
+            if not is_new and not lock.uuid:
+                is_new = not writer.execute("PRAGMA page_count").fetchone()[
+                    0
+                ]  # killed while it was made, which SQLite has undone
             if is_new:
+                if failpoints.hit is not None:
+                    failpoints.hit("journal.before_create")
                 schema.create(writer, self._meta())
                 if failpoints.hit is not None:
                     failpoints.hit("journal.after_create")
             else:
                 self._check(writer, size)
             self._set_up(writer)
+            check_others(
+                (f"{path}{end}" for end in _ENDS), trust=journal.trust
+            )  # nobody has put one there meanwhile: nothing has been unpickled
+            self._look_at_log(writer, committed)
+            if failpoints.hit is not None:
+                failpoints.hit("journal.before_tell")
             told = dict(writer.execute("SELECT k, v FROM meta"))
-            self._lock.tell(str(told.get("uuid", "")))
+            lock.tell(str(told.get("uuid", "")))
             self.is_empty = writer.execute("SELECT 1 FROM tasks LIMIT 1").fetchone() is None
             self._has_unstable = "unstable" in told
             if os.path.isdir(self.files.folder):
@@ -147,8 +180,12 @@ class Store:
 
     def _connect(self) -> sqlite3.Connection:
         connection = sqlite3.connect(self.path, timeout=_PATIENCE, isolation_level=None, check_same_thread=False)
-        connection.execute("PRAGMA trusted_schema = OFF")
-        connection.execute("PRAGMA cache_size = -16384")  # kB
+        try:
+            connection.execute("PRAGMA trusted_schema = OFF")
+            connection.execute("PRAGMA cache_size = -16384")  # kB
+        except BaseException:
+            connection.close()
+            raise
         return connection
 
     def _meta(self) -> dict[str, object]:
@@ -183,18 +220,33 @@ class Store:
                 f"the journal {self.path!r} has version {version}, from which this abreast (version {schema.VERSION}) knows no way; use the abreast that wrote it"
             )
         writer.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-        copy = f"{self.path}.version{version}"
-        shutil.copyfile(self.path, copy)
-        os.chmod(copy, 0o600)
+        self._copy(writer, f"{self.path}.version{version}")
+        if failpoints.hit is not None:
+            failpoints.hit("journal.before_migration")
         writer.execute("BEGIN IMMEDIATE")
         try:
             for number in range(version, schema.VERSION):
                 schema.MIGRATIONS[number](writer)
             writer.execute(f"PRAGMA user_version = {schema.VERSION}")
+            if failpoints.hit is not None:
+                failpoints.hit("journal.before_migrated")
             writer.execute("COMMIT")
         except BaseException:
             if writer.in_transaction:
                 writer.execute("ROLLBACK")
+            raise
+
+    def _copy(self, writer: sqlite3.Connection, path: str) -> None:
+        """Make a copy, whole or not at all; not by way of the file itself, since closing that would free SQLite's locks."""
+        temporary = _temporary(path)
+        os.close(os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
+        try:
+            with contextlib.closing(sqlite3.connect(temporary)) as target:
+                writer.backup(target)
+            os.replace(temporary, path)
+        except BaseException:
+            with contextlib.suppress(OSError):
+                os.unlink(temporary)
             raise
 
     def _set_up(self, writer: sqlite3.Connection) -> None:
@@ -217,6 +269,21 @@ class Store:
             writer.execute("PRAGMA fullfsync = 1")
             writer.execute("PRAGMA checkpoint_fullfsync = 1")
 
+    def _look_at_log(self, writer: sqlite3.Connection, committed: list[int]) -> None:
+        """See whether what was committed to the log has been found there. The last commit may be missing: it was just being written, if so."""
+        if committed:
+            frames = writer.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()[1]
+            if sum(number > frames for number in committed) >= 2:
+                writer.execute("INSERT OR REPLACE INTO meta VALUES ('lost', ?)", (time.time(),))
+                self.warnings.append(
+                    f"the log of the journal {self.path!r} is not whole, after a power cut or by damage: what was recorded last is lost, and runs again"
+                )
+        if self._journal.at_most_once and writer.execute("SELECT 1 FROM meta WHERE k = 'lost'").fetchone() is not None:
+            raise JournalCorrupt(
+                f"the log of the journal {self.path!r} was not whole, after a power cut or by damage: which tasks had been started last is not known, so none can be "
+                "started at most once; find out what was done, and give those that are left to a new journal"
+            )
+
     # ---- runs
 
     def last_run(self) -> tuple[str, bytes, str] | None:
@@ -224,14 +291,14 @@ class Store:
         with translated(self.path):
             assert self._writer is not None
             found = self._writer.execute("SELECT fn_name, fn_digest, fn_scheme FROM runs ORDER BY run_id DESC LIMIT 1").fetchone()
-        return None if found is None else (str(found[0]), bytes(found[1] or b""), str(found[2] or ""))
+        return None if found is None else (self._read(found[0], str), self._read(found[1], bytes), self._read(found[2], str))
 
     def runs(self) -> list[tuple[int, bytes, str]]:
         """Return number, digest and scheme of all runs."""
         with translated(self.path):
             assert self._writer is not None
             rows = self._writer.execute("SELECT run_id, fn_digest, fn_scheme FROM runs").fetchall()
-        return [(run, bytes(digest or b""), str(scheme or "")) for run, digest, scheme in rows]
+        return [(run, self._read(digest, bytes), self._read(scheme, str)) for run, digest, scheme in rows]
 
     def has_results_of(self, runs: Iterable[int]) -> bool:
         """Whether a recorded success is of one of these runs. Reads the whole table."""
@@ -240,6 +307,11 @@ class Store:
             assert self._writer is not None
             text = f"SELECT 1 FROM tasks WHERE status = {schema.OK} AND run_id IN ({numbers}) LIMIT 1"
             return self._writer.execute(text).fetchone() is not None
+
+    def _read(self, value: Any, kind: type[T]) -> T:
+        if type(value) is not kind:
+            raise _corrupt(self.path, "what is recorded of a run is not what was written")
+        return value
 
     def begin_run(self, name: str, digest: bytes, scheme: str) -> None:
         """Record that a run begins."""
@@ -256,14 +328,21 @@ class Store:
             "running",
             0,
         )
+        if failpoints.hit is not None:
+            failpoints.hit("journal.before_begin_run")
         with translated(self.path):
             assert self._writer is not None
             text = "INSERT INTO runs (uuid, started, pid, boot_id, host, argv, fn_name, fn_digest, fn_scheme, status, n_seen) VALUES (?,?,?,?,?,?,?,?,?,?,?)"
             self.run = self._writer.execute(text, row).lastrowid or 0
+        if failpoints.hit is not None:
+            failpoints.hit("journal.after_begin_run")
 
     def end_run(self, status: str, seen: int) -> None:
+        if self._writer is None or not self.run:
+            return  # of a parent process; or it never began
+        if failpoints.hit is not None:
+            failpoints.hit("journal.before_end_run")
         with translated(self.path):
-            assert self._writer is not None
             text = "UPDATE runs SET ended = ?, status = ?, n_seen = ? WHERE run_id = ?"
             self._writer.execute(text, (time.time(), status, seen, self.run))
 
@@ -291,11 +370,20 @@ class Store:
                 room = next(size for size in (1, 16, _CHUNK) if size >= len(keys))
                 keys += [keys[-1]] * (room - len(keys))  # few statements, which SQLite prepares once
                 for key, *rest in self._reader.execute(_of_keys(room), keys):
-                    found[key, 0] = Recorded._make(rest)
+                    found[key, 0] = self._whole(key, 0, Recorded._make(rest))
             for key, occurrences in later.items():
                 for occurrence, *rest in self._reader.execute(_OF_KEY, (key, min(occurrences), max(occurrences))):
-                    found[key, occurrence] = Recorded._make(rest)
+                    found[key, occurrence] = self._whole(key, occurrence, Recorded._make(rest))
         return found
+
+    def _whole(self, key: bytes | str, occurrence: int, recorded: Recorded) -> Recorded:
+        try:
+            crc = schema.checksum(key, occurrence, recorded.status, recorded.codec, recorded.payload)
+        except TypeError:
+            crc = None
+        if crc is None or crc != recorded.crc or tuple(map(type, recorded[:6])) != _CLASSES:
+            raise _corrupt(self.path, "what is recorded of a task is not what was written")
+        return recorded
 
     def payload_of(self, recorded: Recorded) -> bytes:
         """Return a recorded result, as it was encoded.
@@ -304,7 +392,7 @@ class Store:
             JournalCorrupt: it is not what was written.
         """
         payload = recorded.payload
-        if not isinstance(payload, bytes) or zlib.crc32(payload) != recorded.crc:
+        if not isinstance(payload, bytes):
             raise _corrupt(self.path, "a recorded result is not what was written")
         return self.files.read(payload) if recorded.codec & IN_FILE else payload
 
@@ -339,7 +427,7 @@ class Store:
             codec, payload = row.codec, row.payload
             if payload is not None and len(payload) > LARGE:
                 codec, payload = codec | IN_FILE, self._write_large(payload)
-            crc = None if payload is None else zlib.crc32(payload)
+            crc = schema.checksum(row.key, row.occurrence, row.status, codec, payload)
             values.append(
                 (
                     row.key,
@@ -364,6 +452,8 @@ class Store:
                 failpoints.hit("journal.before_begin")
             writer.execute("BEGIN IMMEDIATE")
             try:
+                if failpoints.hit is not None:
+                    failpoints.hit("journal.after_begin")
                 writer.executemany(schema.UPSERT, values)
                 if failpoints.hit is not None:
                     failpoints.hit("journal.before_commit")
@@ -391,6 +481,8 @@ class Store:
             JournalError: SQLite could not tidy up; the next one who opens it does.
         """
         _open.discard(self)
+        if failpoints.hit is not None:
+            failpoints.hit("journal.before_close")
         with translated(self.path):
             self._close()
 
@@ -402,7 +494,10 @@ class Store:
                 if connection is not None:
                     connection.close()
         finally:
-            self._lock.release()
+            if failpoints.hit is not None:
+                failpoints.hit("journal.before_release")
+            if self._lock is not None:
+                self._lock.release()
 
     def forget(self) -> None:
         """In a forked child: have nothing to do with it any more, and never close it."""
@@ -410,7 +505,9 @@ class Store:
             if connection is not None:
                 _keep_for_ever(connection)
         self._reader = self._writer = None
-        self._lock.forget()
+        _inherited.add(self._file)
+        if self._lock is not None:
+            self._lock.forget()
 
 
 def _of_keys(count: int) -> str:
@@ -478,10 +575,14 @@ def translated(path: str) -> Iterator[None]:
         if code == sqlite3.SQLITE_FULL:
             raise _not_written(path, "the disk is full") from error
         raise _not_written(path, str(error)) from error
-    except MemoryError:
-        raise
+    except UnicodeDecodeError as error:  # what SQLite says is wrong may name what is damaged
+        raise _corrupt(path, str(error)) from error
     except OSError as error:
         raise _not_written(path, error.strerror or str(error), error.filename) from error
+
+
+def _temporary(path: str) -> str:
+    return f"{path}.{uuid.uuid4().hex}.tmp"
 
 
 def _boot_id() -> str:
@@ -499,6 +600,28 @@ def _argv() -> str:
 # ---- forked children
 
 _open: weakref.WeakSet[Store] = weakref.WeakSet()
+_inherited: set[tuple[int, int]] = set()
+"""Device and inode of the files that a parent process had open. SQLite knows of files by these: to open one of them again would be to
+go on with the locks, and the index of the log, as they were in the parent when this process was forked."""
+
+
+def _renew(path: str, fd: int) -> os.stat_result:
+    """Have the file be another one to SQLite, of equal content, without anybody being able to see half of it. Its log stays what it is."""
+    temporary = _temporary(path)
+    copy = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_CLOEXEC", 0), 0o600)
+    try:
+        with open(copy, "wb") as target, open(os.dup(fd), "rb") as source:
+            source.seek(0)
+            shutil.copyfileobj(source, target, 1 << 20)
+            target.flush()
+            os.fsync(copy)
+            found = os.fstat(copy)
+        os.replace(temporary, path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            os.unlink(temporary)
+        raise
+    return found
 
 
 def _keep_for_ever(connection: object) -> None:

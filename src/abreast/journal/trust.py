@@ -26,7 +26,7 @@ from abreast.core.journal_errors import JournalError, JournalTrustError
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["NETWORKS", "check_folder", "check_others", "file_system_of", "open_checked"]
+__all__ = ["NETWORKS", "check_folder", "check_others", "file_system_of", "is_yours", "open_checked"]
 
 NETWORKS = ("nfs", "cifs", "smb", "9p", "fuse.", "afs", "ceph", "glusterfs", "lustre", "beegfs")
 _FLAGS = os.O_RDWR | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
@@ -40,7 +40,9 @@ def check_folder(path: str, *, trust: bool) -> None:
     except FileNotFoundError:
         raise JournalError(f"the journal {path!r} cannot be made: there is no folder {folder!r}; make it first") from None
     except OSError as error:
-        raise JournalError(f"the journal {path!r} cannot be opened: {error.strerror}") from error
+        raise JournalError(
+            f"the journal {path!r} cannot be opened: {error.strerror}; give a path whose folder you may use"
+        ) from error
     if not stat.S_ISDIR(found.st_mode):
         raise JournalError(f"the journal {path!r} cannot be made: {folder!r} is not a folder")
     if not trust and os.name == "posix" and found.st_mode & stat.S_IWOTH and not found.st_mode & stat.S_ISVTX:
@@ -80,6 +82,18 @@ def check_others(paths: Iterator[str], *, trust: bool) -> None:
         except OSError:
             continue
         _check(found, path, "part of the journal", trust=trust, folder=path.endswith(".d"))
+
+
+def is_yours(path: str) -> bool:
+    """Whether a journal is one that a run would use: nobody but you can have written it."""
+    path = os.path.realpath(path)
+    try:
+        check_folder(path, trust=False)
+        _check(os.stat(path), path, "journal", trust=False)
+        check_others((f"{path}{end}" for end in ("-wal", "-shm", "-journal", ".d")), trust=False)
+    except (OSError, JournalError):
+        return False
+    return True
 
 
 def _check(found: os.stat_result, path: str, what: str, *, trust: bool, folder: bool = False) -> None:

@@ -266,11 +266,12 @@ class _Maker:
         retries = log.retries or sum(1 for each in attempts if each.work == serial and each.outcome == RETRIED)
         last = log.end or max((each.end for each in attempts if each.work == serial), default=end - self.zero) + self.zero
         kept = estimate or [None, None]
+        rows = len({each.row for each in attempts if each.work == serial}) if not log.workers else 0  # of a group without a limit
         return Work(
             serial,
             log.name,
             log.kind,
-            log.workers,
+            log.workers or rows,
             log.begin - self.zero,
             last - self.zero,
             sums.attempts - retries,

@@ -588,6 +588,12 @@ function start(names, buffer) {
     if (!bars.count && !bars.density.size) { g.fillStyle = theme.muted; g.textAlign = "center"; g.font = "14px " + SANS; g.fillText("No task was recorded.", (left + width) / 2, TOP + Math.min(60, (height - TOP) / 2)) }
   }
 
+  function cutFront(text, room) {                       // workers' names differ at the end
+    if (g.measureText(text).width <= room) return text;
+    const from = above(1, text.length, n => g.measureText("…" + text.slice(n)).width <= room);
+    return from < text.length ? "…" + text.slice(from) : "";
+  }
+
   function names_(place) {
     const middle = TOP + place.y - view.scroll + place.high / 2;
     if (place.group) {
@@ -604,7 +610,7 @@ function start(names, buffer) {
     const room = left - 22 - 8, size = left > 150 ? g.measureText(figures).width : 0;
     if (size) g.fillText(figures, left - 8, middle + .5);
     g.font = "12px " + SANS; g.textAlign = "left"; g.fillStyle = theme.fore;
-    g.fillText(cut(place.row.name || `row ${place.row.serial}`, room - size - (size ? 8 : 0)), 22, middle + .5);
+    g.fillText(cutFront(place.row.name || `row ${place.row.serial}`, room - size - (size ? 8 : 0)), 22, middle + .5);
   }
 
   function words() {

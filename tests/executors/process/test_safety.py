@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import contextlib
 import os
 import re
 import stat
@@ -301,3 +302,15 @@ class TestOtherUser:
             future = pool.submit(lambda: (os.setuid(12345), time.sleep(60)))
             assert isinstance(future.exception(PATIENCE), abreast.TaskTimeout)
             assert pool.submit(os.getuid).result(PATIENCE) == 0
+
+
+def test_a_task_that_writes_to_low_descriptors_which_are_not_its_own():
+    """mmap keeps a copy of the page's descriptor, the lowest that is free: 3. What was written there ended up in the page, and the run never ended."""
+
+    def write(number):
+        for fd in range(3, 20):
+            with contextlib.suppress(OSError):
+                os.write(fd, b"start %d 12345\n" % number)
+        return number
+
+    assert abreast.map(write, range(60), kind="process", max_workers=2, timeout=50) == list(range(60))

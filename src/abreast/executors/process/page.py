@@ -25,7 +25,7 @@ import sys
 
 from abreast.executors.process.frames import Phase
 
-__all__ = ["Page"]
+__all__ = ["Page", "move_copy"]
 
 MAGIC = 0x6162726561737401
 SIZE = 64
@@ -38,7 +38,7 @@ class Page:
 
     def __init__(self, fd: int) -> None:
         self.fd = fd
-        self._map = mmap.mmap(fd, SIZE)
+        self._map = _mapped(fd)
         self.words = memoryview(self._map).cast("Q")
 
     @classmethod
@@ -90,3 +90,32 @@ def nameless_file(name: str) -> int:
 
 if sys.platform == "win32":  # pragma: no cover
     raise ImportError("pools of processes run on Linux so far")
+
+
+def _mapped(fd: int) -> mmap.mmap:
+    """Map the file; without a further descriptor of it, where that can be had.
+
+    mmap keeps a copy of `fd`, the lowest that is free: in a worker 3, where tasks write that mean a file of theirs. So they would write over the page, and
+    the parent would wait for ever.
+    """
+    if sys.version_info >= (3, 13):
+        return mmap.mmap(fd, SIZE, trackfd=False)
+    return mmap.mmap(fd, SIZE)
+
+
+def move_copy(fd: int, least: int) -> None:
+    """Before Python 3.13, in a worker that has just been started: have the copy of `fd` that mmap keeps be no copy of it any more.
+
+    It cannot be told to be another number, and is closed by that at the end; so something harmless is put in its place.
+    """
+    if sys.version_info >= (3, 13):
+        return
+    told = os.fstat(fd)
+    for copy in range(3, least):
+        with contextlib.suppress(OSError):
+            found = os.fstat(copy)
+            if (found.st_dev, found.st_ino) == (told.st_dev, told.st_ino):
+                null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
+                os.dup2(null, copy, inheritable=False)
+                os.close(null)
+                return

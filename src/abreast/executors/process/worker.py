@@ -43,7 +43,7 @@ from abreast.executors.process.imports import after_import
 from abreast.executors.process.memory import resident_bytes
 from abreast.executors.process.outbox import FIXED, LONG, RECORD, Outbox
 from abreast.executors.process.outbox import MOST as MOST_WORK
-from abreast.executors.process.page import Page
+from abreast.executors.process.page import Page, move_copy
 from abreast.executors.process.sending import (
     NotSent,
     Payload,
@@ -311,6 +311,8 @@ class _Worker:
         self.result_fd = result_fd
         self.stack_fd = stack_fd
         self.page = Page(page_fd)
+        if page_fd >= LEAST_FD:
+            move_copy(page_fd, LEAST_FD)
         self.words = self.page.words
         self.parser = Parser(Kind.OF_PARENT)
         self.functions: OrderedDict[int, Callable[..., Any] | bytes] = OrderedDict()  # bytes until its first task
