@@ -12,7 +12,7 @@ While nobody watches, `active` is empty, and nothing of this is built: looking a
 An observer may follow tasks on their way (`Along`): from where they are submitted to where they begin, and there set context variables for them::
 
     origin(), where it is submitted ──▶ begin(origin, …), in the task's thread and context ──▶ attempts(log, some), with both in `some.along`
-                        └─ to another process: carry(origin) ─ plain data, in the context that is sent ─▶ arrive(data), of the observer's module
+                        └─ to another process: carry(origin), a function that is sent with the context, and called in it there
 
 No lock guards anything here; a recorder has one of its own. `active` is replaced as a whole by who starts and stops watching. A `Thread` of a row is an attribute
 of the thread itself: what `threading.get_ident` says is used again as soon as a thread ends.
@@ -61,11 +61,8 @@ if TYPE_CHECKING:
         def begin(self, origin: Any, log: Log, name: str, index: int, number: int) -> Any:
             """Called in the thread and the context of a task of this process before it begins, that attempt at it; returns what is kept with it."""
 
-        def carry(self, origin: Any) -> Any:
-            """Return what of it is sent to another process, of plain values; nothing if it is not true.
-
-            There ``arrive(that)``, a function of the observer's module, is called in the context that tasks get copies of.
-            """
+        def carry(self, origin: Any) -> Callable[[], object] | None:
+            """Return what is to be called in another process, in the context that tasks get copies of there. It is pickled."""
 
 
 __all__ = [
@@ -217,8 +214,8 @@ class Log:
             calls[index] = ", ".join(map(value_text, item)) if star else value_text(item)
 
 
-carried: ContextVar[dict[str, Any]] = ContextVar("abreast.carried")
-"""In a context that is sent to another process: by module of the observer, what its `carry` has returned."""
+carried: ContextVar[list[Callable[[], object]]] = ContextVar("abreast.carried")
+"""In a context that is sent to another process, and nowhere else: what is to be called in it there."""
 
 
 class Along:
@@ -245,11 +242,11 @@ class Along:
 
     def carrying(self, context: Context) -> Context:
         """Return the context as it is to be sent to another process."""
-        loads = {
-            type(sink).__module__: load
+        loads = [
+            load
             for sink, origin in zip(self._log.followers, self._origins, strict=True)
-            if (load := _asked(sink, sink.carry, origin))
-        }
+            if (load := _asked(sink, sink.carry, origin)) is not None
+        ]
         if loads:
             context = context.copy()
             context.run(carried.set, loads)

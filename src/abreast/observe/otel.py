@@ -16,6 +16,7 @@ before it is made, and that is done here, where the user's provider is (docs/des
 
 from __future__ import annotations
 
+from functools import partial
 from itertools import pairwise
 from time import perf_counter_ns, time_ns
 from typing import TYPE_CHECKING, Any
@@ -24,6 +25,8 @@ from abreast.core import watch
 from abreast.core.states import OUTCOMES
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from abreast.core.watch import Attempts, Log
 
 __all__ = ["TaskSpans", "arrive", "open_observer"]
@@ -42,7 +45,7 @@ def open_observer() -> TaskSpans:
 
 
 def arrive(carrier: dict[str, str]) -> None:
-    """In another process: make what `TaskSpans.carry` has returned the current OpenTelemetry context."""
+    """In another process: make what was sent there the current OpenTelemetry context."""
     from opentelemetry import context, propagate
 
     context.attach(propagate.extract(carrier))
@@ -78,10 +81,10 @@ class TaskSpans:
         self._context.attach(self._trace.set_span_in_context(span, origin))  # for good: the context is the task's own
         return span, epoch
 
-    def carry(self, origin: Any) -> dict[str, str]:
+    def carry(self, origin: Any) -> Callable[[], None] | None:
         carrier: dict[str, str] = {}
         self._inject(carrier, origin)
-        return carrier
+        return partial(arrive, carrier) if carrier else None
 
     def attempts(self, log: Log, some: Attempts) -> None:
         if some.along is None:

@@ -73,12 +73,10 @@ def setter(how: Any) -> Callable[[Any], object]:
     return _arrives(how).set
 
 
-def _hand_over(loads: dict[str, Any]) -> None:
-    """Have observers take what they have sent along, in the context that is for tasks."""
-    from importlib import import_module
-
-    for module, load in loads.items():
-        import_module(module).arrive(load)
+def _hand_over(loads: list[Callable[[], object]]) -> None:
+    """Do what observers have sent along, in the context that is for tasks."""
+    for load in loads:
+        load()
 
 
 def _name_of(var: ContextVar[Any]) -> tuple[str, str] | None:
