@@ -631,7 +631,7 @@ class Place:
         if self.hidden:
             return fn
         log = self.log
-        along = log.follow(context, name or name_of(fn), number)
+        along = log.follow(context, name or name_of(fn), number) if log.followers else None
         return Watched(fn, Told(log, fn, args, kwargs, number=number, may_show=may_show, along=along))
 
 

@@ -61,6 +61,8 @@ class TaskSpans:
         abreast.task.outcome: ``ok``, ``failed``, ``timeout`` or ``crashed``.
         thread.id, thread.name, process.pid: where it ran; of another process only the last.
         error.type: of one that failed, whose status is ERROR with the error's text.
+
+    In processes, spans that the function makes need a provider there, which the user sets up: ``initializer``.
     """
 
     def __init__(self) -> None:
