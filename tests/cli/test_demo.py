@@ -43,6 +43,13 @@ PRINTED = {
     "computing_one_after_another": ["10500000: MainThread of process 7"] * 4,
     "computing_on_threads": [f"10500000: add_up_{number} of process 7" for number in (0, 2, 1, 3)],
     "computing_in_processes": [f"10500000: MainThread of process {pid}" for pid in (71, 71, 17, 71)],
+    "interrupted": [
+        "A counts from 1 to 9,876, and B goes on",
+        "B counts from 1 to 8,765, and A goes on",
+        "A counts from 9,877 to 50,000, and B goes on",
+        "B counts from 8,766 to 50,000",
+        "4 turns in all",
+    ],
     "what_is_shared": [
         "Thread: ['one']",
         "Here, after the thread: ['one']",
@@ -67,7 +74,7 @@ def test_on_linux_no_step_is_left_out():
     assert set(NAMES) >= PRINTED.keys() or sys.platform != "linux"
 
 
-UNTIMED = ("what_is_shared", "what_one_costs", "a_crash")
+UNTIMED = ("interrupted", "what_is_shared", "what_one_costs", "a_crash")
 NARROW = [
     {"COLUMNS": "40", "PYTHONIOENCODING": "ascii"},
     {"COLUMNS": "40", "LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"},
@@ -116,7 +123,7 @@ class TestPlayed:
     def test_the_table_compares_the_steps(self, played):
         table = between(played, "What it bought", "The ideal is")
         timed = [(number, step) for number, step in enumerate(STEPS, 1) if step.function.__name__ not in UNTIMED]
-        assert len(re.findall(r"^ +\d+\. ", table, re.M)) == len(timed) == len(STEPS) - (3 if PROCESSES in NAMES else 0)
+        assert len(re.findall(r"^ +\d+\. ", table, re.M)) == len(timed) == len(STEPS) - (4 if PROCESSES in NAMES else 0)
         for number, step in timed:
             (row,) = re.findall(rf"^ +{number}\. {step.title} +([\d.]+) s +([\d.]+) s +([\d.]+)x +(\d+)% *$", table, re.M)
             one_by_one, took, faster, ideal = map(float, row)
@@ -234,6 +241,9 @@ class TestJudge:
             ("what_is_shared", "process: ['one']", "process: ['one', 'two']"),
             ("what_one_costs", "process 12,345 kB", "process 0 kB"),
             ("what_one_costs", "process 35 ms", "process -1 ms"),
+            ("interrupted", "from 9,877", "from 9,878"),
+            ("interrupted", "B counts from 8,766", "A counts from 8,766"),
+            ("interrupted", "4 turns", "5 turns"),
             ("a_crash", "(pid 77)", "(pid 7)"),
             ("a_crash", "exit code 3", "exit code 0"),
             ("a_crash", "4 gives 16", "4 gives 8"),
@@ -263,9 +273,9 @@ class TestEnds:
                 marks=needs_processes,
             ),
             pytest.param(9, "real = abreast.map\nabreast.map = lambda *args, kind: real(*args)", marks=needs_processes),
-            pytest.param(10, "real = abreast.map\nabreast.map = lambda *args, **options: real(*args)", marks=needs_processes),
-            pytest.param(11, "course.memory_of = lambda threads: (0, 0)", marks=needs_processes),
-            pytest.param(12, "course.square_or_die = lambda number: number * number", marks=needs_processes),
+            pytest.param(11, "real = abreast.map\nabreast.map = lambda *args, **options: real(*args)", marks=needs_processes),
+            pytest.param(12, "course.memory_of = lambda threads: (0, 0)", marks=needs_processes),
+            pytest.param(13, "course.square_or_die = lambda number: number * number", marks=needs_processes),
         ],
         ids=[
             "a result",
@@ -295,11 +305,11 @@ class TestEnds:
         """It is said in one line, and the other steps are played."""
         script = (
             "import sys, abreast\nfrom abreast.cli import course, demo\nfrom abreast.cli.main import main\n"
-            "sys.executable = '/nowhere/python'\ndemo.STEPS = demo.STEPS[8:12]\nmain(['demo', '--fast'])\n"
+            "sys.executable = '/nowhere/python'\ndemo.STEPS = demo.STEPS[8:13]\nmain(['demo', '--fast'])\n"
         )
         done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, env=ENVIRONMENT, timeout=PATIENCE)
         assert done.returncode == 1, done.stderr
-        assert [number for number in "1234" if f"\nWRONG in step {number}: " in done.stdout] == ["2", "3", "4"], done.stdout
+        assert [number for number in "12345" if f"\nWRONG in step {number}: " in done.stdout] == ["2", "4", "5"], done.stdout
         assert "\n1. Computing on threads\n" in done.stdout
         assert "Traceback" not in done.stdout + done.stderr
 

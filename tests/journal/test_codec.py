@@ -42,7 +42,7 @@ def same(one, other) -> bool:
     return one == other
 
 
-@settings(max_examples=250, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(values)
 def test_what_comes_back_is_the_same(value):
     kind, payload, why = codec.encode(value)
@@ -121,7 +121,7 @@ def test_a_result_that_somebody_changes_meanwhile(monkeypatch):
     assert kind == codec.PICKLE and codec.decode(kind, payload) == {"a": [1]} and not why
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(
     st.recursive(
         st.one_of(st.none(), st.booleans(), st.integers(-99, 99), st.text(max_size=5)),

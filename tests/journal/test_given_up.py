@@ -21,7 +21,8 @@ def double(i):
 @pytest.fixture
 def journaling(tmp_path):
     journaling = Journaling(Journal(tmp_path / "run.db", at_most_once=True), double, star=False, key=None)
-    journaling.open(SimpleNamespace(name="run"))
+    nothing = lambda *_: False
+    journaling.open(SimpleNamespace(name="run", _journal_failed=nothing, _recorded=nothing, _record_done=nothing))
     journaling.admit(0, [5, 6], None)
     yield journaling
     journaling.close("stopped", 2)

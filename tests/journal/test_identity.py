@@ -75,12 +75,12 @@ def changed_copy(value):
 
 
 class TestKeys:
-    @settings(max_examples=150, deadline=None)
+    @settings(max_examples=60, deadline=None)
     @given(values, values)
     def test_equal_keys_are_equal_contents_of_equal_classes(self, one, other):
         assert (key_of(one) == key_of(other)) == (shape(one) == shape(other))
 
-    @settings(max_examples=80, deadline=None)
+    @settings(max_examples=40, deadline=None)
     @given(values)
     def test_a_key_does_not_depend_on_order_or_on_which_object_it_is(self, value):
         key = key_of(value)
@@ -233,7 +233,7 @@ class Name(str):
 
 
 class TestUsersKeys:
-    @settings(max_examples=150, deadline=None)
+    @settings(max_examples=60, deadline=None)
     @given(
         st.lists(
             st.one_of(

@@ -14,7 +14,7 @@ import time
 
 import abreast
 import pytest
-from abreast import JournalBusy, ThreadPoolExecutor
+from abreast import JournalBusy, JournalError, ThreadPoolExecutor
 from abreast.journal import locking
 
 from tests.helpers import in_threads
@@ -273,6 +273,25 @@ class TestFork:
             os._exit(1)
         assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
         assert list(results) == list(range(2, 200, 2))
+
+    @pytest.mark.parametrize("count", [100, 6])
+    def test_a_child_that_goes_on_with_its_parents_run_is_told(self, tmp_path, count):
+        path = tmp_path / "run.db"
+        results = abreast.imap(
+            double, range(count), journal=path, buffersize=4, kind="serial"
+        )  # with threads it would wait for those that are gone
+        assert next(results) == 0
+        pid = os.fork()
+        if not pid:
+            try:
+                list(results)
+            except JournalError as error:
+                os._exit(0 if str(path) in str(error) and "forked" in str(error) else 2)
+            except BaseException:
+                os._exit(3)
+            os._exit(1)
+        assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+        assert list(results) == list(range(2, 2 * count, 2)) and is_whole(path)
 
     def test_forked_while_other_threads_open_and_close(self, tmp_path):
         stop = threading.Event()

@@ -61,6 +61,7 @@ class TestInputs:
         assert got == list(range(0, 50, 2)) and sorted(calls.take()) == list(range(20, 25))
 
     @linux
+    @pytest.mark.slow
     def test_processes_resume_what_threads_recorded(self, path):
         assert resumed(double, range(20), path) == (list(range(0, 40, 2)), 0)
         assert resumed(double, range(30), path, kind="process", max_workers=1) == (list(range(0, 60, 2)), 20)
@@ -84,7 +85,7 @@ class TestInputs:
             assert sorted(calls.take()) == list(new), inputs
 
     def test_many_equal_ones(self, path):
-        count = 20_000
+        count = 5_000
         calls = Calls(double)
         assert abreast.map(calls, itertools.repeat(1, count), journal=path, max_workers=2) == [2] * count
         assert len(calls.take()) == count
@@ -269,6 +270,7 @@ class TestChangedFunctions:
         assert abreast.map(new, range(9), journal=rerun, kind="serial") == list(range(-1, 8))
         assert self.calls == [x for x in range(9) if x >= 9 - len(self.calls)] and 3 <= len(self.calls) <= 5
 
+    @pytest.mark.slow
     def test_killed_amid_a_rerun(self, path, tmp_path):
         script = tmp_path / "shop.py"
         text = """
@@ -437,7 +439,7 @@ class TestErrors:
         assert resumed(dies_at_3, [0, 1, 2, 4, 5], path, kind="process") == ([0, 1, 2, 4, 5], 5)
 
     @linux
-    @pytest.mark.parametrize("ordered", [True, False])
+    @pytest.mark.parametrize("ordered", [True, pytest.param(False, marks=pytest.mark.slow)])
     def test_a_result_that_cannot_be_unpickled(self, path, ordered):
         with pytest.raises(ResultDecodeError, match="ZeroDivisionError: amid unpickling"):
             list(abreast.imap(unreadable_at_3, range(6), journal=path, kind="process", max_workers=1, ordered=ordered))
@@ -610,7 +612,7 @@ class TestEnds:
             assert process.communicate(timeout=20) == ("0\n", "") and process.returncode == 0
         assert 0 in statuses(path)
 
-    @pytest.mark.parametrize("kind", ["thread", pytest.param("process", marks=linux)])
+    @pytest.mark.parametrize("kind", ["thread", pytest.param("process", marks=[linux, pytest.mark.slow])])
     def test_drained_amid_a_batch(self, path, kind, tmp_path):
         """F45: every task has one outcome, and the journal says the same."""
         script = """
@@ -666,8 +668,9 @@ class TestEnds:
         ok = {index for index, is_ok in told if is_ok}
         assert ok == set(range(21)) == set(statuses(path)) and set(statuses(path).values()) == {OK}
 
-    @pytest.mark.parametrize("kind", ["thread", pytest.param("process", marks=linux)])
-    @pytest.mark.parametrize("ordered", [True, False])
+    @pytest.mark.parametrize(
+        "kind, ordered", [("thread", True), ("thread", False), pytest.param("process", True, marks=[linux, pytest.mark.slow])]
+    )
     def test_the_time_box_ends_inside_batches(self, path, kind, ordered):
         """Tiny tasks and one that takes long among them: what stands behind it is handed back, and goes out once."""
         results = abreast.imap(slow_at_times, range(3000), journal=path, kind=kind, max_workers=2, ordered=ordered)
@@ -728,7 +731,7 @@ class TestBackpressure:
                 count[0] += 1
             return x
 
-        total = 12_000
+        total = 6_000
         got = []
         consumer = threading.Thread(
             target=lambda: got.extend(abreast.map(work, range(total), journal=path, max_workers=2, chunksize=20))
@@ -753,7 +756,7 @@ class TestBackpressure:
         monkeypatch.setattr(engine, "_BEHIND", 100)
         write = Store.write
         monkeypatch.setattr(Store, "write", lambda self, batch: (time.sleep(0.002), write(self, batch))[1])
-        assert abreast.map(double, range(4000), journal=path, max_workers=2) == list(range(0, 8000, 2))
+        assert abreast.map(double, range(2000), journal=path, max_workers=2) == list(range(0, 4000, 2))
 
     def test_a_slow_consumer(self, path):
         calls = Calls(double)
@@ -768,14 +771,14 @@ class TestBackpressure:
 
 
 class TestAtMostOnce:
-    @pytest.mark.parametrize("kind", ["thread", "serial", pytest.param("process", marks=linux)])
+    @pytest.mark.parametrize("kind", ["thread", "serial", pytest.param("process", marks=[linux, pytest.mark.slow])])
     def test_a_complete_run(self, path, kind):
         once = Journal(path, at_most_once=True)
         assert abreast.map(double, range(100), journal=once, kind=kind) == list(range(0, 200, 2))
         assert set(statuses(path).values()) == {OK}
         assert resumed(double, range(100), once, kind=kind) == (list(range(0, 200, 2)), 100)
 
-    @pytest.mark.parametrize("kind", ["thread", pytest.param("process", marks=linux)])
+    @pytest.mark.parametrize("kind", ["thread", pytest.param("process", marks=[linux, pytest.mark.slow])])
     def test_what_was_under_way_is_told(self, path, tmp_path, kind):
         script = """
             import abreast, os, signal, sys, time
@@ -862,6 +865,7 @@ class TestAtMostOnce:
         with ProcessPoolExecutor(1, flush="each") as executor:
             assert abreast.map(double, [1], journal=once, executor=executor) == [2]
 
+    @pytest.mark.slow
     def test_the_standard_librarys_processes_too(self, path):
         once = Journal(path, at_most_once=True)
         context = __import__("multiprocessing").get_context("spawn")

@@ -63,8 +63,7 @@ def is_read(path, **options):
 
 class TestLinks:
     @pytest.mark.parametrize("end", ["", "-lock", "-wal", "-shm", "-journal", ".d"])
-    @pytest.mark.parametrize("leads", ["to something", "nowhere"])
-    @pytest.mark.parametrize("trusted", [False, True])
+    @pytest.mark.parametrize("leads, trusted", [("to something", False), ("nowhere", True)])
     def test_a_link_is_refused(self, journal, end, leads, trusted):
         path = journal.with_name(journal.name + end)
         if path.exists():
@@ -116,8 +115,7 @@ def large(x):
 
 
 class TestModes:
-    @pytest.mark.parametrize("mode", [0o620, 0o602, 0o666], ids=oct)
-    @pytest.mark.parametrize("end", ["", "-lock"])
+    @pytest.mark.parametrize("end, mode", [("", 0o620), ("", 0o602), ("-lock", 0o660)])
     def test_others_may_write(self, journal, mode, end):
         path = journal.with_name(journal.name + end)
         path.chmod(mode)

@@ -336,7 +336,8 @@ def _report(console: Console, run: abreast.RecordedRun, output: str | None) -> N
     console.print()
     console.print(Text("What was recorded", style="bold underline"))
     console.print()
-    console.print(run.report())
+    least = 60  # columns
+    console.print(run.report() if console.width >= least else Text(run.report().text(width=least)))
     console.print()
     path = output or os.path.join(tempfile.gettempdir(), f"abreast-demo-{os.getuid() if hasattr(os, 'getuid') else 0}.html")
     try:
@@ -346,8 +347,9 @@ def _report(console: Console, run: abreast.RecordedRun, output: str | None) -> N
             raise
         console.print(Text(f"The timeline cannot be written to {path}: {error.strerror}; -o FILE writes it elsewhere."))
         return
-    console.print(Text(f"The timeline, with every thread and process: {path}"), soft_wrap=True)
-    console.print("with abreast.record() as run: ... does it for your own code, print(run.report()) shows it.", soft_wrap=True)
+    console.print("The timeline, a page with every thread and process:")
+    console.print(Text(path), soft_wrap=True)
+    console.print("To record code of your own: with abreast.record() as run: ...; then print(run.report()).")
 
 
 def judge(step: str, lines: list[str], pid: int) -> list[str]:
@@ -411,7 +413,7 @@ def _judge_sums(lines: list[str], where: str) -> list[str]:
 
 def _judge_turns(lines: list[str], _pid: int) -> list[str]:
     turns = [re.fullmatch(r"([AB]) counts from ([0-9,]+) to ([0-9,]+)(, and [AB] goes on)?", line) for line in lines[:-1]]
-    told = re.fullmatch(r"(?:\.\.\. and so on: )?([0-9]+) turns in all", lines[-1] if lines else "")
+    told = re.fullmatch(r"(?:\.\.\. and so on: )?([1-9][0-9]*) turns in all", lines[-1] if lines else "")
     if told is None or not all(turns):
         return [f"{lines} are not turns"]
     at = {"A": 0, "B": 0}
@@ -421,6 +423,8 @@ def _judge_turns(lines: list[str], _pid: int) -> list[str]:
         if first != at[turn[1]] + 1 or last < first:
             return [f"{turn[0]!r} does not follow {at[turn[1]]:,}"]
         at[turn[1]] = last
+    if int(told[1]) < len(turns) or (int(told[1]) > len(turns)) != lines[-1].startswith("..."):
+        return [f"{lines[-1]!r} after {len(turns)} turns"]
     return [] if int(told[1]) > 2 else [f"nobody was interrupted: {lines}"]
 
 

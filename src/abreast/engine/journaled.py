@@ -45,7 +45,7 @@ from abreast.engine.decoding import decode_outcome
 from abreast.engine.pieces import Stretch
 from abreast.journal import codec, schema
 from abreast.journal.identity import Unidentified, identity_of, is_unstable, key_of, users_key
-from abreast.journal.store import Recorded, Row, Store
+from abreast.journal.store import Recorded, Row, Store, forked
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -126,6 +126,7 @@ class Journaling:
         self._is_over = False  # set before the queue is emptied for the last time: who puts later looks at it, and empties it too
         self._looks = threading.Event()
         self._encodes: frozenset[type[Any]] = frozenset()
+        self._fail: Callable[[BaseException], object] = id  # tells the run
         self._ends: tuple[str, int] | None = None  # how the run ended, if the writer is to close the file
 
     # ---- the beginning
@@ -146,6 +147,7 @@ class Journaling:
         except BaseException:
             self.close("failed", 0)
             raise
+        self._fail = run._journal_failed
         self._thread = threading.Thread(target=self._write_all, args=(run,), name=f"{run.name}-journal", daemon=True)
         self._thread.start()
 
@@ -309,6 +311,9 @@ class Journaling:
 
     def record(self, start: int, outcomes: list[Outcome[Any]], *, is_wanted: bool = True) -> None:
         """Have outcomes of consecutive tasks recorded, and given to the run then if they are wanted."""
+        if self.failure is None and self._thread is not None and not self._thread.is_alive():
+            self.failure = forked(self.journal.path)  # else this thread would wait for ever
+            self._fail(self.failure)
         self._queue.put(_Entry(start, outcomes, is_wanted))
 
     def look_soon(self) -> None:
@@ -365,6 +370,7 @@ class Journaling:
             waits: False: this thread has the run's lock, for which the writer may wait. That closes the file, when it is done.
         """
         thread, self._thread = self._thread, None
+        self._fail = id
         if thread is not None and thread.is_alive():  # in a forked child it is not
             # A finalizer may close a run anywhere, amid the code of the user's that the writer runs too.
             leave = not waits or thread is threading.current_thread()

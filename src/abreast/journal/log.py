@@ -9,6 +9,10 @@ better, since a program may be killed while it writes. Here only the headers are
 from __future__ import annotations
 
 import struct
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from typing import BinaryIO
 
 __all__ = ["committed_of"]
 
@@ -23,23 +27,26 @@ def committed_of(path: str) -> list[int]:
         OSError: it cannot be read.
     """
     try:
-        file = open(path, "rb")  # noqa: SIM115  # closed below, and one that is not there is told apart here
+        with open(path, "rb") as file:
+            return _committed(file)
     except FileNotFoundError:
         return []
-    with file:
-        header = file.read(_HEADER)
-        if not header:
-            return []
-        if len(header) < _HEADER or not _is_whole(header):
-            return list(_UNREADABLE)
-        page, salts = int.from_bytes(header[8:12], "big"), header[16:24]
-        committed = []
-        number = 1
-        while len(frame := file.read(_FRAME)) == _FRAME:
-            if frame[8:16] == salts and frame[4:8] != b"\0\0\0\0":
-                committed.append(number)
-            file.seek(page, 1)
-            number += 1
+
+
+def _committed(file: BinaryIO) -> list[int]:
+    header = file.read(_HEADER)
+    if not header:
+        return []
+    if len(header) < _HEADER or not _is_whole(header):
+        return list(_UNREADABLE)
+    page, salts = int.from_bytes(header[8:12], "big"), header[16:24]
+    committed = []
+    number = 1
+    while len(frame := file.read(_FRAME)) == _FRAME:
+        if frame[8:16] == salts and frame[4:8] != b"\0\0\0\0":
+            committed.append(number)
+        file.seek(page, 1)
+        number += 1
     return committed
 
 

@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 
     from abreast.core.journal import Journal
 
-__all__ = ["Recorded", "Row", "Store", "beginning_of", "translated"]
+__all__ = ["Recorded", "Row", "Store", "beginning_of", "forked", "translated"]
 
 T = TypeVar("T")
 
@@ -364,6 +364,8 @@ class Store:
                 first.append(key)
         with translated(self.path):
             if self._reader is None:
+                if self._writer is None:
+                    raise forked(self.path)
                 self._reader = self._connect()
             for start in range(0, len(first), _CHUNK):
                 keys = first[start : start + _CHUNK]
@@ -551,6 +553,13 @@ def _not_written(path: str, why: str, what: str | None = None) -> JournalError:
     )
 
 
+def forked(path: str) -> JournalError:
+    return JournalError(
+        f"the journal {path!r} was opened by the process that this one was forked from, which alone may go on with that run; start one of its own here, "
+        "when that is over"
+    )
+
+
 @contextlib.contextmanager
 def translated(path: str) -> Iterator[None]:
     """Raise what SQLite raises as an error that names the file, and what to do."""
@@ -558,7 +567,11 @@ def translated(path: str) -> Iterator[None]:
         yield
     except sqlite3.Error as error:
         code = (getattr(error, "sqlite_errorcode", None) or 0) & 0xFF
-        if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB) or (code == 0 and isinstance(error, sqlite3.DatabaseError)):
+        if (
+            code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CONSTRAINT, sqlite3.SQLITE_MISMATCH)
+            or (code == sqlite3.SQLITE_ERROR and str(error).startswith("no such "))  # table, column
+            or (code == 0 and isinstance(error, sqlite3.DatabaseError) and not isinstance(error, sqlite3.ProgrammingError))
+        ):
             raise _corrupt(path, str(error)) from error
         if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
             raise JournalError(
