@@ -585,9 +585,11 @@ class Watched:
         self._tell(perf_counter_ns(), (TIMEOUT, error_text(error)), None)
 
     def _tell(self, end: int, failed: tuple[int, str] | None, measure: Measure | None) -> None:
-        with suppress(IndexError):  # it has been told
+        try:
             row, begin = self._begun.pop()
-            self._told.ended(row, begin, end, failed, measure)
+        except IndexError:  # it has been told
+            return
+        self._told.ended(row, begin, end, failed, measure)
 
 
 class Place:
