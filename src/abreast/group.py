@@ -298,10 +298,10 @@ class TaskGroup:
         if self._processes is not None:
             return self._start_in_process(self._processes, fn, args, kwargs, name or name_of(fn))
         future: Future[T] = Future()
-        future._fn = self._place.watched(fn, args, kwargs) if watch.active else fn
+        label = name or name_of(fn)
+        future._fn = self._place.watched(fn, args, kwargs, name=label) if watch.active else fn
         future._args, future._kwargs = args, kwargs
         future._context = copy_context()
-        label = name or name_of(fn)
         run = partial(self._run, future, _Job(label, self._scope))
         try:
             number = self._admit(future)

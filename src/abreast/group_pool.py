@@ -74,7 +74,10 @@ class GroupPool(ProcessPool):
         try:
             sent = self._functions.encode(fn)
             payload = encode_args(args, kwargs or None, name)
-            context = encode_context(copy_context())
+            within, along = copy_context(), None
+            if watch.active and (along := self.place.log.follow(None, name, 1)) is not None:
+                within = along.carrying(within)
+            context = encode_context(within)
         except KeyboardInterrupt:
             raise
         except BaseException as error:  # whatever the user's pickling raises, SystemExit too, is this task's
@@ -86,7 +89,7 @@ class GroupPool(ProcessPool):
         call = _Call(future, sent, payload, context, None, 0, name, (fn, args, kwargs))
         call.pool, call.begin, call.settled = self, begin, settled
         if watch.active:
-            call.told = watch.Told(self.place.log, fn, args, kwargs)
+            call.told = watch.Told(self.place.log, fn, args, kwargs, along=along)
         future._call = call
         future._courier = supervisor.callbacks
         future._owner = supervisor

@@ -36,10 +36,12 @@ def test_every_name_is_there_and_nothing_else():
         "group",
         "group_pool",
         "group_processes",
+        "journal",
         "observe",
         "policy",
         "pools",
         "process_pools",
+        "recording",
         "report",
     }, "only the parts of the house that have been imported"
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from contextvars import ContextVar
 
 import pytest
 
@@ -62,6 +63,76 @@ def test_an_observer_that_raises_is_logged_once_and_dropped(caplog):
     assert bad.calls == 1
     assert [record.getMessage() for record in caplog.records] == ["an observer (Bad) raised, and is told nothing more"]
     assert len(run.tasks) == 4
+
+
+@pytest.mark.parametrize("kind", ["thread", "process", "serial"])
+@pytest.mark.parametrize("where", ["origin", "begin", "carry"])
+def test_a_follower_that_raises_is_dropped_too(where, kind, caplog):
+    class Bad:
+        def attempts(self, *_):
+            pass
+
+        def origin(self):
+            return self.may("origin")
+
+        def begin(self, *_):
+            return self.may("begin")
+
+        def carry(self, *_):
+            return self.may("carry")
+
+        def may(self, what):
+            if what == where:
+                raise LookupError(what)
+
+    with abreast.record(observers=[Bad()]) as run:
+        assert abreast.map(half, [1, 2], kind=kind, max_workers=None if kind == "serial" else 1) == [0.5, 1]
+    asked = where in ("origin", "carry" if kind == "process" else "begin")
+    assert len(caplog.records) == asked
+    assert len(run.tasks) == 2
+
+
+def test_a_follower_sees_what_it_has_kept():
+    told = []
+
+    class Mine:
+        def origin(self):
+            return where.get()
+
+        def begin(self, origin, log, name, index, number):
+            where.set("task")
+            return origin, log.name, name, index, number
+
+        def attempts(self, _log, some):
+            told.append(some.along.of(self))
+
+    where = ContextVar("where", default="nowhere")
+    where.set("here")
+    with abreast.record(observers=[Mine()]), abreast.ThreadPoolExecutor(1) as executor:
+        seen = executor.submit(where.get).result()
+        inputs = abreast.map(lambda _: where.get(), "ab", max_workers=1, name="get")
+    assert (seen, inputs, where.get()) == ("task", ["task", "task"], "here")
+    one, *others = told
+    name = one[0]
+    assert one == (name, "here", {0: ("here", executor._crew.name, name, 0, 1)})
+    kept = {index: kept for name, origin, begun in others for index, kept in begun.items()}
+    assert kept == {index: ("here", "get", "get", index, 1) for index in (0, 1)}
+
+
+def test_an_observer_need_not_be_told_of_spans(caplog):
+    class Mine:
+        seen = 0
+
+        def attempts(self, _log, some):
+            self.seen += len(some.ends)
+
+    mine = Mine()
+    with abreast.record(observers=[mine]):
+        for _ in range(2):
+            with abreast.ThreadPoolExecutor(1) as executor:
+                executor.submit(half, 2)
+    assert mine.seen == 2
+    assert not caplog.records
 
 
 def test_an_observer_of_ones_own_is_closed():

@@ -149,6 +149,27 @@ class TestRuns:
         assert "task_timeout of 0.05" in attempt.error
         assert attempt.end - attempt.begin > 40_000_000
 
+    @pytest.mark.parametrize("options", [{}, {"name": "slow"}])
+    def test_a_call_over_its_limit_that_goes_on(self, options):
+        go, threads = threading.Event(), []
+
+        def wait():
+            threads.append(threading.current_thread())
+            go.wait(30)
+
+        with abreast.record() as run:
+            with abreast.ThreadPoolExecutor(1, task_timeout=0.05) as executor:
+                future = (executor.with_options(**options) if options else executor).submit(wait)
+                error = future.exception()
+            (attempt,) = run.tasks  # now, and not when it returns
+            go.set()
+            threads[0].join()
+            assert run.tasks == [attempt]
+        assert attempt.outcome == TIMEOUT
+        assert attempt.error == watch.error_text(error)
+        assert 40_000_000 < attempt.end - attempt.begin < 20_000_000_000
+        assert "watch.py" not in error.stack
+
     def test_resumed_tasks_are_counted_and_are_no_attempts(self, tmp_path):
         abreast.map(square, range(5), journal=tmp_path / "run.db")
         with abreast.record() as run:
@@ -167,6 +188,15 @@ class TestRuns:
         work = run.recording.works[0]
         assert work.cpu / 1e9 == pytest.approx(computed, abs=0.02)
         assert work.wall / 1e9 > computed + 0.19
+
+    @pytest.mark.parametrize("pool", [abreast.ThreadPoolExecutor, abreast.ProcessPoolExecutor, abreast.SerialExecutor])
+    def test_calls_with_options_are_there_too(self, pool):
+        retry = abreast.Retry(2, wait_initial=0, wait_jitter=0)
+        with abreast.record() as run, pool(1) as executor:
+            executor.with_options(name="other").submit(square, 3).result()
+            executor.with_options(retries=retry).submit(flaky, 4).result()
+        found = sorted((each.call.partition("(")[0], each.attempt) for each in run.tasks)
+        assert found == [("flaky", 1), ("flaky", 2), ("flaky", 3), ("square", 1)]
 
     def test_waiting_for_results_is_a_span_of_the_thread_that_waits(self):
         with abreast.record() as run:
@@ -305,6 +335,18 @@ class TestBounds:
             concurrent.futures.wait(futures)
         assert len(run.tasks) == 16 + 16 * 50
         assert sorted(each.number for each in run.tasks) == list(range(16 + 16 * 50))
+
+    @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork")
+    def test_nobody_watches_in_a_forked_child(self):
+        with abreast.record() as run:
+            abreast.map(square, [1])
+            with run._recorder._lock:  # as another thread may hold it just now
+                if (pid := os.fork()) == 0:
+                    told = watch.active == () and list(abreast.SerialExecutor().imap(square, [2])) == [4]
+                    os._exit(0 if told else 1)
+            assert os.waitpid(pid, 0)[1] == 0
+            assert watch.active
+        assert len(run.tasks) == 1
 
     @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork")
     def test_a_forked_child_has_rows_of_its_own(self):

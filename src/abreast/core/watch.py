@@ -9,6 +9,11 @@
 
 While nobody watches, `active` is empty, and nothing of this is built: looking at it costs 20 ns a batch, or a ``submit``.
 
+An observer may follow tasks on their way (`Along`): from where they are submitted to where they begin, and there set context variables for them::
+
+    origin(), where it is submitted ──▶ begin(origin, …), in the task's thread and context ──▶ attempts(log, some), with both in `some.along`
+                        └─ to another process: carry(origin), a function that is sent with the context, and called in it there
+
 No lock guards anything here; a recorder has one of its own. `active` is replaced as a whole by who starts and stops watching. A `Thread` of a row is an attribute
 of the thread itself: what `threading.get_ident` says is used again as soon as a thread ends.
 """
@@ -21,12 +26,13 @@ import os
 import sys
 import threading
 from contextlib import contextmanager, suppress
+from contextvars import ContextVar
 from reprlib import Repr
 from time import perf_counter_ns, thread_time_ns
 from typing import TYPE_CHECKING, Any
 
 from abreast.core.current import name_of
-from abreast.core.states import FAILED, JOINING
+from abreast.core.states import FAILED, JOINING, TIMEOUT
 from abreast.core.text import printable
 
 resource: Any
@@ -37,6 +43,7 @@ except ImportError:  # Windows
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from contextvars import Context
     from typing import Protocol
 
     class Sink(Protocol):
@@ -45,9 +52,23 @@ if TYPE_CHECKING:
         def attempts(self, log: Log, some: Attempts) -> object: ...
         def span(self, row: Thread, begin: int, end: int, state: int, what: str) -> object: ...
 
+    class Follower(Sink, Protocol):
+        """Who follows tasks on their way, too."""
+
+        def origin(self) -> Any:
+            """Called where tasks are submitted, in the context that they will have; returns what is kept with them."""
+
+        def begin(self, origin: Any, log: Log, name: str, index: int, number: int) -> Any:
+            """Called in the thread and the context of a task of this process before it begins, that attempt at it; returns what is kept with it."""
+
+        def carry(self, origin: Any) -> Callable[[], object] | None:
+            """Return what is to be called in another process, in the context that tasks get copies of there. It is pickled."""
+
 
 __all__ = [
+    "Along",
     "Attempts",
+    "Follower",
     "Log",
     "Measure",
     "Place",
@@ -56,6 +77,7 @@ __all__ = [
     "Told",
     "Watched",
     "active",
+    "carried",
     "error_text",
     "joining",
     "nanoseconds",
@@ -98,6 +120,18 @@ def stop(sink: Sink) -> None:
             _close_rows()
 
 
+def _forget() -> None:
+    """In a forked child: those who watch are the parent's. What they tell would be lost, and a lock of theirs may be held for good here."""
+    global active, _changing
+    _changing = threading.Lock()
+    active = ()
+    _close_rows()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget)
+
+
 def _drop(sink: Sink, error: Exception) -> None:
     """An observer has raised: say so, once, and ask it no more."""
     if sink in active:
@@ -116,6 +150,7 @@ class Log:
         retries, cancelled, resumed, overhead: as there.
         calls: the texts of calls that have been read and have not ended, by index, of inputs that are not plain.
         numbers: counts calls that have no index.
+        sinks, followers: who watched when it began, and those of them who follow tasks on their way.
     """
 
     __slots__ = (
@@ -123,6 +158,7 @@ class Log:
         "calls",
         "cancelled",
         "end",
+        "followers",
         "kind",
         "name",
         "numbers",
@@ -134,7 +170,8 @@ class Log:
     )
 
     def __init__(self, name: str, kind: str, workers: int) -> None:
-        self.sinks = active
+        self.sinks = sinks = active
+        self.followers: tuple[Any, ...] = tuple(sink for sink in sinks if hasattr(sink, "origin"))
         self.name = name
         self.kind = kind
         self.workers = workers
@@ -153,6 +190,20 @@ class Log:
                 sink.attempts(self, some)
             except Exception as error:  # whatever an observer raises: watching does not change the work
                 _drop(sink, error)
+        if some.along is not None:  # else a recorder would keep it
+            some.along = None
+            if some.measure is not None:
+                some.measure.along = None
+
+    def follow(self, context: Context | None, name: str, number: int) -> Along | None:
+        """Return what goes along with tasks that are submitted now, or None if nobody follows them.
+
+        Args:
+            context: what they run in a copy of; None is the present one.
+            name: of the task.
+            number: which attempt at them it is.
+        """
+        return Along(self, context, name, number) if self.followers else None
 
     def admit(self, start: int, items: list[Any], star: bool) -> None:
         """Inputs have been read: make the texts of those that may be another, or gone, later. Runs code of the user's."""
@@ -161,6 +212,62 @@ class Log:
         calls = self.calls
         for index, item in enumerate(items, start):
             calls[index] = ", ".join(map(value_text, item)) if star else value_text(item)
+
+
+carried: ContextVar[list[Callable[[], object]]] = ContextVar("abreast.carried")
+"""In a context that is sent to another process, and nowhere else: what is to be called in it there."""
+
+
+class Along:
+    """What observers that follow tasks keep with those of a batch, or a call, until they have been told what became of them."""
+
+    __slots__ = ("_begun", "_log", "_name", "_number", "_origins")
+
+    def __init__(self, log: Log, context: Context | None, name: str, number: int) -> None:
+        self._log = log
+        self._name = name
+        self._number = number
+        self._origins: list[Any] = []
+        self._begun: list[dict[int, Any]] = [{} for _ in log.followers]
+        for sink in log.followers:
+            if context is None:
+                self._origins.append(_asked(sink, sink.origin))
+            else:  # a copy: somebody may be in it
+                self._origins.append(_asked(sink, context.copy().run, sink.origin))
+
+    def begin(self, index: int) -> None:
+        """A task begins: in its thread and context."""
+        for sink, origin, begun in zip(self._log.followers, self._origins, self._begun, strict=True):
+            begun[index] = _asked(sink, sink.begin, origin, self._log, self._name, index, self._number)
+
+    def carrying(self, context: Context) -> Context:
+        """Return the context as it is to be sent to another process."""
+        loads = [
+            load
+            for sink, origin in zip(self._log.followers, self._origins, strict=True)
+            if (load := _asked(sink, sink.carry, origin)) is not None
+        ]
+        if loads:
+            context = context.copy()
+            context.run(carried.set, loads)
+        return context
+
+    def of(self, follower: object) -> tuple[str, Any, dict[int, Any]]:
+        """Return the name of the tasks, what an observer's `origin` has returned, and, by index, what its `begin` has of those that began in this process."""
+        for sink, origin, begun in zip(self._log.followers, self._origins, self._begun, strict=True):
+            if sink is follower:
+                return self._name, origin, begun
+        raise LookupError(f"{follower!r} does not follow these tasks")
+
+
+def _asked(sink: Any, what: Callable[..., Any], *args: Any) -> Any:
+    if sink not in active:
+        return None
+    try:
+        return what(*args)
+    except Exception as error:  # as above
+        _drop(sink, error)
+        return None
 
 
 class Thread:
@@ -258,12 +365,14 @@ class Measure:
         cpus: the CPU time of the thread at its start, and after each task; empty if the tasks are too short to tell.
         switches, runqueue: how often it gave up its CPU to wait, and how long it waited for one; None if not known.
         begun: when it began, in nanoseconds, if that was in another process; 0 if it is not known.
+        along: what those keep who follow its tasks; None if nobody does.
     """
 
-    __slots__ = ("_ends", "begun", "cpu", "cpus", "is_over", "row", "runqueue", "switches")
+    __slots__ = ("_ends", "along", "begun", "cpu", "cpus", "is_over", "row", "runqueue", "switches")
 
     def __init__(self, *, each: bool) -> None:
         self.row: Thread | None = None
+        self.along: Along | None = None
         self.begun = 0
         self.is_over = False
         self.cpu = 0
@@ -337,9 +446,11 @@ class Attempts:
         are_calls: whether `items` are the texts of whole calls.
         measure: what was measured; None if nothing was.
         submitter: the row that submitted them; None if not known.
+        along: what those keep who follow them; None if nobody does, and when all have been told.
     """
 
     __slots__ = (
+        "along",
         "are_calls",
         "are_texts",
         "begin",
@@ -369,7 +480,9 @@ class Attempts:
         number: int = 1,
         measure: Measure | None = None,
         submitter: Thread | None = None,
+        along: Along | None = None,
     ) -> None:
+        self.along = along
         self.first = first
         self.row = row
         self.queued = queued
@@ -390,9 +503,10 @@ class Told:
     Args:
         number: which attempt it is.
         may_show: whether code of the user's may be run, to show the arguments.
+        along: what those keep who follow it.
     """
 
-    __slots__ = ("_index", "_log", "_number", "_queued", "_submitter", "_text")
+    __slots__ = ("_along", "_index", "_log", "_number", "_queued", "_submitter", "_text")
 
     def __init__(
         self,
@@ -403,14 +517,21 @@ class Told:
         *,
         number: int = 1,
         may_show: bool = True,
+        along: Along | None = None,
     ) -> None:
         name = name_of(fn)
         self._log = log
+        self._along = along
         self._index = next(log.numbers)
         self._number = number
         self._text = call_text(name, args, kwargs) if may_show else f"{printable(name)}(…)"
         self._submitter = this_thread()
         self._queued = perf_counter_ns()
+
+    def begin(self) -> None:
+        """It begins: in its thread and context."""
+        if self._along is not None:
+            self._along.begin(self._index)
 
     def ended(self, row: Thread | None, begin: int, end: int, failed: tuple[int, str] | None, measure: Measure | None) -> None:
         """It has ended on that row, at that time."""
@@ -427,7 +548,9 @@ class Told:
             number=self._number,
             measure=measure,
             submitter=self._submitter,
+            along=self._along,
         )
+        self._along = None
         self._log.attempts(some)
 
 
@@ -438,11 +561,14 @@ class Watched:
         self.__qualname__ = name_of(fn)
         self.__wrapped__ = fn
         self._told = told
+        self._begun: list[tuple[Thread | None, int]] = []
+        """Row and time; taken out by who tells the end: its thread, or the one that finds it over its limit."""
 
     def __call__(self, /, *args: Any, **kwargs: Any) -> Any:
         measure = Measure(each=False)
         measure.begin([])
-        begin = perf_counter_ns()
+        self._told.begin()
+        self._begun.append((measure.row, perf_counter_ns()))
         failed = None
         try:
             return self.__wrapped__(*args, **kwargs)
@@ -452,7 +578,18 @@ class Watched:
         finally:
             end = perf_counter_ns()
             measure.end()
-            self._told.ended(measure.row, begin, end, failed, measure)
+            self._tell(end, failed, measure)
+
+    def expired(self, error: BaseException) -> None:
+        """It is over its limit, and its caller has been told; it goes on in its thread, which this is not."""
+        self._tell(perf_counter_ns(), (TIMEOUT, error_text(error)), None)
+
+    def _tell(self, end: int, failed: tuple[int, str] | None, measure: Measure | None) -> None:
+        try:
+            row, begin = self._begun.pop()
+        except IndexError:  # it has been told
+            return
+        self._told.ended(row, begin, end, failed, measure)
 
 
 class Place:
@@ -486,12 +623,18 @@ class Place:
         *,
         number: int = 1,
         may_show: bool = True,
+        context: Context | None = None,
+        name: str | None = None,
     ) -> Callable[..., Any]:
         """Return what is to be called in the place of `fn`. To be asked while somebody watches.
 
-        `may_show`: whether code of the user's may be run, to show the arguments.
+        `may_show`: whether code of the user's may be run, to show the arguments. `context`, `name`: as for `Log.follow`.
         """
-        return fn if self.hidden else Watched(fn, Told(self.log, fn, args, kwargs, number=number, may_show=may_show))
+        if self.hidden:
+            return fn
+        log = self.log
+        along = log.follow(context, name or name_of(fn), number) if log.followers else None
+        return Watched(fn, Told(log, fn, args, kwargs, number=number, may_show=may_show, along=along))
 
 
 @contextmanager
@@ -503,6 +646,8 @@ def joining(what: str) -> Iterator[None]:
     finally:
         row, end = this_thread(), perf_counter_ns()
         for sink in active:
+            if not hasattr(sink, "span"):  # of the user's: it need not have it
+                continue
             try:
                 sink.span(row, begin, end, JOINING, what)
             except Exception as error:  # as above

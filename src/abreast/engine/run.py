@@ -53,7 +53,7 @@ from abreast.engine.locking import locked, weakly, weakly_settle
 from abreast.engine.notes import add_note
 from abreast.engine.pieces import Failure, Piece, Stretch
 from abreast.engine.starts import Starts
-from abreast.engine.watched import end_log, kind_of, log_batch
+from abreast.engine.watched import end_log, follow, kind_of, log_batch
 from abreast.executors.base import sender
 from abreast.executors.batch import Batch, Work, run_batch
 from abreast.policy.batch import (
@@ -532,6 +532,7 @@ class Run:
                 self._journal.begin(batch)
             if self._log is not None:
                 batch.queued = perf_counter_ns()
+                follow(self._log, batch)
             batch.handle = self._send(batch, self._deliver)
         except Exception as error:
             if self._take_back(batch) and not self._drained:
@@ -588,6 +589,8 @@ class Run:
                 return  # the executor runs calls in submit(): whoever called that goes on
             self._submit_pending()
             while self._go_on_here and (following := self._form_to_run_here()) is not None:
+                if self._log is not None:
+                    follow(self._log, following)
                 run_batch(following)
                 if self._log is not None:
                     log_batch(self._log, following, None, self._workers.encodes)

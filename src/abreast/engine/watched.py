@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from concurrent.futures import BrokenExecutor, CancelledError
+from contextvars import Context
 from time import perf_counter, perf_counter_ns
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     from abreast.core.watch import Log
     from abreast.executors.batch import Batch
 
-__all__ = ["end_log", "kind_of", "log_batch"]
+__all__ = ["end_log", "follow", "kind_of", "log_batch"]
 
 
 def kind_of(executor: object) -> str:
@@ -28,6 +29,12 @@ def kind_of(executor: object) -> str:
     if isinstance(executor, (ThreadPool, Crew)):
         return "thread"
     return "process" if hasattr(executor, "encodes") else type(executor).__name__
+
+
+def follow(log: Log, batch: Batch) -> None:
+    """A batch is about to be sent, or run: keep with it what those want who follow tasks."""
+    if log.followers and batch.measure is not None:
+        batch.measure.along = log.follow(batch.context or Context(), batch.work.name, batch.attempt)
 
 
 def log_batch(log: Log, batch: Batch, lost: BaseException | None, encodes: frozenset[type[Any]]) -> None:
@@ -66,6 +73,7 @@ def log_batch(log: Log, batch: Batch, lost: BaseException | None, encodes: froze
             are_texts=are_texts,
             number=batch.attempt,
             measure=batch.measure,
+            along=None if batch.measure is None else batch.measure.along,
         )
     )
     return None
@@ -86,7 +94,16 @@ def _lost(log: Log, batch: Batch, place: int, error: BaseException) -> watch.Att
     row = watch.process_row(batch.worker)
     failed = {0: _failure(error, frozenset())}
     return watch.Attempts(
-        index, row, batch.queued, int(now * 1e9), [now], failed, [item], are_texts=are_texts, number=batch.attempts_at(index)
+        index,
+        row,
+        batch.queued,
+        int(now * 1e9),
+        [now],
+        failed,
+        [item],
+        are_texts=are_texts,
+        number=batch.attempts_at(index),
+        along=None if batch.measure is None else batch.measure.along,
     )
 
 

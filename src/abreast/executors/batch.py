@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from concurrent.futures import Future
 
-    from abreast.core.watch import Measure
+    from abreast.core.watch import Along, Measure
 
 __all__ = ["Batch", "Finished", "RemoteTraceback", "Work", "run_batch"]
 
@@ -308,6 +308,8 @@ def _run_tasks(batch: Batch, until: float | None, end: Callable[[float], object]
     rest: Any  # a list's iterator
     if work.star:
         call = _Star(call)
+    if batch.measure is not None and batch.measure.along is not None:
+        call = _Followed(call, batch.start, results, batch.measure.along)
     fresh = Context if batch.context is None else batch.context.copy
     append, clock, stride = results.append, perf_counter, batch.stride
     total = len(batch.items)
@@ -364,7 +366,23 @@ class _Star:
         return self.fn(*args)
 
 
-_OURS = {_run_tasks.__code__, _Star.__call__.__code__}
+class _Followed:
+    """Tells observers that follow tasks that one begins, and calls it. It has no reference to the batch: a task's error may come to hold it."""
+
+    __slots__ = ("along", "call", "results", "start")
+
+    def __init__(self, call: Callable[[Any], Any], start: int, results: list[Any], along: Along) -> None:
+        self.call = call
+        self.start = start
+        self.results = results
+        self.along = along
+
+    def __call__(self, item: Any) -> Any:
+        self.along.begin(self.start + len(self.results))
+        return self.call(item)
+
+
+_OURS = {_run_tasks.__code__, _Star.__call__.__code__, _Followed.__call__.__code__}
 
 
 def _from_user(error: BaseException) -> BaseException:

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
     from contextvars import Context
 
+    from abreast.executors.attempt import Attempt
     from abreast.executors.base import Deliver
     from abreast.executors.batch import Batch
 
@@ -99,12 +100,19 @@ class Serial(concurrent.futures.Executor):
         function("fn", fn)
         if watch.active and fn is not _run:
             fn = self._place.watched(fn, args, kwargs)
-        return self.submit_attempt(fn, args, kwargs, copy_context())
+        return self._call(fn, args, kwargs, copy_context())
 
     def submit_attempt(
+        self, attempt: Attempt, args: tuple[Any, ...], kwargs: dict[str, Any], context: Context, *, held: bool = False
+    ) -> Future[Any]:
+        """For views: as `submit`, of a call that has options of its own."""
+        if watch.active:
+            attempt.fn = self._place.watched(attempt.fn, args, kwargs, number=attempt.number, context=context, name=attempt.name)
+        return self._call(attempt, args, kwargs, context, held=held)
+
+    def _call(
         self, fn: Callable[..., T], args: tuple[Any, ...], kwargs: dict[str, Any], context: Context, *, held: bool = False
     ) -> Future[T]:
-        """For views: as `submit`, of a call that has options of its own."""
         if self._closed and not held:
             raise RuntimeError("cannot schedule new futures after shutdown")
         if self._now.drained:

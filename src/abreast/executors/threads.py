@@ -125,7 +125,9 @@ class ThreadPool(concurrent.futures.ThreadPoolExecutor):
         future: Future[Any] = Future()
         future._owner = self._crew
         if watch.active:
-            attempt.fn = self._crew.place.watched(attempt.fn, args, kwargs, number=attempt.number, may_show=not held)
+            attempt.fn = self._crew.place.watched(
+                attempt.fn, args, kwargs, number=attempt.number, may_show=not held, context=context, name=attempt.name
+            )
         future._fn, future._args, future._kwargs = attempt, args, kwargs or None
         future._context = context
         future._promised = False

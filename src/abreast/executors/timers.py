@@ -36,8 +36,10 @@ import weakref
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
+from abreast.core import watch
 from abreast.core.errors import TaskTimeout
 from abreast.core.future import Future
+from abreast.executors.attempt import Attempt
 from abreast.executors.deadlock import describe_call
 
 if TYPE_CHECKING:
@@ -255,6 +257,7 @@ def _expire(clock: Clock, task: Future[Any]) -> bool:
     if not task._publish(None, error):
         return False
     task._owner = None
+    _tell_watchers(task, error)
     clock.stop()
     try:
         if task._done_callbacks:
@@ -264,6 +267,14 @@ def _expire(clock: Clock, task: Future[Any]) -> bool:
     finally:
         crew.give_up(worker)  # last: who waits for the crew waits for this worker until then
     return True
+
+
+def _tell_watchers(task: Future[Any], error: TaskTimeout) -> None:
+    fn: Any = task._fn  # None if it has just ended, when its worker tells them
+    if isinstance(fn, Attempt):
+        fn = fn.fn
+    if isinstance(fn, watch.Watched):
+        fn.expired(error)
 
 
 def _stack(worker: Worker) -> str:
@@ -280,7 +291,7 @@ def _stack(worker: Worker) -> str:
     frames = traceback.extract_stack(frame)
     ours = [i for i, entry in enumerate(frames) if entry.filename == _RUN.co_filename and entry.name == _RUN.co_name]
     first = ours[0] + 1 if ours else 0
-    while first < len(frames) - 1 and frames[first].filename.startswith(_HERE):
+    while first < len(frames) - 1 and frames[first].filename.startswith((_HERE, watch.__file__)):
         first += 1
     return "".join(traceback.format_list(frames[first:]))
 

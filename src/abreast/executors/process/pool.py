@@ -22,7 +22,7 @@ import pickle
 import sys
 import threading
 import weakref
-from contextvars import copy_context
+from contextvars import Context, copy_context
 from functools import partial
 from reprlib import repr as short
 from typing import TYPE_CHECKING, Any, NoReturn, ParamSpec, TypeVar
@@ -58,7 +58,6 @@ from abreast.executors.process.worker import EACH, LIMITED, PLAIN, SINGLE, STAR
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
-    from contextvars import Context
     from types import TracebackType
 
     from abreast.core.future import Future
@@ -205,6 +204,9 @@ class ProcessPool(concurrent.futures.ProcessPoolExecutor):
             if kwargs or not are_small(args):
                 payload = encode_args(args, kwargs or None, name, common=self._start.common)
                 _refuse_huge(len(payload.data), f"the arguments of {name}")
+            along = None
+            if watch.active and not self.place.hidden and (along := self.place.log.follow(within, name, attempt)) is not None:
+                within = along.carrying(within)
             context = encode_context(within, self._start.common)
         except KeyboardInterrupt:
             raise
@@ -217,7 +219,7 @@ class ProcessPool(concurrent.futures.ProcessPoolExecutor):
         if attempt > 1:
             call.attempt = attempt
         if watch.active and not self.place.hidden:
-            call.told = watch.Told(self.place.log, fn, args, kwargs, number=attempt, may_show=not held)
+            call.told = watch.Told(self.place.log, fn, args, kwargs, number=attempt, may_show=not held, along=along)
         future._call = call
         future._courier = supervisor.callbacks
         future._owner = supervisor
@@ -235,7 +237,10 @@ class ProcessPool(concurrent.futures.ProcessPoolExecutor):
             self._check_open()
         sent = self._functions.encode(work.fn)
         common = self._start.common
-        context = None if batch.context is None else encode_context(batch.context, common)
+        within = batch.context
+        if batch.measure is not None and batch.measure.along is not None:
+            within = batch.measure.along.carrying(within or Context())
+        context = None if within is None else encode_context(within, common)
         head = opening(
             sent[0],
             len(batch.items),

@@ -28,6 +28,8 @@ _hidden: dict[ContextVar[Any], int] = {}
 _next = count(1)
 
 _MAIN = ("__main__", "__mp_main__")
+_CARRIED = "abreast.core.watch", "carried"
+"""The variable in which observers send something along."""
 _DECIMAL = "decimal_context"
 """The variable of the decimal module, which is in C and shows it to nobody."""
 
@@ -47,7 +49,7 @@ def address(var: ContextVar[Any], value: object) -> Any:
         return None if _is_default(value) else _DECIMAL
     name = _name_of(var)
     if name is not None:
-        return None if name[0].startswith("abreast.") else name  # what our own scopes live in
+        return None if name[0].startswith("abreast.") and name != _CARRIED else name  # what our own scopes live in
     if var not in _numbers and not _is_in_main(var):
         raise LookupError("no module has it as an attribute")
     return _number_of(var)
@@ -66,7 +68,15 @@ def setter(how: Any) -> Callable[[Any], object]:
         from decimal import setcontext
 
         return setcontext
+    if how == _CARRIED:
+        return _hand_over
     return _arrives(how).set
+
+
+def _hand_over(loads: list[Callable[[], object]]) -> None:
+    """Do what observers have sent along, in the context that is for tasks."""
+    for load in loads:
+        load()
 
 
 def _name_of(var: ContextVar[Any]) -> tuple[str, str] | None:
