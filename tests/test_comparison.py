@@ -17,6 +17,8 @@ from rich.console import Console
 
 from tests.helpers import FREE_THREADED
 
+pytestmark = pytest.mark.whole
+
 on_linux = pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="processes run on Linux")
 
 

@@ -25,6 +25,8 @@ from abreast.journal.store import Row, Store
 
 from tests.cli.helpers import ENVIRONMENT, PATIENCE, one_line, shell, started, until
 
+pytestmark = pytest.mark.whole
+
 PROGRAM = """
 import sys, threading, abreast
 

@@ -25,6 +25,8 @@ from rich.text import Text
 from tests.cli.helpers import abreast, here, one_line, shell  # noqa: F401  # here: a fixture
 from tests.report.random_recordings import squares
 
+pytestmark = pytest.mark.whole
+
 whole = pytest.mark.skipif(
     find_spec("abreast.report.text") is None or find_spec("abreast.report.timeline") is None,
     reason="needs the report and the page",
@@ -136,7 +138,7 @@ def test_nothing_is_overwritten(run, file):
 
 def test_what_is_asked_is_looked_at_before_the_file(run):
     for args, words in {
-        ("none", "-o", "run.txt"): "'run.txt' must end in one of .html, .json, .json.gz, .csv",
+        ("none", "-o", "run.txt"): "'run.txt' must end in one of .json, .json.gz, .html, .csv",
         ("none", "-o", "run.html", "--format", "json"): "--format is for what is printed",
         ("none", "-o", "run.csv", "--full"): "--full is for a report",
         ("none", "--force"): "--force is for a file that -o names",

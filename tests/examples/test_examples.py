@@ -143,6 +143,7 @@ def check_resumed(stdout):
     assert "equal: all 400 results are what they must be\n" in stdout
 
 
+@pytest.mark.slow  # the first command of the README runs them all, in test_documents.py
 def test_all_of_them_one_after_another():
     pytest.importorskip("PIL")
     done = run("examples", cwd=ROOT)

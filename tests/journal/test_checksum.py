@@ -7,6 +7,8 @@ import sqlite3
 import abreast
 import pytest
 
+pytestmark = pytest.mark.whole
+
 
 def double(text):
     return text * 2

@@ -14,6 +14,8 @@ from hypothesis import strategies as st
 
 from abreast.journal import codec
 
+pytestmark = pytest.mark.whole
+
 numbers = st.one_of(st.integers(), st.floats(), st.booleans(), st.integers(-(2**3000), 2**3000))
 texts = st.text(st.characters(codec=None), max_size=8)
 values = st.recursive(

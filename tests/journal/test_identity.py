@@ -26,6 +26,8 @@ from hypothesis import strategies as st
 from abreast.journal.identity import KEY, Unidentified, identity_of, is_unstable, key_of, users_key
 from tests.helpers import ROOT
 
+pytestmark = pytest.mark.whole
+
 BERLIN, PARIS = zoneinfo.ZoneInfo("Europe/Berlin"), zoneinfo.ZoneInfo("Europe/Paris")
 
 plain = st.one_of(

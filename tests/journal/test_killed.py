@@ -34,7 +34,7 @@ from tests.helpers import ROOT
 from tests.journal import program
 from tests.journal.program import hash_of, value_of
 
-pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="processes run on Linux only so far")
+pytestmark = [pytest.mark.whole, pytest.mark.skipif(sys.platform != "linux", reason="processes run on Linux only so far")]
 
 COUNT = 60
 AHEAD = 8

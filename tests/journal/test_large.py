@@ -11,6 +11,8 @@ from abreast.journal.large import LARGE, Files
 
 from tests.journal.helpers import rows
 
+pytestmark = pytest.mark.whole
+
 
 def text(x):
     return str(x) * (LARGE + 10) if x < 10 else str(x)

@@ -18,6 +18,8 @@ from abreast.journal.store import Row, Store
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
+pytestmark = pytest.mark.whole
+
 PAGE = 4096
 COUNT = 200
 

@@ -21,6 +21,8 @@ from hypothesis import strategies as st
 
 from tests.journal.helpers import PATIENCE, Calls, child, every_way, open_folder, rows, statuses  # noqa: F401  # a fixture
 
+pytestmark = pytest.mark.whole
+
 COUNT = 36
 BIG = 1 << 20
 

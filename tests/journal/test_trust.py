@@ -15,7 +15,7 @@ from abreast.journal import trust
 
 from tests.journal.helpers import child, open_folder, statuses  # noqa: F401  # a fixture
 
-pytestmark = pytest.mark.skipif(os.name != "posix", reason="owners and modes of POSIX")
+pytestmark = [pytest.mark.whole, pytest.mark.skipif(os.name != "posix", reason="owners and modes of POSIX")]
 
 BOMBS: list[int] = []
 

@@ -17,6 +17,8 @@ import abreast
 from abreast.core import watch
 from abreast.observe.finding import find
 
+pytestmark = pytest.mark.whole
+
 trace = pytest.importorskip("opentelemetry.trace")
 baggage = pytest.importorskip("opentelemetry.baggage")
 sdk = pytest.importorskip("opentelemetry.sdk.trace")

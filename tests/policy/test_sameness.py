@@ -10,6 +10,8 @@ from abreast.policy.sameness import same
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+pytestmark = pytest.mark.whole
+
 VALUES = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text() | st.binary() | st.complex_numbers(),
     lambda inner: (

@@ -10,6 +10,8 @@ from hypothesis import given, settings
 from tests.report.builders import Book, computing, dawdler, failing, host, mixed, ns, processes, sleeping
 from tests.report.test_summary import RECORDINGS
 
+pytestmark = pytest.mark.whole
+
 
 def said(book, **more):
     recording = book.recording(**more)

@@ -24,6 +24,8 @@ from hypothesis import strategies as st
 from tests.report.random_recordings import HOST, large, recordings, squares
 from tests.report.trace_rules import broken, events_of, exact, seen
 
+pytestmark = pytest.mark.whole
+
 QUICK = settings(
     max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
 )

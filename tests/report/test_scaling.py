@@ -15,6 +15,8 @@ from abreast.report.verdict import verdict
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+pytestmark = pytest.mark.whole
+
 
 def measured(*ways, cores=4, gil=True, name="fetch", inputs=100, noise=0.0, serial=10.0, rounds=3, start=None):
     """Figures of (kind, workers, seconds) and of the serial run."""

@@ -41,6 +41,8 @@ from tests.report.builders import (
     together,
 )
 
+pytestmark = pytest.mark.whole
+
 RECORDINGS = st.builds(anything, st.integers(0, 2**32), st.integers(0, 6))
 
 

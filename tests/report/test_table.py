@@ -12,6 +12,8 @@ from hypothesis import HealthCheck, given, settings
 
 from tests.report.random_recordings import recordings, squares
 
+pytestmark = pytest.mark.whole
+
 
 def read(path):
     with open(path, newline="", encoding="utf-8") as file:

@@ -31,6 +31,8 @@ from tests.report.builders import (
 )
 from tests.report.test_summary import RECORDINGS
 
+pytestmark = pytest.mark.whole
+
 SLEEPING = """\
 square: 9 tasks on 3 threads in 1.50 s    one after another: ≈ 4.50 s    3.00x faster, 100 % of 3 workers
 
@@ -294,6 +296,7 @@ def test_rich_shows_it_in_colour_and_takes_no_name_for_markup():
 
 
 def test_an_encoding_without_the_signs_gets_ascii(monkeypatch):
+    monkeypatch.setenv("COLUMNS", "120")
     for encoding in ("ascii", "latin-1", "cp437"):
         stream = io.TextIOWrapper(io.BytesIO(), encoding=encoding)
         monkeypatch.setattr(sys, "stdout", stream)

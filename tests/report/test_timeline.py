@@ -25,6 +25,8 @@ from tests.report import pages
 from tests.report.chromium import Browser, found
 from tests.report.pages import MS, plain, recording, thread
 
+pytestmark = pytest.mark.whole
+
 GREY = (0x8C, 0x8C, 0x8C)
 EVIL = "</script><script>alert(1)</script><!--<script>\"'><img src=x onerror=alert(1)>&amp;\x00\x1b[31m\u2028\ud800{{names}}"
 

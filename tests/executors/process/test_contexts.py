@@ -360,7 +360,7 @@ class TestFork:
             for future in futures:
                 fds = future.result(PATIENCE)
                 ours = [what for fd, what in fds.items() if what.startswith("/memfd:abreast")]
-                assert len(ours) == 3, fds  # its page, which mmap keeps open once more, and its stack
+                assert len(ours) == 2, fds  # its page and its stack
                 assert sum("pidfd" in what for what in fds.values()) <= 1, fds  # multiprocessing.parent_process()
 
     def test_the_parents_children_and_finalizers_are_left_alone(self, tmp_path):
