@@ -41,9 +41,9 @@ LIMIT = 200_000
 PROBE = 0.01
 LATE = 0.001
 """Seconds between two looks of the prober, and over that it is late."""
-LATE_WHEN_BUSY = 0.88
-"""The share of its looks that are late where the GIL is hardly free: who waits may get it at one of the others' turns, within 1 ms. Measured: 0.83 with three
-threads that compute; with more than that here, threads that also wait would seem to be held up too much."""
+OFTEN, NEVER_FREE = 0.7, 0.83
+"""Shares of its looks that are late. Up to `OFTEN` that share is what the GIL was waited for. Where it is never free, 0.83 are late (three threads that
+compute): who waits may get it at one of the others' turns, within 1 ms. In between it is a line."""
 COST_OF_BATCH, COST_OF_ATTEMPT = 6_000, 150
 """Nanoseconds that recording takes, measured on one machine: said in the report, so that nobody wonders."""
 _TOUCH = 1_000_000
@@ -355,7 +355,9 @@ class _Prober:
         if last - first < 10:
             first, last = max(0, first - 5), min(len(self.times), last + 5)
         late = (self.late[last] - self.late[first]) / (last - first) if last > first else 0.0
-        return min(1.0, late / LATE_WHEN_BUSY)
+        if late > OFTEN:
+            late = min(1.0, OFTEN + (late - OFTEN) * (1 - OFTEN) / (NEVER_FREE - OFTEN))
+        return late
 
 
 def _has_gil() -> bool:
