@@ -8,6 +8,7 @@ import signal
 import sys
 import threading
 import time
+import traceback
 
 import pytest
 
@@ -389,3 +390,51 @@ def test_threads_that_compute_are_held_up_by_the_gil():
     work = run.recording.works[0]
     assert work.gil > 0.1 * work.wall
     assert work.gil <= work.gil_bound <= work.wall
+
+
+def descriptors():
+    return len(os.listdir("/proc/self/fd"))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
+def test_a_thread_that_has_ended_keeps_no_descriptor():
+    with abreast.record():
+        abreast.map(square, [1], max_workers=1)
+        before = descriptors()
+        for _ in range(10):
+            with abreast.TaskGroup() as group:
+                for number in range(5):
+                    group.submit(square, number)
+        assert descriptors() <= before + 5  # those of the last group may be about to end
+
+
+@pytest.mark.skipif(not os.path.exists("/proc/thread-self/schedstat"), reason="not told here")
+def test_a_thread_that_is_watched_again_is_measured_again():
+    for _ in range(3):
+        with abreast.record():
+            abreast.map(square, [1], kind="serial")
+            assert watch.this_thread().runqueue() is not None
+
+
+def function_names(error):
+    return [frame.name for frame in traceback.extract_tb(error.__traceback__)]
+
+
+def errors_of_everything():
+    for pool in (abreast.ThreadPoolExecutor(1), abreast.SerialExecutor()):
+        with pool as executor:
+            yield executor.submit(bad, 2).exception()
+            yield executor.with_options(retries=abreast.Retry(1, wait_initial=0, wait_jitter=0)).submit(bad, 2).exception()
+    with pytest.raises(BaseExceptionGroup) as caught, abreast.TaskGroup() as group:
+        group.submit(bad, 2)
+    yield caught.value.exceptions[0]
+    with pytest.raises(BaseExceptionGroup) as caught, abreast.TaskGroup() as group:
+        group.start(threading.Thread(target=bad, args=(2,)))
+    yield caught.value.exceptions[0]
+
+
+def test_tracebacks_are_as_they_are_without():
+    expected = [function_names(error) for error in errors_of_everything()]
+    with abreast.record():
+        assert [function_names(error) for error in errors_of_everything()] == expected
+    assert all(names[-1] == "bad" for names in expected)
