@@ -438,3 +438,63 @@ def test_tracebacks_are_as_they_are_without():
     with abreast.record():
         assert [function_names(error) for error in errors_of_everything()] == expected
     assert all(names[-1] == "bad" for names in expected)
+
+
+def test_texts_of_inputs_of_different_kinds_and_of_retries():
+    failed = set()
+
+    def fail_once(x):
+        if x == "b" and x not in failed:
+            failed.add(x)
+            raise ConnectionError(x)
+
+    def inputs():
+        yield from [1, 2]
+        yield from ["a", "b", "c"]
+
+    with abreast.record() as run:
+        retry = abreast.Retry(1, wait_initial=0, wait_jitter=0)
+        for _ in abreast.imap(fail_once, inputs(), max_workers=1, buffersize=2, chunksize=1, retries=retry):
+            pass
+    assert sorted(task.call.partition("(")[2] for task in run.tasks) == ["'a')", "'b')", "'b')", "'c')", "1)", "2)"]
+
+
+def test_no_text_is_kept_of_what_is_resumed(tmp_path, monkeypatch):
+    inputs = [str(number) for number in range(50)]
+    abreast.map(len, inputs, journal=tmp_path / "run.db")
+    logs = []
+    init = watch.Log.__init__
+    monkeypatch.setattr(watch.Log, "__init__", lambda self, *args: (init(self, *args), logs.append(self))[0])
+    with abreast.record(), abreast.imap(len, inputs, journal=tmp_path / "run.db") as results:
+        for _ in range(40):
+            next(results)
+        assert [log.calls for log in logs] == [{}]
+
+
+class Exits(Exception):
+    def __str__(self):
+        raise SystemExit(3)
+
+
+def exits(_):
+    raise Exits
+
+
+@pytest.mark.parametrize("kind", ["thread", "serial"])
+def test_an_error_without_a_text_is_delivered(kind):
+    with abreast.record() as run:
+        assert [type(outcome.error) for outcome in abreast.outcomes(exits, [1, 2], kind=kind)] == [Exits, Exits]
+    assert [task.outcome for task in run.tasks] == [FAILED, FAILED]
+
+
+def test_a_finalizer_under_the_recorders_lock_may_be_watched_itself():
+    with abreast.record() as run:
+        log = watch.Log("f", "thread", 1)
+
+        class Failed(dict):
+            def values(self):  # as a collection of garbage, which may run a finalizer at any step
+                log.attempts(watch.Attempts(1, None, 0, 0, [1], {}, [1], are_texts=False))
+                return super().values()
+
+        log.attempts(watch.Attempts(0, None, 0, 0, [1], Failed(), [1], are_texts=False))
+    assert run.stats()["tasks"] == 2

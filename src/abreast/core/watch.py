@@ -706,7 +706,9 @@ def error_text(error: BaseException) -> str:
     """Return an error as one line of text. Runs code of the user's."""
     try:
         text = str(error)
-    except Exception as why:
+    except KeyboardInterrupt:
+        raise
+    except BaseException as why:  # SystemExit too: it is not what the task raised
         text = f"its text raised {type(why).__name__}"
     return printable(f"{type(error).__name__}: {text}" if text else type(error).__name__)[:300]
 
