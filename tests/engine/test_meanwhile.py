@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import os
 import signal
 import threading
@@ -120,13 +119,12 @@ def test_the_journals_thread_keeps_no_result(tmp_path):
         assert x == 0 or go.wait(PATIENCE)
         return Result()
 
+    gone = threading.Event()
     with abreast.imap(work, [0, 1], max_workers=1, buffersize=1, journal=tmp_path / "run.db") as results:
-        result = weakref.ref(next(results))
-        results._run._journal.flush()
-        gc.collect()
-        alive = result()
+        result = weakref.ref(next(results), lambda _: gone.set())
+        is_gone = gone.wait(PATIENCE)
         go.set()
-    assert alive is None
+    assert is_gone, result
 
 
 class Pickled:
