@@ -143,12 +143,19 @@ def make(_):
 @pytest.mark.skipif(os.name != "posix", reason="sends a signal to itself")
 def test_the_journal_is_closed_after_ctrl_c_twice(tmp_path):
     waits = threading.Event()
-    join = threading.Thread.join
+    wait = threading.Event.wait
 
-    def joining(self, timeout=None):
-        if self.name.endswith("-journal"):
+    def waiting(self, timeout=None):
+        if journalings and self is journalings[0]._has_ended:
             waits.set()
-        join(self, timeout)
+        return wait(self, timeout)
+
+    journalings = []
+    init = Journaling.__init__
+
+    def made(self, *args, **options):
+        init(self, *args, **options)
+        journalings.append(self)
 
     def strike():
         assert Pickled.is_written.wait(PATIENCE)
@@ -156,7 +163,7 @@ def test_the_journal_is_closed_after_ctrl_c_twice(tmp_path):
         assert waits.wait(PATIENCE)
         os.kill(os.getpid(), signal.SIGINT)
 
-    closed = threading.Event()  # Thread.join, interrupted, takes the thread for ended
+    closed = threading.Event()
     close = Journaling._close_store
 
     def closing(self, *args):
@@ -167,7 +174,8 @@ def test_the_journal_is_closed_after_ctrl_c_twice(tmp_path):
     thread = threading.Thread(target=strike)
     thread.start()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(threading.Thread, "join", joining)
+        patch.setattr(threading.Event, "wait", waiting)
+        patch.setattr(Journaling, "__init__", made)
         patch.setattr(Journaling, "_close_store", closing)
         with pytest.raises(KeyboardInterrupt):
             abreast.map(make, [1], max_workers=1, journal=journal)

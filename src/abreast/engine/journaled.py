@@ -38,7 +38,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from abreast.core import failpoints
 from abreast.core.errors import TaskTimeout
-from abreast.core.future import acquire_patiently
+from abreast.core.future import STEP, acquire_patiently
 from abreast.core.journal_errors import InputChanged, Interrupted, JournalError, JournalWarning
 from abreast.core.outcome import Outcome
 from abreast.engine.decoding import decode_outcome
@@ -125,6 +125,7 @@ class Journaling:
         self._unkept = False
         self._is_over = False  # set before the queue is emptied for the last time: who puts later looks at it, and empties it too
         self._looks = threading.Event()
+        self._has_ended = threading.Event()
         self._encodes: frozenset[type[Any]] = frozenset()
         self._fail: Callable[[BaseException], object] = id  # tells the run
         self._ends: tuple[str, int] | None = None  # how the run ended, if the writer is to close the file
@@ -381,6 +382,8 @@ class Journaling:
             self._ends = (status, seen)  # the writer closes the file: also when Ctrl-C strikes while it is waited for
             self._queue.put(None)
             if not leave:
+                while not self._has_ended.wait(STEP):  # not join() yet: Ctrl-C amid that takes a thread for ended that is not
+                    pass
                 thread.join()
             return
         self._close_store(status, seen)
@@ -440,8 +443,11 @@ class Journaling:
                 if entry.waiter is not None:
                     entry.waiter.release()  # behind the delivery: who has waited finds what was put before
             entry = None  # while nothing comes, no result is to be kept alive here
-        if self._ends is not None:
-            self._close_store(*self._ends)
+        try:
+            if self._ends is not None:
+                self._close_store(*self._ends)
+        finally:
+            self._has_ended.set()
 
     def _take_group(self, run: Run, entries: list[_Entry]) -> bool:
         """Wait for something to record, and add what there is; whether nothing more will come."""
