@@ -449,7 +449,7 @@ class TaskGroup:
                 try:
                     run()
                 except BaseException as raised:  # to the group, instead of threading.excepthook
-                    error = raised.with_traceback(raised.__traceback__ and raised.__traceback__.tb_next)
+                    error = raised.with_traceback(raised.__traceback__ and watch.without_frame(raised.__traceback__.tb_next))
                 if future._publish(None, error):
                     future._invoke_callbacks(BaseException)
         finally:

@@ -8,6 +8,7 @@ import signal
 import sys
 import threading
 import time
+import traceback
 
 import pytest
 
@@ -389,3 +390,111 @@ def test_threads_that_compute_are_held_up_by_the_gil():
     work = run.recording.works[0]
     assert work.gil > 0.1 * work.wall
     assert work.gil <= work.gil_bound <= work.wall
+
+
+def descriptors():
+    return len(os.listdir("/proc/self/fd"))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
+def test_a_thread_that_has_ended_keeps_no_descriptor():
+    with abreast.record():
+        abreast.map(square, [1], max_workers=1)
+        before = descriptors()
+        for _ in range(10):
+            with abreast.TaskGroup() as group:
+                for number in range(5):
+                    group.submit(square, number)
+        assert descriptors() <= before + 5  # those of the last group may be about to end
+
+
+@pytest.mark.skipif(not os.path.exists("/proc/thread-self/schedstat"), reason="not told here")
+def test_a_thread_that_is_watched_again_is_measured_again():
+    for _ in range(3):
+        with abreast.record():
+            abreast.map(square, [1], kind="serial")
+            assert watch.this_thread().runqueue() is not None
+
+
+def function_names(error):
+    return [frame.name for frame in traceback.extract_tb(error.__traceback__)]
+
+
+def errors_of_everything():
+    for pool in (abreast.ThreadPoolExecutor(1), abreast.SerialExecutor()):
+        with pool as executor:
+            yield executor.submit(bad, 2).exception()
+            yield executor.with_options(retries=abreast.Retry(1, wait_initial=0, wait_jitter=0)).submit(bad, 2).exception()
+    with pytest.raises(BaseExceptionGroup) as caught, abreast.TaskGroup() as group:
+        group.submit(bad, 2)
+    yield caught.value.exceptions[0]
+    with pytest.raises(BaseExceptionGroup) as caught, abreast.TaskGroup() as group:
+        group.start(threading.Thread(target=bad, args=(2,)))
+    yield caught.value.exceptions[0]
+
+
+def test_tracebacks_are_as_they_are_without():
+    expected = [function_names(error) for error in errors_of_everything()]
+    with abreast.record():
+        assert [function_names(error) for error in errors_of_everything()] == expected
+    assert all(names[-1] == "bad" for names in expected)
+
+
+def test_texts_of_inputs_of_different_kinds_and_of_retries():
+    failed = set()
+
+    def fail_once(x):
+        if x == "b" and x not in failed:
+            failed.add(x)
+            raise ConnectionError(x)
+
+    def inputs():
+        yield from [1, 2]
+        yield from ["a", "b", "c"]
+
+    with abreast.record() as run:
+        retry = abreast.Retry(1, wait_initial=0, wait_jitter=0)
+        for _ in abreast.imap(fail_once, inputs(), max_workers=1, buffersize=2, chunksize=1, retries=retry):
+            pass
+    assert sorted(task.call.partition("(")[2] for task in run.tasks) == ["'a')", "'b')", "'b')", "'c')", "1)", "2)"]
+
+
+def test_no_text_is_kept_of_what_is_resumed(tmp_path, monkeypatch):
+    inputs = [str(number) for number in range(50)]
+    abreast.map(len, inputs, journal=tmp_path / "run.db")
+    logs = []
+    init = watch.Log.__init__
+    monkeypatch.setattr(watch.Log, "__init__", lambda self, *args: (init(self, *args), logs.append(self))[0])
+    with abreast.record(), abreast.imap(len, inputs, journal=tmp_path / "run.db") as results:
+        for _ in range(40):
+            next(results)
+        assert [log.calls for log in logs] == [{}]
+
+
+class Exits(Exception):
+    def __str__(self):
+        raise SystemExit(3)
+
+
+def exits(_):
+    raise Exits
+
+
+@pytest.mark.parametrize("kind", ["thread", "serial"])
+def test_an_error_without_a_text_is_delivered(kind):
+    with abreast.record() as run:
+        assert [type(outcome.error) for outcome in abreast.outcomes(exits, [1, 2], kind=kind)] == [Exits, Exits]
+    assert [task.outcome for task in run.tasks] == [FAILED, FAILED]
+
+
+def test_a_finalizer_under_the_recorders_lock_may_be_watched_itself():
+    with abreast.record() as run:
+        log = watch.Log("f", "thread", 1)
+
+        class Failed(dict):
+            def values(self):  # as a collection of garbage, which may run a finalizer at any step
+                log.attempts(watch.Attempts(1, None, 0, 0, [1], {}, [1], are_texts=False))
+                return super().values()
+
+        log.attempts(watch.Attempts(0, None, 0, 0, [1], Failed(), [1], are_texts=False))
+    assert run.stats()["tasks"] == 2

@@ -585,4 +585,4 @@ class Future(concurrent.futures.Future[T]):
 
 
 def _without_first(traceback: TracebackType | None) -> TracebackType | None:
-    return traceback if traceback is None else traceback.tb_next
+    return traceback if traceback is None else watching.without_frame(traceback.tb_next)

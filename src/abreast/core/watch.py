@@ -44,6 +44,7 @@ except ImportError:  # Windows
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from contextvars import Context
+    from types import TracebackType
     from typing import Protocol
 
     class Sink(Protocol):
@@ -66,6 +67,7 @@ if TYPE_CHECKING:
 
 
 __all__ = [
+    "FRAME",
     "Along",
     "Attempts",
     "Follower",
@@ -89,6 +91,7 @@ __all__ = [
     "this_thread",
     "usage",
     "value_text",
+    "without_frame",
 ]
 
 active: tuple[Sink, ...] = ()
@@ -286,11 +289,13 @@ class Thread:
         """A descriptor of the file in which Linux tells how long it has waited for a CPU; -1 if there is none."""
 
     def open(self) -> None:
-        """In the thread itself: have it told how long it waits for a CPU, until `close`, or until nobody watches."""
+        """In the thread itself: have it told how long it waits for a CPU, until `close`, its end, or until nobody watches."""
         if sys.platform == "linux":
             with suppress(OSError):
                 self.schedstat = os.open("/proc/thread-self/schedstat", os.O_RDONLY | os.O_CLOEXEC)
                 _rows.add(self)
+                if getattr(_here, "row", None) is not self:  # else letting go of the old one would close this descriptor
+                    _here.row, _here.end = self, _End(self)
 
     def close(self) -> None:
         fd, self.schedstat = self.schedstat, -1  # first: a thread that reads just now is not to meet another file
@@ -325,6 +330,18 @@ def process_row(worker: str) -> Thread:
 
 _rows: set[Thread] = set()
 """Those of threads of this process that have a descriptor, to be closed."""
+_here = threading.local()
+
+
+class _End:
+    """Of a thread: what is local to it is let go when it ends. A group may start more threads than a program may have descriptors."""
+
+    def __init__(self, row: Thread) -> None:
+        self._row = row
+
+    def __del__(self) -> None:
+        if self._row in (_rows or ()):  # None when the interpreter ends
+            self._row.close()
 
 
 def this_thread() -> Thread:
@@ -592,6 +609,14 @@ class Watched:
         self._told.ended(row, begin, end, failed, measure)
 
 
+FRAME = Watched.__call__.__code__
+
+
+def without_frame(trace: TracebackType | None) -> TracebackType | None:
+    """Return a traceback without the frame of `Watched`, if it begins there."""
+    return trace.tb_next if trace is not None and trace.tb_frame.f_code is FRAME else trace
+
+
 class Place:
     """Where calls are submitted to: an executor, a group. Keeps its log, a new one when others watch.
 
@@ -681,7 +706,9 @@ def error_text(error: BaseException) -> str:
     """Return an error as one line of text. Runs code of the user's."""
     try:
         text = str(error)
-    except Exception as why:
+    except KeyboardInterrupt:
+        raise
+    except BaseException as why:  # SystemExit too: it is not what the task raised
         text = f"its text raised {type(why).__name__}"
     return printable(f"{type(error).__name__}: {text}" if text else type(error).__name__)[:300]
 

@@ -92,9 +92,10 @@ class AsyncResults(BaseResults, AsyncIterator[T]):
                 self._turn.release()
         if not ready:
             raise StopAsyncIteration
+        result = ready.popleft()  # first: another thread may end the run meanwhile
         if self._exact:
             self._make_room()
-        return ready.popleft()  # type: ignore[no-any-return]  # a T
+        return result  # type: ignore[no-any-return]  # a T
 
     async def _wait_for_piece(self) -> None:
         run = self._run

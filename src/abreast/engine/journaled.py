@@ -38,7 +38,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from abreast.core import failpoints
 from abreast.core.errors import TaskTimeout
-from abreast.core.future import acquire_patiently
+from abreast.core.future import STEP, acquire_patiently
 from abreast.core.journal_errors import InputChanged, Interrupted, JournalError, JournalWarning
 from abreast.core.outcome import Outcome
 from abreast.engine.decoding import decode_outcome
@@ -125,6 +125,7 @@ class Journaling:
         self._unkept = False
         self._is_over = False  # set before the queue is emptied for the last time: who puts later looks at it, and empties it too
         self._looks = threading.Event()
+        self._has_ended = threading.Event()
         self._encodes: frozenset[type[Any]] = frozenset()
         self._fail: Callable[[BaseException], object] = id  # tells the run
         self._ends: tuple[str, int] | None = None  # how the run ended, if the writer is to close the file
@@ -311,7 +312,8 @@ class Journaling:
 
     def record(self, start: int, outcomes: list[Outcome[Any]], *, is_wanted: bool = True) -> None:
         """Have outcomes of consecutive tasks recorded, and given to the run then if they are wanted."""
-        if self.failure is None and self._thread is not None and not self._thread.is_alive():
+        thread = self._thread  # another thread may end the run
+        if self.failure is None and thread is not None and not thread.is_alive():
             self.failure = forked(self.journal.path)  # else this thread would wait for ever
             self._fail(self.failure)
         self._queue.put(_Entry(start, outcomes, is_wanted))
@@ -357,10 +359,13 @@ class Journaling:
 
     def flush(self) -> None:
         """Wait until everything that was put has been recorded."""
-        if self._thread is not None and self._thread.is_alive():
+        thread = self._thread  # another thread may end the run
+        if thread is not None and thread.is_alive():
             waiter = threading.Lock()
             waiter.acquire()
             self._queue.put(_Entry(0, [], False, waiter))
+            if self._is_over:
+                self._let_go()
             acquire_patiently(waiter, None)
 
     def close(self, status: str, seen: int, *, waits: bool = True) -> None:
@@ -374,11 +379,13 @@ class Journaling:
         if thread is not None and thread.is_alive():  # in a forked child it is not
             # A finalizer may close a run anywhere, amid the code of the user's that the writer runs too.
             leave = not waits or thread is threading.current_thread()
-            self._ends = (status, seen) if leave else None
+            self._ends = (status, seen)  # the writer closes the file: also when Ctrl-C strikes while it is waited for
             self._queue.put(None)
-            if leave:
-                return
-            thread.join()
+            if not leave:
+                while not self._has_ended.wait(STEP):  # not join() yet: Ctrl-C amid that takes a thread for ended that is not
+                    pass
+                thread.join()
+            return
         self._close_store(status, seen)
 
     def _close_store(self, status: str, seen: int) -> None:
@@ -410,6 +417,7 @@ class Journaling:
         is_over = False
         while not is_over:
             entries: list[_Entry] = []
+            entry: _Entry | None
             try:
                 is_over = self._take_group(run, entries)
                 if self.failure is None and entries:
@@ -434,8 +442,12 @@ class Journaling:
             for entry in entries:
                 if entry.waiter is not None:
                     entry.waiter.release()  # behind the delivery: who has waited finds what was put before
-        if self._ends is not None:
-            self._close_store(*self._ends)
+            entry = None  # while nothing comes, no result is to be kept alive here
+        try:
+            if self._ends is not None:
+                self._close_store(*self._ends)
+        finally:
+            self._has_ended.set()
 
     def _take_group(self, run: Run, entries: list[_Entry]) -> bool:
         """Wait for something to record, and add what there is; whether nothing more will come."""

@@ -115,9 +115,10 @@ class Results(BaseResults, Iterator[T]):
         ready = self._ready
         if not ready:
             self._next_piece()
+        result = ready.popleft()  # first: another thread may end the run meanwhile
         if self._exact:
             self._make_room()
-        return ready.popleft()  # type: ignore[no-any-return]  # a T
+        return result  # type: ignore[no-any-return]  # a T
 
     def _next_piece(self) -> None:
         if not self._turn.acquire(blocking=False):

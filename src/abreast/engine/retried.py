@@ -22,7 +22,7 @@ from contextvars import Context
 from time import monotonic
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from abreast.core import draining
+from abreast.core import draining, watch
 from abreast.core.current import here
 from abreast.core.future import Future, pause
 from abreast.engine.life import decide
@@ -317,4 +317,4 @@ def _cut_off_ours(error: BaseException) -> None:
         BaseException.with_traceback(error, trace)  # not error.with_traceback, which a class of the user's may override
 
 
-_OURS = {Attempt.__call__.__code__, timers.run_limited.__code__}
+_OURS = {Attempt.__call__.__code__, timers.run_limited.__code__, watch.FRAME}

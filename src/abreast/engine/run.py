@@ -411,7 +411,7 @@ class Run:
         finally:
             self._reads = False
         if items:
-            if self._log is not None:
+            if self._log is not None and self._journal is None:
                 self._log.admit(start, items, star=self.source.star)
             context = copy_context() or None  # an empty one need not be copied for each task
             if self._journal is None:
@@ -421,12 +421,20 @@ class Run:
 
     def _read_journal(self, journal: Journaling, start: int, items: list[Any], context: Context | None, seconds: float) -> None:
         """Let through what has been recorded, and have the rest run."""
-        admitted = journal.admit(start, items, context)
+        try:
+            admitted = journal.admit(start, items, context)
+        except Exception:
+            if self._stopped:  # another thread has given the run up meanwhile, and closed the file
+                return
+            raise
         if admitted.error is not None:
             self.source.error = admitted.error
             self.source.close()
         elif admitted.taken < len(items):
             self.source.put_back(items[admitted.taken :])
+        if self._log is not None:
+            for stretch in admitted.stretches:
+                self._log.admit(stretch.start, stretch.items[stretch.place :], star=self.source.star)
         if admitted.taken:
             self._admit(admitted.stretches, admitted.taken, seconds)
         if admitted.pieces:
@@ -441,7 +449,13 @@ class Run:
     def _admit(self, stretches: list[Stretch], count: int, seconds: float) -> None:
         self._pace = learn_reading(self._pace, count, seconds)
         self._ahead += count
-        self._pending.extend(stretches)
+        if self._limit == _NEVER:
+            self._pending.extend(stretches)
+        elif self._cut_short:  # while they were read, too many tasks have failed
+            for stretch in stretches:
+                self._settled(stretch.start, self._cancelled_outcomes(stretch, CancelledError(self._cut_short)))
+        else:  # or a task has ended the run, or another thread
+            self._given_up += sum(map(len, stretches))
 
     def _submit_pending(self) -> None:
         """Send batches while there is room; one thread at a time, so that they are sent in the order of the inputs."""
@@ -748,6 +762,8 @@ class Run:
             return []
         self._tasks += 1
         self._failures += 1
+        if self._log is not None:
+            self._log.calls.pop(alone.start, None)
         if self._outcomes:
             handles = []
             self._settled(alone.start, [self._outcome(alone, 0)])

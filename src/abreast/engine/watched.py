@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from concurrent.futures import BrokenExecutor, CancelledError
 from contextvars import Context
 from time import perf_counter, perf_counter_ns
@@ -38,10 +39,22 @@ def follow(log: Log, batch: Batch) -> None:
 
 
 def log_batch(log: Log, batch: Batch, lost: BaseException | None, encodes: frozenset[type[Any]]) -> None:
-    """Tell that a batch is over: what of it was run. In the thread that completed it; of errors that are still bytes no code is run."""
+    """Tell that a batch is over: what of it was run. In the thread that completed it; of errors that are still bytes no code is run.
+
+    Does not raise, whatever the user's errors do when they are asked for their text: who watches does not change the work.
+    """
+    try:
+        _log_batch(log, batch, lost, encodes)
+    except KeyboardInterrupt:
+        raise
+    except BaseException:
+        logging.getLogger("abreast").exception("what became of %r cannot be recorded", batch)
+
+
+def _log_batch(log: Log, batch: Batch, lost: BaseException | None, encodes: frozenset[type[Any]]) -> None:
     done = len(batch.results)
     ends = batch.ends[:done]
-    failed = {place: _failure(error, encodes) for place, error in batch.errors.items() if place < done}
+    failed = {place: _failure(error, encodes) for place, error in list(batch.errors.items()) if place < done}
     if batch.lost is not None:  # with its process, behind others that are to run again
         return log.attempts(_lost(log, batch, batch.lost[0], batch.lost[1]))
     if lost is not None and not isinstance(lost, CancelledError) and batch.began and done < len(batch.items):
@@ -59,8 +72,9 @@ def log_batch(log: Log, batch: Batch, lost: BaseException | None, encodes: froze
     ends += [ends[-1] if ends else begin] * (done - len(ends))
     calls = log.calls
     items = batch.items[:done]
-    if are_texts := bool(calls):
-        items = [calls.pop(index, "") for index in range(batch.start, batch.start + done)]
+    if are_texts := batch.start in calls:  # what is read together has texts, or has none
+        take = calls.get if batch.work.fails_fast else calls.pop  # what has failed may be tried again
+        items = [(take if place in failed else calls.pop)(batch.start + place, "") for place in range(done)]
     log.attempts(
         watch.Attempts(
             batch.start,
@@ -89,7 +103,7 @@ def _failure(error: Any, encodes: frozenset[type[Any]]) -> tuple[int, str]:
 def _lost(log: Log, batch: Batch, place: int, error: BaseException) -> watch.Attempts:
     index = batch.start + place
     are_texts = index in log.calls
-    item = log.calls.pop(index) if are_texts else batch.items[place]
+    item = log.calls[index] if are_texts else batch.items[place]  # it may be tried again
     now = perf_counter()
     row = watch.process_row(batch.worker)
     failed = {0: _failure(error, frozenset())}

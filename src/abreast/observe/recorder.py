@@ -71,7 +71,7 @@ class Recorder:
 
     def __init__(self, limit: int = LIMIT) -> None:
         self.limit = limit
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # a finalizer, or a signal's handler, may run under it, and be watched itself
         self._chunks: list[tuple[Log, Attempts]] = []
         self._logs: dict[Log, _Sums] = {}
         self._spans: list[list[Any]] = []
