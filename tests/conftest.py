@@ -40,6 +40,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--slow", action="store_true", help="run the hammers and soaks too")
 
 
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Do not even read files that the fast set has nothing of: collecting takes as long as many of its tests."""
+    if "not whole" not in config.option.markexpr or not collection_path.name.startswith("test_"):
+        return None
+    return re.search(r"^pytestmark = \[?pytest\.mark\.whole", collection_path.read_text(), flags=re.MULTILINE) is not None or None
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     if not config.getoption("--slow"):
         for item in items:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from typing import TYPE_CHECKING, Any
 
+from abreast.core import watch
 from abreast.core.check import count
 from abreast.observe.recorder import LIMIT, Recorder
 from abreast.report.saving import ENDINGS
@@ -74,24 +76,32 @@ class RecordedRun:
         if self._entered:
             raise RuntimeError("a RecordedRun records one block; call record() again for another")
         self._entered = True
-        from abreast.core import watch
-
-        for observer in self._observers:
-            watch.start(observer)
-        self._recorder.start()
+        try:
+            for observer in self._observers:
+                watch.start(observer)
+            self._recorder.start()
+        except BaseException:
+            self._stop()
+            raise
         return self
 
     def __exit__(self, exc_type: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None) -> None:
-        from abreast.core import watch
-
-        self._recorder.stop()
-        for observer in self._observers:
-            watch.stop(observer)
-            close = getattr(observer, "close", None)
-            if close is not None:
-                close()
+        self._stop()
         if self.path is not None:
             self.save(self.path)
+
+    def _stop(self) -> None:
+        """Watch no more, whatever an observer raises at its end: that is logged."""
+        try:
+            self._recorder.stop()
+        finally:
+            for observer in self._observers:
+                watch.stop(observer)
+            for observer in self._observers:
+                try:
+                    getattr(observer, "close", _nothing)()
+                except Exception:  # an observer's: watching does not change the work
+                    logging.getLogger("abreast").exception("an observer (%s) raised at its end", type(observer).__name__)
 
     @property
     def recording(self) -> Recording:
@@ -185,6 +195,10 @@ class RecordedRun:
     def __repr__(self) -> str:
         state = "not started" if not self._entered else "over" if self.recording.complete else "recording"
         return f"<RecordedRun {state}: {sum(work.attempts for work in self.recording.works):,} attempts at tasks>"
+
+
+def _nothing() -> None:
+    """Of an observer that has no end."""
 
 
 def _checked_path(path: Any) -> str:

@@ -212,6 +212,7 @@ def test_resumed_by_itself(tmp_path):
     check_resumed(done.stdout)
 
 
+@pytest.mark.slow
 @needs_linux
 def test_scraper_where_no_processes_run():
     done = run_changed("""
@@ -224,6 +225,7 @@ def test_scraper_where_no_processes_run():
     assert "processes" not in done.stdout
 
 
+@pytest.mark.slow
 def test_scraper_that_is_impolite_says_so():
     """Without an ear for Retry-After, pages that are missing or wrong."""
     done = run_changed("""
@@ -272,6 +274,7 @@ def test_its_server_under_the_bounds_of_a_run():
     assert timed == timed_too == ["160", "True", "True"]
 
 
+@pytest.mark.slow
 @needs_linux
 def test_compress_by_itself():
     done = run("examples/compress.py", cwd=ROOT)
@@ -279,6 +282,7 @@ def test_compress_by_itself():
     check_compress(done.stdout)
 
 
+@pytest.mark.slow
 @needs_linux
 def test_compile_library_by_itself(tmp_path):
     """Called by its path from anywhere."""
@@ -287,6 +291,7 @@ def test_compile_library_by_itself(tmp_path):
     check_compile_library(done.stdout)
 
 
+@pytest.mark.slow
 @needs_linux
 def test_all_modules_are_more():
     """With every 20th of them. Some are no Python, on purpose: those count as equal, and not as compiled."""

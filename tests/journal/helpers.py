@@ -39,7 +39,7 @@ def child(code: str, *args: object, **more) -> subprocess.Popen[str]:
     """Start a script in a fresh interpreter, whose standard input and output are pipes."""
     env = {**os.environ, "PYTHONPATH": str(ROOT / "src"), "PYTHONUNBUFFERED": "1"}
     return subprocess.Popen(
-        [sys.executable, "-c", textwrap.dedent(code), *map(str, args)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=env, **more
+        [sys.executable, "-W", "ignore:This process:DeprecationWarning", "-c", textwrap.dedent(code), *map(str, args)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=env, **more
     )  # fmt: skip
 
 

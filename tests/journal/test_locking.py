@@ -20,7 +20,7 @@ from abreast.journal import locking
 from tests.helpers import in_threads
 from tests.journal.helpers import PATIENCE, Calls, child, rows
 
-pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="processes are forked")
+pytestmark = [pytest.mark.whole, pytest.mark.skipif(not hasattr(os, "fork"), reason="processes are forked")]
 
 
 def double(x):

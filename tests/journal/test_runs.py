@@ -26,6 +26,8 @@ from abreast.journal.store import Store
 
 from tests.journal.helpers import PATIENCE, Calls, child, every_way, rows, statuses
 
+pytestmark = pytest.mark.whole
+
 linux = pytest.mark.skipif(sys.platform != "linux", reason="processes run on Linux only so far")
 OK, ERROR, TIMEOUT, CRASHED, STARTED = schema.OK, schema.ERROR, schema.TIMEOUT, schema.CRASHED, schema.STARTED
 SOON = Retry(2, wait_initial=0.001, wait_max=0.001, wait_jitter=0)

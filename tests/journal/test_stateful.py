@@ -17,8 +17,6 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from abreast.journal.codec import decode
 from tests.journal.helpers import rows
 
-pytestmark = pytest.mark.whole
-
 
 class World:
     """What the tasks see: which inputs fail now, and what ran."""

@@ -8,6 +8,7 @@ from contextvars import ContextVar
 import pytest
 
 import abreast
+from abreast.core import watch
 from abreast.observe.finding import find, names
 
 
@@ -153,3 +154,18 @@ def test_an_observer_of_ones_own_is_closed():
     with abreast.record(observers=[mine]):
         abreast.map(half, [1, 2])
     assert (mine.seen, mine.closed) == (2, 1)
+
+
+def test_what_an_observer_raises_at_its_end_is_logged_and_the_rest_ends(caplog, tmp_path):
+    class Bad:
+        def attempts(self, _log, _some):
+            pass
+
+        def close(self):
+            raise LookupError("no")
+
+    with abreast.record(tmp_path / "run.csv", observers=[Bad(), "log"]):
+        abreast.map(half, [1, 2])
+    assert watch.active == ()
+    assert (tmp_path / "run.csv").exists()
+    assert [record.getMessage() for record in caplog.records] == ["an observer (Bad) raised at its end"]

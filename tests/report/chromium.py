@@ -22,9 +22,10 @@ import sys
 import tempfile
 import time
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from PIL import Image
+if TYPE_CHECKING:
+    from PIL import Image
 
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
 
@@ -234,6 +235,8 @@ class Page:
         data = base64.b64decode(self.call("Page.captureScreenshot", {"format": "png", "optimizeForSpeed": True})["data"])
         if path:
             path.write_bytes(data)
+        from PIL import Image  # not installed where only the fast set runs
+
         return Image.open(io.BytesIO(data)).convert("RGB")
 
     def pdf(self) -> bytes:

@@ -14,7 +14,7 @@ An observer may follow tasks on their way (`Along`): from where they are submitt
     origin(), where it is submitted ──▶ begin(origin, …), in the task's thread and context ──▶ attempts(log, some), with both in `some.along`
                         └─ to another process: carry(origin), a function that is sent with the context, and called in it there
 
-No lock guards anything here; a recorder has one of its own. `active` is replaced as a whole by who starts and stops watching. A `Thread` of a row is an attribute
+`_changing` guards who watches, and that a place has one log; a recorder has a lock of its own. `active` is replaced as a whole by who starts and stops watching. A `Thread` of a row is an attribute
 of the thread itself: what `threading.get_ident` says is used again as soon as a thread ends.
 """
 
@@ -637,7 +637,10 @@ class Place:
     def log(self) -> Log:
         log = self._log
         if log is None or log.sinks is not active:
-            log = self._log = Log(self.name, self.kind, self.workers)
+            with _changing:
+                log = self._log  # another thread may have asked first
+                if log is None or log.sinks is not active:
+                    log = self._log = Log(self.name, self.kind, self.workers)
         return log
 
     def watched(

@@ -67,7 +67,7 @@ def _log_batch(log: Log, batch: Batch, lost: BaseException | None, encodes: froz
     if encodes:  # their ends count from the batch's begin, in a process of its own
         begin, row = _begin_there(batch), watch.process_row(batch.worker)
         ends = [begin + int(end * 1e9) for end in ends]  # in nanoseconds: tasks of one process must not seem to overlap
-    elif batch.remote:
+    elif batch.remote or batch.worker.startswith("process "):  # of a foreign executor
         row = watch.process_row(batch.worker)
     ends += [ends[-1] if ends else begin] * (done - len(ends))
     calls = log.calls
