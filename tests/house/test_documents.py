@@ -105,6 +105,7 @@ def test_the_two_commands_stand_in_the_readme_and_ci_calls_the_second():
     assert commands[1] in (ROOT / "CONTRIBUTING.md").read_text()
 
 
+@pytest.mark.patient
 def test_the_first_command_of_the_readme_in_a_new_environment(checkout):
     """With the sleeps of the demo made short: the only change."""
     command = re.search(r"^python3 -m venv .*examples$", (ROOT / "README.md").read_text(), flags=re.MULTILINE)[0]

@@ -696,6 +696,7 @@ KINDS = (
 
 
 class TestInitargs:
+    @pytest.mark.slow
     @pytest.mark.parametrize("kind", KINDS)
     @pytest.mark.parametrize(("of", "given"), [(m, m) for m in METHODS] + [(m, None) for m in METHODS] + [("spawn", "fork")])
     def test_objects_of_multiprocessing(self, kind, of, given):

@@ -158,7 +158,7 @@ class TestStrangers:
     """Bytes that are none of ours: a task has written to the pipe."""
 
     @given(st.binary(max_size=300), st.lists(st.integers(1, 40), max_size=30), st.sampled_from([Kind.OF_PARENT, Kind.OF_WORKER]))
-    @settings(max_examples=500)
+    @settings(max_examples=166)
     def test_random_bytes_raise_nothing_but_bad_frame(self, data, sizes, kinds):
         parser = Parser(kinds)
         try:
@@ -182,7 +182,7 @@ class TestStrangers:
     )
 
     @given(st.lists(headers, min_size=1, max_size=3).map(b"".join), st.lists(st.integers(1, 40), max_size=30))
-    @settings(max_examples=500)
+    @settings(max_examples=166)
     def test_headers_with_any_lengths_raise_nothing_but_bad_frame(self, data, sizes):
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(frames, "STEP", 1000)
