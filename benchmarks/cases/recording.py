@@ -34,6 +34,7 @@ print(status)
 sys.exit(status)
 """
 COMPUTING_POINTS, GIL_POINTS = 5.0, 20.0
+LEAST = 0.01  # points that are told: ratios are to one of the figures
 
 _folder = tempfile.TemporaryDirectory(prefix="abreast-benchmark-")
 
@@ -210,9 +211,9 @@ def points_apart(name: str, what: str) -> float:
     wall = work.wall / 1e9
     computed, waited = (sum(each[place] for each in told) for place in range(2))
     if what == "computing":
-        return float(abs(work.cpu / 1e9 - computed) / wall * 100)
+        return max(LEAST, abs(work.cpu / 1e9 - computed) / wall * 100)
     held_up = max(0.0, wall - computed - waited - (work.runqueue or 0) / 1e9)
-    return float(abs((work.gil or 0) / 1e9 - held_up) / wall * 100)
+    return max(LEAST, abs((work.gil or 0) / 1e9 - held_up) / wall * 100)
 
 
 def percent_off(name: str) -> float:

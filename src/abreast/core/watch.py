@@ -276,7 +276,7 @@ def _asked(sink: Any, what: Callable[..., Any], *args: Any) -> Any:
 class Thread:
     """A row: a thread of this process, or another process."""
 
-    __slots__ = ("begin", "end", "ident", "kind", "name", "native_id", "pid", "schedstat")
+    __slots__ = ("begin", "end", "ident", "kind", "name", "native_id", "pid", "schedstat", "waited")
 
     def __init__(self, kind: str, name: str, ident: int, native_id: int, pid: int) -> None:
         self.kind = kind
@@ -285,6 +285,8 @@ class Thread:
         self.native_id = native_id
         self.pid = pid
         self.begin = self.end = perf_counter_ns()
+        self.waited: int | None = None
+        """What `runqueue` has returned last."""
         self.schedstat = -1
         """A descriptor of the file in which Linux tells how long it has waited for a CPU; -1 if there is none."""
 
@@ -309,9 +311,10 @@ class Thread:
         if self.schedstat < 0:
             return None
         try:
-            return int(os.pread(self.schedstat, 64, 0).split()[1])
+            self.waited = waited = int(os.pread(self.schedstat, 64, 0).split()[1])
         except (OSError, ValueError, IndexError):
             return None
+        return waited
 
 
 _processes: dict[str, Thread] = {}
@@ -346,6 +349,11 @@ class _End:
 
 def this_thread() -> Thread:
     """Return the row of the thread that calls."""
+    known: Thread | None = getattr(_here, "row", None)
+    if (
+        known is not None and known.schedstat >= 0
+    ):  # opened by this thread, and in this process: the usual way, at a tenth of the time
+        return known
     thread = threading.current_thread()
     row: Thread | None = thread.__dict__.get("_abreast_row")
     if row is None or row.pid != os.getpid():
@@ -385,9 +393,10 @@ class Measure:
         along: what those keep who follow its tasks; None if nobody does.
     """
 
-    __slots__ = ("_ends", "along", "begun", "cpu", "cpus", "is_over", "row", "runqueue", "switches")
+    __slots__ = ("_ends", "_is_short", "along", "begun", "cpu", "cpus", "is_over", "row", "runqueue", "switches")
 
-    def __init__(self, *, each: bool) -> None:
+    def __init__(self, *, each: bool = False, is_short: bool = False) -> None:
+        self._is_short = is_short
         self.row: Thread | None = None
         self.along: Along | None = None
         self.begun = 0
@@ -415,7 +424,8 @@ class Measure:
     def begin(self, ends: list[float]) -> Callable[[float], object]:
         """Begin, in the thread that does it; return what is to be called with the time after each task."""
         self.row = row = this_thread()
-        self.runqueue = row.runqueue()
+        # Of short tasks what the thread has waited since the last one is counted too: to read it takes 2.5 us.
+        self.runqueue = row.waited if self._is_short and row.waited is not None else row.runqueue()
         self.cpu, self.switches = usage()
         if self.cpus is None:
             return ends.append

@@ -99,6 +99,7 @@ _TINY = 20e-6
 _TINY_FOR_PROCESSES, _PATIENCE_FOR_PROCESSES = 500e-6, 0.008
 """The same where each wake-up of the consumer takes a core from the processes that compute: 40 us of CPU time, on two cores."""
 _SLOW_READ = 0.001
+_SHORT = 0.005
 _LONG_ENOUGH = 50e-6
 """Seconds of a task whose CPU time is measured by itself, if somebody watches: that takes 0.4 us. Shorter ones share their batch's."""
 _SHARES = getattr(sys, "_is_gil_enabled", lambda: True)()
@@ -518,7 +519,8 @@ class Run:
         if self._journal is not None and len(items) > 1:
             self._journal.look_soon()
         if self._log is not None:
-            batch.measure = watch.Measure(each=pace.item is None or pace.item > _LONG_ENOUGH)
+            seconds = pace.item or _FAR
+            batch.measure = watch.Measure(each=len(items) > 1 and seconds > _LONG_ENOUGH, is_short=seconds < _SHORT)
         return batch
 
     def _batch_limit(self) -> int:

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from abreast.core.watch import Log
     from abreast.executors.batch import Batch
 
+_NONE: dict[int, tuple[int, str]] = {}
+
 __all__ = ["end_log", "follow", "kind_of", "log_batch"]
 
 
@@ -54,6 +56,32 @@ def log_batch(log: Log, batch: Batch, lost: BaseException | None, encodes: froze
 def _log_batch(log: Log, batch: Batch, lost: BaseException | None, encodes: frozenset[type[Any]]) -> None:
     done = len(batch.results)
     ends = batch.ends[:done]
+    measure = batch.measure
+    if (
+        lost is None
+        and measure is not None
+        and measure.is_over
+        and not (batch.errors or encodes or log.calls)
+        and len(ends) == done > 0
+    ):
+        # The usual way, at half the time: on threads, plain inputs, nothing failed.
+        begin = int(batch.began * 1e9)
+        items = batch.items if len(batch.items) == done else batch.items[:done]
+        return log.attempts(
+            watch.Attempts(
+                batch.start,
+                measure.row,
+                batch.queued,
+                begin,
+                ends,
+                _NONE,
+                items,
+                are_texts=False,
+                number=batch.attempt,
+                measure=measure,
+                along=measure.along,
+            )
+        )
     failed = {place: _failure(error, encodes) for place, error in list(batch.errors.items()) if place < done}
     if batch.lost is not None:  # with its process, behind others that are to run again
         return log.attempts(_lost(log, batch, batch.lost[0], batch.lost[1]))

@@ -2,13 +2,13 @@
 
 ::
 
-    threads that do the work ── attempts(log, some) ─▶ [chunks]  kept as they come, one for each batch     `_lock` guards them, and the sums
+    threads that do the work ── attempts(log, some) ─▶ [chunks]  kept as they come, one for each batch     `_lock` guards them, and the sums of what is not kept
                               ── span(row, …)       ─▶ [spans]   those that touch are one
     the prober, a thread      ── every 10 ms ────────▶ [late]    whether it was held up: by whom is estimated from that
 
     recording(): chunks ─▶ Attempt for each task; what a thread was held up by the GIL
 
-Sums are exact, whatever is kept: of at most `limit` attempts. Nothing is made of what was told until somebody asks for it.
+Sums are exact, whatever is kept: at most `limit` attempts. Nothing is made of what was told until somebody asks for it, but the sums of what is not kept.
 
 Held up by the GIL, an estimate (docs/design/seeing.md): a thread that waits for the GIL wakes every switch interval, which is one voluntary switch, so
 ``bound = min(wait - run queue, switches * switch interval)``; times the share of the prober's sleeps that came back late in that time.
@@ -61,6 +61,29 @@ class _Sums:
         self.cpu: int | None = None
         self.runqueue: int | None = None
 
+    def copy(self) -> _Sums:
+        other = _Sums()
+        for name in self.__slots__:
+            setattr(other, name, getattr(self, name))
+        return other
+
+    def add(self, some: Attempts) -> None:
+        count = len(some.ends)
+        wall = watch.nanoseconds(some.ends[-1]) - some.begin
+        self.attempts += count
+        self.wall += wall
+        if some.queued:
+            self.queued += max(0, some.begin - some.queued) * count + _waited_for_each_other(some)
+        for outcome, _ in some.failed.values():
+            self.failed += 1
+            self.timeouts += outcome == TIMEOUT
+            self.crashes += outcome == CRASHED
+        measure = some.measure
+        if measure is not None and measure.is_over:
+            self.cpu = (self.cpu or 0) + min(measure.cpu, wall)
+            if measure.runqueue is not None:
+                self.runqueue = (self.runqueue or 0) + measure.runqueue
+
 
 class Recorder:
     """Watches from `start` to `stop`.
@@ -101,32 +124,19 @@ class Recorder:
     def attempts(self, log: Log, some: Attempts) -> None:
         """Take attempts that have ended: in the thread that did them, or settles them."""
         count = len(some.ends)
-        wall = watch.nanoseconds(some.ends[-1]) - some.begin
-        measure = some.measure
         with self._lock:
             if self._end:
                 return
-            sums = self._logs.get(log)
-            if sums is None:
-                sums = self._logs[log] = _Sums()
-            sums.attempts += count
-            sums.wall += wall
-            if some.queued:
-                sums.queued += max(0, some.begin - some.queued) * count + _waited_for_each_other(some)
-            for outcome, _ in some.failed.values():
-                sums.failed += 1
-                sums.timeouts += outcome == TIMEOUT
-                sums.crashes += outcome == CRASHED
-            if measure is not None and measure.is_over:
-                sums.cpu = (sums.cpu or 0) + min(measure.cpu, wall)
-                if measure.runqueue is not None:
-                    sums.runqueue = (sums.runqueue or 0) + measure.runqueue
             self._batches += 1
             if self._kept + count <= self.limit:
                 self._kept += count
-                self._chunks.append((log, some))
-            else:
-                self._dropped += count
+                self._chunks.append((log, some))  # its sums are made when somebody asks
+                return
+            self._dropped += count
+            sums = self._logs.get(log)
+            if sums is None:
+                sums = self._logs[log] = _Sums()
+            sums.add(some)
 
     def span(self, row: Thread, begin: int, end: int, state: int, what: str) -> None:
         """A row has waited for something."""
@@ -150,10 +160,16 @@ class Recorder:
         """Return what has been recorded so far, or in all."""
         with self._lock:
             chunks, spans = list(self._chunks), [tuple(span) for span in self._spans]
-            logs = dict(self._logs)
+            logs = {log: sums.copy() for log, sums in self._logs.items()}
             end = self._end or perf_counter_ns()
             dropped, dropped_spans, batches, kept = self._dropped, self._dropped_spans, self._batches, self._kept
         maker = _Maker(self._zero, self._main, self._prober)
+        for log, some in chunks:
+            sums = logs.get(log)
+            if sums is None:
+                sums = logs[log] = _Sums()
+            sums.add(some)
+        logs = dict(sorted(logs.items(), key=lambda pair: pair[0].begin))
         works = {log: serial for serial, log in enumerate(logs)}
         attempts: list[Attempt] = []
         estimates: dict[Log, list[int | None]] = {}
