@@ -190,7 +190,7 @@ class TestClasses:
         loop: list[object] = []
         loop.append(loop)
         for value, text in [
-            (lambda: 0, "pickle"),
+            (lambda: 0, "pickle|local object"),
             (loop, "nested too deep"),
             (Broken(), "ZeroDivisionError: cannot"),
             ([open], ""),

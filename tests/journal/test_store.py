@@ -491,7 +491,7 @@ class TestDisk:
     @pytest.mark.parametrize("what", [io_error, full])
     def test_a_commit_fails_during_a_run(self, tmp_path, monkeypatch, way, kind, what):
         path = tmp_path / "run.db"
-        fails_to_commit(monkeypatch, what, 2)
+        fails_to_commit(monkeypatch, what, 1)
         calls, got = Calls(double), []
         gate = threading.Semaphore(8)
 

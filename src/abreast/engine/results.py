@@ -9,12 +9,14 @@ A run does not hold its `Results`: an iterator that is dropped, by a ``break`` f
 
 from __future__ import annotations
 
+import sys
 import threading
 from collections import deque
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from types import TracebackType
     from typing import Self
 
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
     from abreast.engine.run import Run
 
 __all__ = ["BaseResults", "Results", "collect"]
+
 
 T = TypeVar("T")
 
@@ -163,8 +166,12 @@ class Results(BaseResults, Iterator[T]):
     def __exit__(self, exc_type: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None) -> None:
         self.close()
 
-    def __del__(self) -> None:
+    def __del__(self, _is_finalizing: Callable[[], bool] = sys.is_finalizing) -> None:
         # One of executor.map that nobody has asked for anything: all of it runs, as in the standard library.
         # Ctrl-C may have struck before there was a run.
         if hasattr(self, "_asked") and (self._asked or not self._run.started):
-            self._drop()
+            try:
+                self._drop()
+            except Exception:
+                if not _is_finalizing():  # else modules may have been emptied (seen free-threaded): nothing is left to be ended
+                    raise
