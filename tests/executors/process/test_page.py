@@ -149,7 +149,7 @@ class TestDescriptors:
     def test_a_page_that_cannot_be_mapped_leaves_nothing_open(self, monkeypatch):
         before = os.listdir("/proc/self/fd")
 
-        def refuse(*_):
+        def refuse(*_, **__):
             raise OSError("no memory")
 
         monkeypatch.setattr(module.mmap, "mmap", refuse)
