@@ -423,7 +423,13 @@ class TestRetries:
 class TestAtOnce:
     """A second signal, and the deadline: processes are killed, threads left behind, exit status 143 as well."""
 
-    WHERE = ("result", "exit", "executor.map", "map", "outcomes", "amap", "group", "sleep", "event in a group", "another thread")
+    WHERE = (
+        *("result", "map", "outcomes", "group", "sleep"),
+        *(
+            pytest.param(where, marks=pytest.mark.slow)
+            for where in ("exit", "executor.map", "amap", "event in a group", "another thread")
+        ),
+    )
 
     @pytest.mark.parametrize("kind", KINDS)
     @pytest.mark.parametrize("where", WHERE)

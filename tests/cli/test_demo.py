@@ -313,7 +313,9 @@ class TestEnds:
         assert "\n1. Computing on threads\n" in done.stdout
         assert "Traceback" not in done.stdout + done.stderr
 
-    @pytest.mark.parametrize(("number", "name"), [(signal.SIGINT, "Ctrl-C"), (signal.SIGTERM, "SIGTERM")])
+    @pytest.mark.parametrize(
+        ("number", "name"), [(signal.SIGINT, "Ctrl-C"), pytest.param(signal.SIGTERM, "SIGTERM", marks=pytest.mark.slow)]
+    )
     @pytest.mark.parametrize("step", range(len(STEPS)), ids=[step.function.__name__ for step in STEPS])
     def test_soon_at_a_signal(self, step, number, name):
         """Whatever the step waits for: here each sleep takes a minute, and each task that computes."""

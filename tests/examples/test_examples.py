@@ -197,6 +197,7 @@ def test_pictures_by_itself():
     check_pictures(done.stdout)
 
 
+@pytest.mark.slow
 @needs_linux
 def test_scraper_by_itself(tmp_path):
     """Called by its path from anywhere."""
