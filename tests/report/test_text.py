@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 import json
 import sys
 
@@ -237,7 +238,7 @@ def test_several_works_have_a_block_each_and_then_a_line():
     assert len(lines) <= 20
     assert [line.split(":")[0] for line in lines if line.startswith("run_")] == ["run_6", "run_7", "run_8"]
     assert "+ run_0: 9 tasks on 3 threads in 0.30 s, 3.00x" in lines
-    assert "3 works more with 27 tasks, 0 failed" in lines[-1]
+    assert "3 more works with 27 tasks, 0 failed" in lines[-1]
     full = Report(together(books)).text(width=120, full=True).splitlines()
     assert [line.split(":")[0] for line in full if line.startswith("run_")] == [f"run_{n}" for n in range(9)]
 
@@ -365,3 +366,17 @@ def test_units():
 def test_percents_add_up(parts):
     assert sum(percents(parts)) == (100 if sum(parts) else 0)
     assert all(abs(100 * part / sum(parts) - share) <= 1 for part, share in zip(parts, percents(parts), strict=True) if part)
+
+
+@pytest.mark.parametrize("width", range(60, 130, 5))
+def test_a_sum_is_told_whole_or_not_at_all(width):
+    """Where several works leave each a few lines, the end of one was cut off: computing 29 %, waiting 0 %, and no word of the rest."""
+    makers = [computing, computing, computing, sleeping, sleeping, sleeping, sleeping]
+    recording = together([make(name=f"run_{n}", serial=n, first_row=5 * n) for n, make in enumerate(makers)])
+    text = Report(recording).text(width=width)
+    for block in text.split("\n\n"):
+        if "time in tasks" in block:
+            shares = map(
+                int, re.findall(r"\( *(\d+) %\)", block.partition("time in tasks")[2].partition("queued")[0].partition("→")[0])
+            )
+            assert sum(shares) == 100, text

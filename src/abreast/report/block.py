@@ -36,7 +36,8 @@ class _Block:
 
     table: Table
     header: list[Line] = field(default_factory=list)
-    times: list[Line] = field(default_factory=list)
+    sums: list[Line] = field(default_factory=list)
+    queue: list[Line] = field(default_factory=list)
     errors: list[Line] = field(default_factory=list)
     workers: list[Worker] = field(default_factory=list)
     legend: bool = True
@@ -137,9 +138,7 @@ class Writer:
         if rest := works[LISTED:]:
             tasks = sum(work.work.tasks for work in rest)
             failed = sum(work.work.failed for work in rest)
-            text = (
-                f"{count(len(rest), 'work')} more with {count(tasks, 'task')}, {failed:,} failed: report(full=True) tells of them"
-            )
+            text = f"{len(rest):,} more work{'s' * (len(rest) != 1)} with {count(tasks, 'task')}, {failed:,} failed: report(full=True) tells of them"
             lines.append([Piece("+ ", "dim"), Piece(self.pen.cut(text, self.pen.width - 2))])
         return lines
 
@@ -150,7 +149,8 @@ class Writer:
         return _Block(
             Table(self.pen, work, self.host, full=self.full),
             header=self._header(work),
-            times=[*self._time(work), *self._queue(work)],
+            sums=self._time(work),
+            queue=self._queue(work),
             errors=self._errors(work),
             workers=chosen(work.workers, len(work.workers) if self.full else ROWS),
             slowest=self._slowest(work),
@@ -166,7 +166,7 @@ class Writer:
         table = block.table.lines(block.workers, legend=block.legend)
         last = [*block.slowest, *block.tail, *block.overhead, *block.more, *block.notes, *block.advice]
         lines = block.header
-        for section in ([*block.times, *block.errors], table, last):
+        for section in ([*block.sums, *block.queue, *block.errors], table, last):
             if section:
                 lines = [*lines, *blank, *section]
         return lines
@@ -180,6 +180,8 @@ class Writer:
             leave_out()
         lines = self._written(block)
         keep = max(0, room - len(block.advice))
+        if len(block.header) < keep < len(block.header) + len(block.sums):
+            keep = len(block.header)  # a part of a sum would say something else
         return [*lines[:keep], *block.advice][:room] if len(lines) > room else lines
 
     def _name(self, work: WorkSummary) -> str:
