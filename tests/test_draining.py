@@ -776,6 +776,7 @@ class TestHere:
             heed=no,
             is_over_time=no,
             settle=no,
+            give_back=no,
             send_more=no,
         )
         batch = Batch(work, 0, [-1, -2], None, 1, None)

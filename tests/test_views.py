@@ -454,7 +454,7 @@ class TestRuns:
     @pools
     def test_map_with_a_limit(self, kind):
         with kind(4) as executor:
-            results = executor.with_options(retries=SOON, task_timeout=0.2).map(_hang_first, range(3))
+            results = executor.with_options(retries=SOON, task_timeout=0.5).map(_hang_first, range(3))
             assert list(results) == [(0, 1), (1, 2), (2, 1)]
 
     def test_map_with_a_limit_on_threads_takes_no_chunksize(self):
@@ -476,7 +476,7 @@ class TestRuns:
     @pools
     def test_a_limit_with_an_executor(self, kind):
         with kind(4) as executor:
-            assert abreast.map(_hang_first, range(3), executor=executor, task_timeout=0.2, retries=SOON) == [
+            assert abreast.map(_hang_first, range(3), executor=executor, task_timeout=0.5, retries=SOON) == [
                 (0, 1),
                 (1, 2),
                 (2, 1),
@@ -492,7 +492,7 @@ def _plain(values):
 def _hang_first(x):
     attempt = abreast.current_task().attempt
     if x == 1 and attempt == 1:
-        time.sleep(0.6)
+        time.sleep(1)
     return x, attempt
 
 

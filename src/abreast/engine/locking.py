@@ -12,10 +12,11 @@ if TYPE_CHECKING:
     from abreast.engine.run import Run
     from abreast.executors.batch import Batch
 
-__all__ = ["locked", "weakly", "weakly_settle"]
+__all__ = ["locked", "weakly", "weakly_told"]
 
 P = ParamSpec("P")
 R = TypeVar("R")
+T = TypeVar("T")
 
 
 def locked(method: Callable[Concatenate[Any, P], R]) -> Callable[Concatenate[Any, P], R]:
@@ -50,12 +51,12 @@ def weakly(run: Run, method: Callable[[Run, Batch], bool]) -> Callable[[Batch], 
     return ask
 
 
-def weakly_settle(run: Run) -> Callable[[Batch, BaseException | None], bool]:
-    """The same for what is called when a batch is over."""
+def weakly_told(run: Run, method: Callable[[Run, Batch, T], bool]) -> Callable[[Batch, T], bool]:
+    """The same for what an executor tells of a batch."""
     run_of = weakref.ref(run)
 
-    def settle(batch: Batch, lost: BaseException | None) -> bool:
+    def tell(batch: Batch, what: T) -> bool:
         run = run_of()
-        return run is not None and run._settle_only(batch, lost)
+        return run is not None and method(run, batch, what)
 
-    return settle
+    return tell

@@ -49,7 +49,7 @@ from abreast.core.outcome import Outcome, RunSummary
 from abreast.engine.decoding import Decoder, decode_error
 from abreast.engine.hold import Hold
 from abreast.engine.life import Lives, judge
-from abreast.engine.locking import locked, weakly, weakly_settle
+from abreast.engine.locking import locked, weakly, weakly_told
 from abreast.engine.notes import add_note
 from abreast.engine.pieces import Failure, Piece, Stretch
 from abreast.engine.starts import Starts
@@ -223,7 +223,8 @@ class Run:
             scope=self.scope,
             heed=weakly(self, Run._heed),
             is_over_time=weakly(self, Run._is_over_time),
-            settle=weakly_settle(self),
+            settle=weakly_told(self, type(self)._settle_only),
+            give_back=weakly_told(self, type(self)._give_back),
             send_more=weakly(self, Run._send_more),
         )
         self._work.limit = task_timeout
@@ -583,6 +584,18 @@ class Run:
         self._pending.appendleft(Stretch(batch.start + first, batch.items[:last], first, batch.context))
         if self._starts is not None:
             self._starts.take_back(last - first)
+
+    @locked
+    def _give_back(self, batch: Batch, place: int) -> bool:
+        """A worker process that is at a long task gives back those behind it, from `place` on; whether something is pending."""
+        if self._running.get(batch.start) is not batch or batch.start > self._limit or place >= len(batch.items):
+            return False
+        if batch.start + place <= self._limit:
+            self._put_back(batch, place, len(batch.items))
+        else:
+            self._given_up += len(batch.items) - place
+        batch.items = batch.items[:place]
+        return bool(self._pending)
 
     def _goes_on_here(self) -> bool:
         """Whether this thread is a worker of an executor that ends: what was started before that is still run."""

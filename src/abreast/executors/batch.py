@@ -52,6 +52,8 @@ class Work:
         heed: called by a worker that found its batch's signal set; returns whether to stop. It takes no more than a moment.
         settle, send_more: what `Deliver` does, in two steps, for executors whose own thread must run no code of the user's:
             ``settle(batch, lost)`` returns whether ``send_more(batch)`` is to be called, in another thread.
+        give_back: called by such an executor while a batch runs: ``give_back(batch, place)``, if its tasks from `place` on have not begun, and
+            will not. Returns the same.
         is_too_many: called by a worker of this process when a task has failed; returns whether that ends the run.
         is_over_time: called by a worker whose batch has reached its box; returns whether to hand back the rest.
         deaths: by index of a batch's first task: how many worker processes died with it at hand before they began it.
@@ -66,6 +68,7 @@ class Work:
         "deaths",
         "fails_fast",
         "fn",
+        "give_back",
         "heed",
         "is_over_time",
         "is_too_many",
@@ -93,6 +96,7 @@ class Work:
         is_over_time: Callable[[Batch], bool],
         settle: Callable[[Batch, BaseException | None], bool],
         send_more: Callable[[Batch], bool],
+        give_back: Callable[[Batch, int], bool],
     ) -> None:
         self.fn = fn
         self.star = star
@@ -104,6 +108,7 @@ class Work:
         self.is_over_time = is_over_time
         self.settle = settle
         self.send_more = send_more
+        self.give_back = give_back
         self.deaths: dict[int, int] = {}
         self.again: dict[int, int] = {}
         self.tried: dict[int, int] = {}
@@ -253,6 +258,7 @@ def _work_arrives(fn: Callable[..., Any], star: bool, name: str, fails_fast: boo
         is_over_time=_yes,
         settle=_nothing,
         send_more=_no,
+        give_back=_nothing,
     )
 
 
@@ -260,7 +266,7 @@ def _no(_batch: Batch) -> bool:
     return False
 
 
-def _nothing(_batch: Batch, _lost: BaseException | None) -> bool:
+def _nothing(_batch: Batch, _: object) -> bool:
     return False
 
 

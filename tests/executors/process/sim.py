@@ -38,10 +38,11 @@ AT_WORK = (DECODE, RUN, ENCODE, LOAD)
 INF = math.inf
 LONG = 1e6  # seconds; looks at who may keep outcomes back go on, ever more rarely
 EPS = 1e-6  # seconds: the page counts in nanoseconds, the clock in floats
-HALT = 5
+HALT, LAST = 5, 8
 CALL = struct.Struct("<QIf")
 RECORD = struct.Struct("<d")
 RECORDS = struct.Struct("<dI")
+RETURN = struct.Struct("<Q")
 ENTRY = struct.Struct("<QQII")
 """An outcome: of which task, as which number, of which worker, and bytes of its padding."""
 
@@ -59,7 +60,7 @@ class SimPage(Page):
     """The real page's reading, of plain memory."""
 
     def __init__(self):
-        self.words = memoryview(bytearray(64)).cast("Q")
+        self.words = memoryview(bytearray(128)).cast("Q")
 
 
 class Task:
@@ -158,6 +159,12 @@ class SimPack:
         self.buffers = []
         self.poison = any(part.poison for part in parts)
         insist(self.size > 1 and all(first.goes_with(part) for part in parts), parts, "cannot be packed")
+
+    def shorten(self, place):
+        """As `Pack.shorten`; what the worker has got is not changed by that."""
+        insist(0 < place < len(self.parts), self, "is cut at", place)
+        self.parts = self.parts[:place]
+        self.size = place
 
     def __repr__(self):
         return f"pack {self.parts}"
@@ -275,6 +282,9 @@ class SimWorker:
         self.ends = {}  # number of a task: True once its outcome is wholly in the pipe, "told" when the core knows it
         self.pieces = sim.random.random() < sim.draw.pieces
         self.calls = {}  # number of the first task: SimCall or SimPack, as sent
+        self.fetched = 0  # the number behind the last task of its call that it is about to begin, or has; 0 is at none
+        self.first = self.last = self.behind = 0  # of its call: its first task, behind the last to be run, behind its last
+        self.returned = 0  # the number of the last task that was given back
         self.most = {}  # number of the first task: how many may be run
         self.life = self._life()
         # the supervisor's
@@ -362,7 +372,8 @@ class SimWorker:
         while True:
             arrived = yield from self._next(parser, frames)
             if arrived.kind == Kind.CALL:
-                yield from self._call(arrived)
+                if arrived.number > self.returned:
+                    yield from self._call(arrived)
             elif arrived.kind == Kind.RETIRE:
                 yield from self._write_kept()
                 words[2] = EXIT
@@ -405,14 +416,16 @@ class SimWorker:
         if call.poison:
             raise Died(-9)
         until = sim.now + box if box else INF
-        seq, last = first, first + (self.most.get(first) or size)
+        seq = self.first = first
+        self.last, self.behind = first + (self.most.get(first) or size), first + size
         stride = 1 if call.limit is not None or call.each or not call.plain else sim.draw.stride
         outbox.open(first)
-        while seq < last and words[HALT] != first:
+        while seq < self.last and words[HALT] != first:
             begin = sim.now
-            behind = min(seq + stride, last)
-            while seq < behind:
+            behind = min(seq + stride, self.last)
+            while seq < min(behind, self.last):
                 task = call.tasks[seq - first]
+                self.fetched = seq + 1
                 yield from self._run(call, task, seq, begin)
                 outbox.add(task, seq)
                 begin = None  # the page has no start for each of a stride
@@ -420,14 +433,15 @@ class SimWorker:
                 if task.dies == WRITE or task.shape == "error":
                     break
             elapsed = outbox.account()
-            yield 0
+            yield 0  # what is given back here is behind `seq`
             if outbox.is_due(elapsed) or call.each or task.dies == WRITE:
                 yield from self._write_kept(task.status if task.dies == WRITE else None)
                 yield 0
                 outbox.begin = sim.now
             if sim.now >= until:
                 break
-        if seq < first + size:
+        self.fetched = 0
+        if seq < self.behind:
             outbox.close()
             outbox.frames.append((frame(Kind.OVER, seq), []))
             yield from self._write_kept()
@@ -444,10 +458,19 @@ class SimWorker:
             return
         if self.stuck_until > self.sim.now or self.sim.random.random() < 0.2:
             return
+        last, first = self.words[LAST], self.fetched
+        gives_back = last > self.returned and first and self.first <= last and self.sim.random.random() < 0.9
         frames = outbox.take()
+        if gives_back:
+            frames.append((frame(Kind.RETURN, first, RETURN.pack(last)), []))
         if sum(len(part) for parts, _ in frames for part in parts) > self.capacity - len(self.result_pipe):
-            outbox.frames = frames
+            outbox.frames = frames[:-1] if gives_back else frames
             return
+        if gives_back:
+            self.last = self.behind = first
+            self.returned = last
+            self.sim.counts["gives back"] += 1
+            self.sim.note(self, "gives back", first, "to", last)
         for parts, numbers in frames:
             self.result_pipe += b"".join(map(bytes, parts))
             for seq in numbers:
@@ -653,14 +676,26 @@ class Draw:
             self.boots_slow = self.boots_dying = 0.0
             self.loads /= 20
             self.most_kept = random.choice((3, 10, INF, INF))
+        self.uneven = 0.0  # of tasks take a thousand times as long
         limits = {"patience": random.choice((0.01, 0.01, self.scale, 1000.0, INF))}
+        if random.random() < 0.3:  # some tasks are long, and others, which were sent with them, could be done elsewhere
+            self.uneven = random.choice((0.02, 0.1, 0.3))
+            self.max_workers = random.choice((2, 2, 3, 4))
+            self.sizes, self.calls = random.choice((1, 10, 10)), random.choice((3, 20, 60))
+            self.scale = 10 ** random.uniform(-6, -3)
+            self.jitter = 10 ** random.uniform(-7, -5)
+            self.boxes, self.boot = random.choice((0.0, self.boxes)), 1e-3
+            self.capacity = random.choice((200, 5000, 1 << 18))
+            self.read = max(self.capacity, self.read)
+            limits["patience"] = random.choice((0.01, 10 * self.scale, 100 * self.scale))
+            limits["short"] = random.choice((0.005, 1000.0))
         if random.random() < 0.3:
             for name in ("second_look", "dump", "stop", "dead", "retire"):
                 limits[name] = random.choice((0.0, 1e-6, 0.01, 1.0, 1000.0))
             if random.random() < 0.5:
                 limits["boot"] = random.choice((0.001, 1.0, 1000.0))
         if random.random() < 0.5:
-            limits["short"] = random.choice((0.0, 0.005, 10.0, 1000.0))
+            limits.setdefault("short", random.choice((0.0, 0.005, 10.0, 1000.0)))
             limits["tiny"] = random.choice((0.0, 0.0005, 10.0))
             limits["ahead"] = random.choice((0.0, 0.002, 100.0))
             limits["most_ahead"] = random.choice((1, 2, 64))
@@ -717,6 +752,7 @@ class Sim:
             core.Continue: self._continue,
             core.Kill: self._kill,
             core.Resolve: self._resolve,
+            core.Back: self._back,
             core.Over: self._over,
             core.Broken: self._broken,
             core.Warn: lambda effect: None,
@@ -853,7 +889,7 @@ class Sim:
         task.runs = []  # (worker, number, whether its outcome was to be sent before the next task)
         task.workers = []  # that it was sent to, as the first of its call
         task.outcome = None
-        task.seconds = draw.scale * random.expovariate(1)
+        task.seconds = draw.scale * random.expovariate(1) * (1000 if random.random() < draw.uneven else 1)
         task.decode = draw.scale * random.random() if random.random() < 0.1 else 0
         task.encode = draw.scale * random.random() if random.random() < 0.1 else 0
         task.dies = random.choice((DECODE, RUN, ENCODE, WRITE)) if random.random() < draw.dying else None
@@ -1099,6 +1135,12 @@ class Sim:
                 one.ends.update(dict.fromkeys(range(seq, seq + count), "told"))
         elif kind == Kind.OVER:
             self.do(core.over(worker, arrived.number, self.now))
+        elif kind == Kind.RETURN:
+            try:
+                (last,) = RETURN.unpack(arrived.body)
+            except struct.error as error:
+                raise BadFrame("tasks are given back up to no number") from error
+            self.do(core.returned(worker, arrived.number, last, self.now))
         elif kind == Kind.READY:
             one.was_ready = True
             if worker.state == self.module.Worker.STARTING:
@@ -1261,7 +1303,13 @@ class Sim:
             self.do(self.core.peeked(effect.worker, seq, self.now))
 
     def _ask(self, effect):
-        self._one(effect.worker).ask()
+        one = self._one(effect.worker)
+        if effect.last:
+            calls = effect.worker.calls
+            insist(effect.last == calls[-1].first + calls[-1].size - 1, one, "is to give back", effect.last)
+            insist(not self.core.pending, one, "is to give back what others have no time for")
+        one.words[LAST] = effect.last
+        one.ask()
         self.counts["asked"] += 1
 
     def _dump_stack(self, effect):
@@ -1412,6 +1460,24 @@ class Sim:
                     self._again(call, tasks)
             self.inbox.append(("delivered", None))
 
+    def _back(self, effect):
+        call, place = effect.call, effect.place
+        one, first = call.sends[-1]
+        insist(not call.parts and not hasattr(call, "call") and call.out is None, call, "is handed back, and", call.out)
+        insist(call.done <= place and 0 < place < call.size, call, "is cut at", place, "after", call.done)
+        insist(first + place > one.begun or one.scribbles, call, "is handed back from", place, "and has begun")
+        insist(not call.resends, call, "is handed back, and goes again by itself")
+        self.counts["handed back amid a task"] += 1
+        rest, call.tasks, call.size = call.tasks[place:], call.tasks[:place], place
+        if call.halted:
+            for task in rest:
+                task.outcome = "handed back"
+            return
+        self.core.more_may_come = True
+        self.deliveries += 1
+        self._again(call, rest)
+        self.inbox.append(("delivered", None))
+
     def _judge_rest(self, call, place, ran):
         """Are those that are said to have run those that have, and no others?"""
         one, first = call.sends[-1]
@@ -1448,7 +1514,11 @@ class Sim:
             state, calls = worker.state, worker.calls
             insist(number == worker.number and state != Worker.GONE, worker, "is gone and present")
             for sent in calls:
-                insist(sent.done < sent.call.size, sent.call, "is with a worker, and over")
+                insist(
+                    sent.done < sent.size <= len(calls_in(sent.call)) if sent.call.parts else sent.size,
+                    sent.call,
+                    "is with a worker, and over",
+                )
                 for place, call in enumerate(calls_in(sent.call)):
                     insist(call.sends[-1] == (worker.handle, sent.first + place), call, "is elsewhere")
                     if sent.call.parts:

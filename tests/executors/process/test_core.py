@@ -92,13 +92,13 @@ MISTAKES = [
     ),
     (
         "the culprit goes again",
-        "            if first <= begun < sent.first + sent.call.size:\n                self._lose(worker, sent, begun, died, now)\n                sent.done += not ran\n",
+        "            if first <= begun < sent.first + sent.size:\n                self._lose(worker, sent, begun, died, now)\n                sent.done += not ran\n",
         "",
     ),
     (
         "the next one is blamed too",
         "                sent.done += not ran\n",
-        "                sent.done += not ran\n                if begun + 1 < sent.first + sent.call.size and not ran:\n                    self._lose(worker, sent, begun + 1, died, now)\n                    sent.done += 1\n",
+        "                sent.done += not ran\n                if begun + 1 < sent.first + sent.size and not ran:\n                    self._lose(worker, sent, begun + 1, died, now)\n                    sent.done += 1\n",
     ),
     ("blamed for what it has sent", "        worker.last = seq + count - 1\n", ""),
     ("handed back in the wrong order", "in reversed(rest):", "in rest:"),
@@ -141,8 +141,8 @@ MISTAKES = [
     ),
     (
         "a task that has ended is over its limit",
-        "            if sent.first + sent.done <= seq < sent.first + sent.call.size:\n                return sent",
-        "            if sent.first <= seq < sent.first + sent.call.size:\n                return sent",
+        "            if sent.first + sent.done <= seq < sent.first + sent.size:\n                return sent",
+        "            if sent.first <= seq < sent.first + sent.size:\n                return sent",
     ),
     (
         "a stopped worker stays stopped",
@@ -269,13 +269,13 @@ MISTAKES = [
     ("what ran unseen is not told", "Over(sent.call, sent.done, self.broken, ran))", "Over(sent.call, sent.done, self.broken))"),
     (
         "what ran is counted into the next call",
-        "ran = max(0, min(begun, sent.first + sent.call.size) - first)",
+        "ran = max(0, min(begun, sent.first + sent.size) - first)",
         "ran = max(0, begun - first)",
     ),
     (
         "one too many ran",
-        "ran = max(0, min(begun, sent.first + sent.call.size) - first)",
-        "ran = max(0, min(begun + 1, sent.first + sent.call.size) - first)",
+        "ran = max(0, min(begun, sent.first + sent.size) - first)",
+        "ran = max(0, min(begun + 1, sent.first + sent.size) - first)",
     ),
     ("runs again although the pipe was lost", "if ran and (worker.lost or sent.call.each):", "if ran and sent.call.each:"),
     ("what ran unseen is lost", "if ran and (worker.lost or sent.call.each):", "if ran:"),
@@ -292,11 +292,11 @@ MISTAKES = [
     ("the lost one of a pack goes again", "                if place != lost:\n", "                if True:\n"),
     (
         "the first of a pack goes again only if it is lost",
-        "range(sent.call.size - 1, sent.done - 1, -1)",
-        "range(sent.call.size - 1, sent.done, -1)",
+        "range(sent.size - 1, sent.done - 1, -1)",
+        "range(sent.size - 1, sent.done, -1)",
     ),
-    ("what has ended of a pack goes again", "range(sent.call.size - 1, sent.done - 1, -1)", "range(sent.call.size - 1, -1, -1)"),
-    ("a pack goes again in the wrong order", "range(sent.call.size - 1, sent.done - 1, -1)", "range(sent.done, sent.call.size)"),
+    ("what has ended of a pack goes again", "range(sent.size - 1, sent.done - 1, -1)", "range(sent.size - 1, -1, -1)"),
+    ("a pack goes again in the wrong order", "range(sent.size - 1, sent.done - 1, -1)", "range(sent.done, sent.size)"),
     ("a pack goes again whole", "if sent.call.parts and self.broken is None:", "if False:"),
     (
         "outcomes go to the wrong ones of the next call",
@@ -305,7 +305,7 @@ MISTAKES = [
     ),
     (
         "a frame of outcomes is all of the first call",
-        "some = min(count - taken, sent.call.size - sent.done)",
+        "some = min(count - taken, sent.size - sent.done)",
         "some = count - taken",
     ),
     (
@@ -404,6 +404,10 @@ class Call:
     def goes_with(self, other):
         return self.function == other.function and self.limit == other.limit
 
+    def shorten(self, place):
+        self.parts = self.parts[:place]
+        self.size = place
+
     def pack(self, parts):
         made = Call("".join(part.name for part in parts), len(parts), self.limit, True, each=self.each, function=self.function)
         made.parts = parts
@@ -452,7 +456,7 @@ class Pool:
         if kind == "spawn":
             self.w[effect.worker.number] = effect.worker
             effect.worker.handle = "a process"
-        if kind in ("resolve", "over", "send"):
+        if kind in ("resolve", "over", "send", "back"):
             name = getattr(effect.call, "call", effect.call).name
         if kind == "resolve":
             what = effect.what if isinstance(effect.what, str) else type(effect.what).__name__
@@ -464,6 +468,10 @@ class Pool:
             return f"{name} over at {effect.place}{ran}" + (f": {effect.why}" if effect.why else "")
         if kind == "send":
             return f"send {effect.worker.number} {name} as {effect.first}" + (f", {effect.most} of it" if effect.most else "")
+        if kind == "back":
+            return f"{name} back from {effect.place}"
+        if kind == "ask":
+            return f"ask {effect.worker.number}" + (f" for all up to {effect.last}" if effect.last else "")
         if kind in ("broken", "warn"):
             return f"{kind}: {effect.why if kind == 'broken' else effect.text}"
         return f"{kind} {effect.worker.number}"
@@ -1519,12 +1527,191 @@ class TestEnd:
         assert pool.core.cancel(Call("b")) is False
 
 
+class TestStuck:
+    """What stands behind a task that takes long goes to a worker that has nothing to do."""
+
+    def pool(self, size=5, **more):
+        """Worker 1 is at a batch, worker 2 has nothing to do, and 10 ms have passed."""
+        pool = Pool(2, patience=0.01, **more)
+        pool.submit(Call("a", size))
+        pool.submit(Call("b"))
+        pool.ready(1)
+        pool.ready(2)
+        pool.done(2, 1)
+        assert pool.later(0.011) == ["peek 1"]
+        return pool
+
+    def test_it_is_asked_for_and_goes_on_elsewhere(self):
+        pool = self.pool()
+        assert pool.peeked(1, 1) == ["ask 1 for all up to 5"]
+        assert pool.returned(1, 2, 5) == ["a back from 1"]
+        assert pool.submit(Call("rest", 4)) == ["send 2 rest as 2"]
+        assert pool.done(1, 1) == ["a[0] x", "a over at 1"]
+        assert pool.submit(Call("c")) == ["send 1 c as 6"]  # its numbers go on
+
+    def test_it_is_not_asked_for_if_nobody_has_nothing_to_do(self):
+        pool = self.pool()
+        pool.submit(Call("c"))
+        assert pool.peeked(1, 1) == []
+
+    def test_nor_if_something_waits(self):
+        pool = self.pool()
+        pool.submit(Call("c", 2))
+        pool.submit(Call("d", 2))
+        assert pool.peeked(1, 1) == []
+        assert list(map(str, pool.core.pending)) != []
+
+    def test_nor_behind_the_last_one(self):
+        assert self.pool().peeked(1, 5) == ["ask 1"]  # for what is kept back
+
+    def test_nor_by_a_drained_pool(self):
+        pool = self.pool()
+        pool.core.drained = True
+        assert pool.peeked(1, 1) == []
+
+    def test_for_it_a_worker_is_started(self):
+        pool = Pool(2, patience=0.01)
+        pool.submit(Call("a", 5))
+        pool.ready(1)
+        assert pool.later(0.011) == ["peek 1"]
+        assert pool.peeked(1, 1) == ["ask 1 for all up to 5"]
+        assert pool.returned(1, 2, 5) == ["a back from 1"]
+        assert pool.submit(Call("rest", 4)) == ["spawn 2"]
+
+    def test_who_has_been_at_it_for_long_is_looked_at_as_soon_as_somebody_has_nothing_to_do(self):
+        pool = Pool(2, patience=0.01)
+        pool.submit(Call("a", 5))
+        pool.submit(Call("b"))
+        pool.ready(1)
+        pool.ready(2)
+        for _ in range(12):
+            pool.now = pool.core.next_tick()
+            assert pool.tick()
+            assert pool.peeked(1, 1) == []
+            assert pool.peeked(2, 1) == []
+        assert pool.core.next_tick() > pool.now + 1
+        pool.done(2, 1)
+        assert pool.core.next_tick() <= pool.now
+        assert pool.tick() == ["peek 1"]
+        assert pool.peeked(1, 1) == ["ask 1 for all up to 5"]
+
+    def test_calls_behind_go_again_in_their_order(self):
+        pool = started(2)
+        for name in "cdefghijklmnopqrstuvwxyz":
+            pool.submit(Call(name))
+        pool.done(1, 1, seconds=1e-5)
+        behind = [sent.call.name for sent in pool.w[1].calls][1:]
+        assert len(behind) > 1
+        pool.w[2].left = 0  # and so nothing is sent to it
+        waiting = [call.name for call in pool.core.pending]
+        last = pool.w[1].sent
+        assert pool.returned(1, 3, last) == []
+        assert [call.call.name for call in list(pool.core.pending)[: len(behind)]] == behind
+        assert [call.name for call in list(pool.core.pending)[len(behind) :]] == waiting
+        assert len(pool.w[1].calls) == 1
+
+    def test_the_rest_of_a_pack_goes_again_alone(self):
+        pool = Pool(2, patience=0.01)
+        pool.core.means[None] = 1e-6
+        pack = Call("abc", 3, resends=True)
+        pack.parts = parts = [Call(name) for name in "abc"]
+        pool.submit(pack)
+        pool.submit(Call("z"))
+        pool.ready(1)
+        pool.ready(2)
+        pool.done(2, 1)
+        assert pool.returned(1, 2, 3) == ["send 2 b as 2"]
+        assert [call.call.name for call in pool.core.pending] == ["c"]
+        assert pack.parts == parts[:1]
+        assert pool.done(1, 1)[0] == "abc[0] x"
+
+    def test_all_of_a_call_that_has_not_begun(self):
+        pool = self.pool()
+        assert pool.returned(1, 1, 5) == ["a over at 0"]
+        assert not pool.w[1].calls
+        assert pool.core.next_tick() == math.inf
+
+    def test_all_behind_one_whose_outcome_has_come(self):
+        pool = self.pool()
+        pool.done(1, 1)
+        assert pool.returned(1, 2, 5) == ["a back from 1", "a over at 1"]
+        assert not pool.w[1].calls
+
+    def test_nothing(self):
+        pool = self.pool()
+        pool.done(1, 1, count=4)
+        assert pool.returned(1, 6, 5) == []
+        assert pool.done(1, 5) == ["a[4] x", "a over at 5"]
+
+    def test_a_worker_that_dies_then_has_only_its_task(self):
+        pool = self.pool()
+        assert pool.returned(1, 3, 5) == ["a back from 2"]
+        assert pool.dies(1, 2) == ["a[1] Crashed", "a over at 0, 1 ran"]
+
+    def test_a_limit_of_what_has_been_given_back_is_not_looked_after(self):
+        pool = Pool(2, patience=0.01)
+        pool.submit(Call("a"))
+        pool.ready(1)
+        pool.submit(Call("b", 3, limit=5.0))
+        pool.ready(2)
+        assert pool.returned(2, 1, 3) == ["b over at 0"]
+        assert pool.core.next_tick() < 101  # the look at worker 1
+
+    @pytest.mark.parametrize(("first", "last"), [(1, 6), (0, 5), (7, 5), (1, 5)])
+    def test_what_is_not_there_is_not_believed(self, first, last):
+        pool = self.pool()
+        pool.done(1, 1)
+        with pytest.raises(ProtocolError):
+            pool.returned(1, first, last)
+
+    def test_in_a_broken_pool_nothing_more_comes_of_it(self):
+        pool = self.pool()
+        pool.kill("enough")
+        assert pool.returned(1, 2, 5) == []
+
+
 # ---- mistakes that the simulation hardly meets: a case finds each
 
 MISTAKES_OF_CASES = [
     (
+        "what is stuck is not asked for",
+        "                last = self._stuck_behind(worker, seq, now)\n",
+        "                last = 0\n",
+        lambda: TestStuck().test_it_is_asked_for_and_goes_on_elsewhere(),
+    ),
+    (
+        "what is stuck is asked for in vain",
+        "return last if last > seq and self._has_nothing_for_some(now) else 0",
+        "return last if last > seq else 0",
+        lambda: TestStuck().test_it_is_not_asked_for_if_nobody_has_nothing_to_do(),
+    ),
+    (
+        "what has been given back is due still",
+        "        sent.size = place\n",
+        "",
+        lambda: TestStuck().test_it_is_asked_for_and_goes_on_elsewhere(),
+    ),
+    (
+        "calls that are given back go again in the wrong order",
+        "        for sent in reversed(calls):",
+        "        for sent in calls:",
+        lambda: TestStuck().test_calls_behind_go_again_in_their_order(),
+    ),
+    (
+        "a call all of whose other tasks are given back does not end",
+        "        if worker.calls and worker.calls[0].done == worker.calls[0].size:",
+        "        if False:",
+        lambda: TestStuck().test_all_behind_one_whose_outcome_has_come(),
+    ),
+    (
+        "a long task is looked at late, although somebody has nothing to do",
+        "            self._look_for_stuck(now)\n",
+        "            pass\n",
+        lambda: TestStuck().test_who_has_been_at_it_for_long_is_looked_at_as_soon_as_somebody_has_nothing_to_do(),
+    ),
+    (
         "what is kept back is not asked for",
-        "                self._effects.append(Ask(worker))\n",
+        "                    self._effects.append(Ask(worker, last))\n",
         "",
         lambda: TestKeptBack().test_a_worker_that_keeps_outcomes_back_while_a_task_takes_long_is_asked_for_them(),
     ),

@@ -3,14 +3,14 @@
 Events go in, effects come out, in the order they are to be done. The supervisor (supervisor.py) feeds it from pipes, pids and its
 inbox; a seeded simulator in the tests feeds it from a random number, so the very code that runs in production is tested::
 
-    submit  cancel  ready  record  over  exited  boot_failed  lost  page  peeked  stopped  memory  halt  abandon  tick  close  kill
+    submit  cancel  ready  record  over  returned  exited  boot_failed  lost  page  peeked  stopped  memory  halt  abandon  tick  close  kill
         └──────────────────────────────┬──────────────────────────────────────────────┘
                                    PoolCore
         ┌──────────────────────────────┴──────────────────────────────────────────────┐
-    Spawn  Send  Halt  Retire  Look  Peek  Ask  DumpStack  Stop  Continue  Kill  Resolve  Over  Broken  Warn
+    Spawn  Send  Halt  Retire  Look  Peek  Ask  DumpStack  Stop  Continue  Kill  Resolve  Back  Over  Broken  Warn
 
 A task's place, at any moment exactly one of
-    pending (in the deque), with a worker (in the `Sent` of its call), or out (resolved, or handed back by `Over`).
+    pending (in the deque), with a worker (in the `Sent` of its call), or out (resolved, or handed back by `Over` or `Back`).
     A call that its worker never began goes back to the front of the deque, or to whoever sent it if that is a run. So do tiny tasks that
     have run, and whose outcomes were not sent when their worker died (outbox.py): the only ones that run twice.
 
@@ -27,6 +27,10 @@ A limit
 What is kept back
     Outcomes of tiny tasks may wait in a worker while it is at a later one, which may take long, or wait for whoever gets them. So its page
     is looked at when nothing has come for a moment, and if it shows a later task than the one whose outcome is due, the worker is asked.
+
+What stands behind a long task
+    waits for its end, while others may have nothing to do. Then the worker is asked for that, too, and says itself, amid the task, which
+    ones it will not begin (`returned`): so none begins twice. They go to the others.
 """
 
 from __future__ import annotations
@@ -49,7 +53,8 @@ if TYPE_CHECKING:
             resends: whether a task that has not begun goes to another worker, if the call is of one task; else all that have not are
                 handed back by `Over`.
             each: whether each outcome is sent before the next task begins.
-            packs: whether it may travel together with others of its function: a call of one task. See `PoolCore._pack`.
+            packs: whether it may travel together with others of its function: a call of one task. See `PoolCore._pack`. What they
+                travel as has ``shorten(place)``: those from there on are no longer in it.
             urgency: 2 if somebody may wait for this very outcome; of a run 1 if somebody waits for its next one, else 0.
             parts: the calls that are packed in this one, each of one task; empty if it is none of that kind.
             function: which function it is of; calls that have none are of one kind.
@@ -76,6 +81,7 @@ __all__ = [
     "BEGIN_TIMES",
     "BOOT_TIMES",
     "Ask",
+    "Back",
     "Broken",
     "Continue",
     "Crashed",
@@ -234,9 +240,10 @@ class Peek(NamedTuple):
 
 
 class Ask(NamedTuple):
-    """Have it send what it keeps back, although it is at a task."""
+    """Have it send what it keeps back, although it is at a task; and give back what it has not begun, up to task number `last` (0: nothing)."""
 
     worker: Worker
+    last: int = 0
 
 
 class DumpStack(NamedTuple):
@@ -290,6 +297,13 @@ class Over(NamedTuple):
     ran: int = 0
 
 
+class Back(NamedTuple):
+    """Tasks of a call from `place` on are handed back, and have not begun; it goes on with those before."""
+
+    call: Any
+    place: int
+
+
 class Broken(NamedTuple):
     """The pool is broken, for this reason."""
 
@@ -304,18 +318,35 @@ class Warn(NamedTuple):
 
 if TYPE_CHECKING:
     Effect: TypeAlias = (
-        Spawn | Send | Halt | Retire | Look | Peek | Ask | DumpStack | Stop | Continue | Kill | Resolve | Over | Broken | Warn
+        Spawn
+        | Send
+        | Halt
+        | Retire
+        | Look
+        | Peek
+        | Ask
+        | DumpStack
+        | Stop
+        | Continue
+        | Kill
+        | Resolve
+        | Back
+        | Over
+        | Broken
+        | Warn
     )
 
 
 class Sent:
     """A call that is with a worker."""
 
-    __slots__ = ("call", "done", "first", "halted", "long")
+    __slots__ = ("call", "done", "first", "halted", "long", "size")
 
     def __init__(self, call: Any, first: int) -> None:
         self.call = call
         self.first = first
+        self.size: int = call.size
+        """Tasks of it that are with the worker, or were: less than it has if some have been given back."""
         self.halted = False
         self.long = False
         """Whether, when it was sent, its tasks were not known to be short."""
@@ -376,20 +407,20 @@ class Worker:
         for sent in self.calls:
             if sent.first + sent.done != due + count or count >= most:  # a call before it was ended early
                 break
-            count += sent.call.size - sent.done
+            count += sent.size - sent.done
         return count
 
     def at(self, seq: int) -> Sent | None:
         """Return the call that task number `seq` is of, if its outcome has not come."""
         for sent in self.calls:
-            if sent.first + sent.done <= seq < sent.first + sent.call.size:
+            if sent.first + sent.done <= seq < sent.first + sent.size:
                 return sent
         return None
 
     def end_of_call(self, seq: int) -> int:
         """Return the number behind the last task of the call that task `seq` is of; 0 if it is of none."""
         sent = self.at(seq)
-        return 0 if sent is None else sent.first + sent.call.size
+        return 0 if sent is None else sent.first + sent.size
 
     def look_again(self, now: float) -> float:
         """Return when to look at it again, if its task is a new one: the first of its limits from now on."""
@@ -559,11 +590,11 @@ class PoolCore:
         taken = 0
         while taken < count:
             sent = worker.calls[0]
-            some = min(count - taken, sent.call.size - sent.done)
+            some = min(count - taken, sent.size - sent.done)
             self._effects.append(Resolve(sent.call, sent.done, what, taken, some))
             sent.done += some
             taken += some
-            if sent.done == sent.call.size:
+            if sent.done == sent.size:
                 self._end_of_call(worker, now)
         if dispatch:
             self._dispatch(now)
@@ -596,12 +627,50 @@ class PoolCore:
         if not worker.calls:
             raise ProtocolError(f"worker {worker.number} ended a call that it does not have")
         sent = worker.calls[0]
-        if seq != sent.first + sent.done or sent.done == sent.call.size:
+        if seq != sent.first + sent.done or sent.done == sent.size:
             raise ProtocolError(f"worker {worker.number} ended a call at task {seq}, which is not due")
         self._hand_back(sent)
         self._end_of_call(worker, now)
         self._dispatch(now)
         return self._take_effects()
+
+    def returned(self, worker: Worker, first: int, last: int, now: float) -> list[Effect]:
+        """The worker, amid a task, gives back those from number `first` to `last`: it will not begin them.
+
+        Raises:
+            ProtocolError: it does not have them, or has told what came of one.
+        """
+        if worker.state == Worker.GONE or self.broken is not None:
+            return []
+        if not max(worker.due_next(), 1) <= first <= last + 1 or last > worker.sent:
+            raise ProtocolError(f"worker {worker.number} gives back tasks {first} to {last}, which it does not have")
+        calls, worker.calls = worker.calls, deque()
+        for sent in reversed(calls):  # in this order, since each goes before what waits
+            if sent.first > last or sent.first + sent.size <= first:
+                worker.calls.appendleft(sent)
+            elif sent.first >= first:
+                self._hand_back(sent)
+            else:
+                worker.calls.appendleft(sent)
+                self._shorten(sent, first - sent.first)
+        if worker.calls and worker.calls[0].done == worker.calls[0].size:  # its last outcome has come before
+            self._end_of_call(worker, now)
+        elif calls and not (worker.calls and worker.calls[0] is calls[0]):
+            self._begin_next(worker, now)
+        self._dispatch(now)
+        return self._take_effects()
+
+    def _shorten(self, sent: Sent, place: int) -> None:
+        """Tasks of a call from this place on go elsewhere; it has one before, at least."""
+        call = sent.call
+        if call.parts:
+            rest = Sent(call, sent.first)
+            rest.done = place
+            self._hand_back(rest)
+            call.shorten(place)
+        else:
+            self._effects.append(Back(call, place))
+        sent.size = place
 
     def retire(self, worker: Worker, now: float) -> list[Effect]:
         """Give the worker nothing more; it ends after what it has."""
@@ -625,11 +694,29 @@ class PoolCore:
         """What a look at the page of a worker has shown of which nothing has come for a moment."""
         if worker.state == Worker.READY and worker.calls:
             quiet = now - worker.busy_since
-            if seq > worker.due_next() and not worker.ending and worker.at(seq) is not None:
-                self._effects.append(Ask(worker))
-                quiet = min(quiet, 1.0)
+            if not worker.ending and worker.at(seq) is not None:
+                last = self._stuck_behind(worker, seq, now)
+                if last or seq > worker.due_next():
+                    self._effects.append(Ask(worker, last))
+                    quiet = min(quiet, 1.0)
             worker.ask_at = now + max(self.limits.patience, quiet)  # ever more rarely: what takes so long is sent at once
         return self._take_effects()
+
+    def _stuck_behind(self, worker: Worker, seq: int, now: float) -> int:
+        """Return the number of the last task behind number `seq`, if others could do it; else 0."""
+        sent = worker.calls[-1]
+        last = sent.first + sent.size - 1
+        return last if last > seq and self._has_nothing_for_some(now) else 0
+
+    def _has_nothing_for_some(self, now: float) -> bool:
+        """Whether a worker has nothing to do, or could be started, and nothing waits."""
+        if self.pending or self.drained or self.broken is not None:
+            return False
+        busy = idle = 0
+        for worker in self.workers.values():
+            busy += bool(worker.calls) or worker.lent
+            idle += worker.state == Worker.STARTING or (worker.left != 0 and not worker.ending and _is_free(worker))
+        return busy < self.max_workers and (idle > 0 or (self._room() > 0 and self._spawn_from <= now))
 
     def memory(self, worker: Worker, seq: int, phase: int, used: int, now: float) -> list[Effect]:
         """The worker takes so many bytes; its page shows this."""
@@ -748,7 +835,7 @@ class PoolCore:
             urgency = sent.call.urgency
             if mean == _NEVER or urgency > 1 or (urgency and mean > self.limits.tiny):
                 return 0.0
-            work += (sent.call.size - sent.done) * mean
+            work += (sent.size - sent.done) * mean
         return work
 
     def is_over(self) -> bool:
@@ -772,9 +859,24 @@ class PoolCore:
             self._send(worker, call, now)
         self._spawn(now)
         self._full = bool(self.pending) and self._room() <= 0 and not self._starting()
+        if not self.pending:
+            self._look_for_stuck(now)
         if self.closed and not self.pending and not self.more_may_come:
             for worker in list(self.workers.values()):
                 self._retire_if_idle(worker, now)
+
+    def _look_for_stuck(self, now: float) -> None:
+        """See that a worker that has several tasks, at one of which it is for long, is looked at soon, if another one has nothing to do."""
+        free = False
+        stuck: list[Worker] = []
+        for worker in self.workers.values():
+            if _is_free(worker):
+                free = True
+            elif worker.ask_at - now > self.limits.patience and sum(sent.size - sent.done for sent in worker.calls) > 1:
+                stuck.append(worker)
+        if free:
+            for worker in stuck:
+                worker.ask_at = max(now, worker.busy_since + self.limits.patience)
 
     def _least_busy(self, now: float) -> Worker | None:
         """Return the worker that is to have the next call, or None if all have enough."""
@@ -885,8 +987,12 @@ class PoolCore:
 
     def _end_of_call(self, worker: Worker, now: float) -> None:
         sent = worker.calls.popleft()
-        if sent.done == sent.call.size:
+        if sent.done == sent.size:
             self._effects.append(Over(sent.call, sent.done, None))
+        self._begin_next(worker, now)
+
+    def _begin_next(self, worker: Worker, now: float) -> None:
+        """The worker's first call is another one, or none."""
         worker.over_limit = worker.memory = 0
         worker.abandoned = False
         if worker.calls and worker.calls[0].halted:
@@ -919,11 +1025,11 @@ class PoolCore:
     def _hand_back(self, sent: Sent, ran: int = 0, lost: int = -1) -> None:
         """Tasks without an outcome have not begun, or, the first `ran`, are to run again; but for the one that is `lost`."""
         if self.drained and sent.call.parts:
-            for place in range(sent.done, sent.call.size):
+            for place in range(sent.done, sent.size):
                 if place != lost:
                     self._effects.append(Over(sent.call.parts[place], 0, self.broken, int(place < sent.done + ran)))
         elif sent.call.parts and self.broken is None:
-            for place in range(sent.call.size - 1, sent.done - 1, -1):
+            for place in range(sent.size - 1, sent.done - 1, -1):
                 if place != lost:
                     self.pending.appendleft(_again(sent.call.parts[place]))
         elif sent.call.resends and sent.call.size == 1 and not self.drained and not sent.halted and self.broken is None:
@@ -1043,17 +1149,17 @@ class PoolCore:
         rest: list[tuple[Sent, int, int]] = []
         for sent in calls:
             first = sent.first + sent.done
-            ran = max(0, min(begun, sent.first + sent.call.size) - first)
+            ran = max(0, min(begun, sent.first + sent.size) - first)
             if ran and (worker.lost or sent.call.each):
                 for seq in range(first, first + ran):
                     self._lose(worker, sent, seq, died, now)
                 ran, sent.done = 0, sent.done + ran
-            if first <= begun < sent.first + sent.call.size:
+            if first <= begun < sent.first + sent.size:
                 self._lose(worker, sent, begun, died, now)
                 sent.done += not ran
             rest.append((sent, ran, begun - sent.first))
         for sent, ran, lost in reversed(rest):
-            if sent.done == sent.call.size:
+            if sent.done == sent.size:
                 self._effects.append(Over(sent.call, sent.done, None))
             else:
                 self._hand_back(sent, ran, lost)
@@ -1139,7 +1245,7 @@ class PoolCore:
 
 
 class _Again:
-    """A call that has been claimed before: its worker died before it began."""
+    """A call that has been claimed before: its worker died before it began, or gave it back."""
 
     __slots__ = ("call", "each", "function", "limit", "resends", "size")
 
@@ -1163,6 +1269,11 @@ class _Again:
 
     def cancel(self) -> None:
         """It cannot be: who waits for it has been told that it runs."""
+
+
+def _is_free(worker: Worker) -> bool:
+    """Whether it has nothing to do."""
+    return worker.state == Worker.READY and not worker.calls and not worker.lent
 
 
 def _bare(call: Any) -> Any:

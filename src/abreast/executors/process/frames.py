@@ -13,6 +13,8 @@
     CALL     number = of its first task               RECORD   number = of the task; body = seconds (f64) + pickle
     RETIRE                                            RECORDS  number = of the first of some tasks in a row, all of which returned; body below
                                                       OVER     number = of the first task of the call that has not begun
+                                                      RETURN   number = of the first of some tasks that it will not begin, while it is at the
+                                                               one before; body = of the last of them (u64)
                                                       LOG      body = pickled log record
     WATCH    number = 1: measure from now on; 0 no    LEAVE    it wants to be replaced (memory)
              more                                     MEASURED what the tasks whose outcomes follow took; number = of the first of them
@@ -49,9 +51,9 @@ class Kind:
     """What a frame is."""
 
     BOOT, DEFINE, CALL, RETIRE, WATCH = 1, 2, 3, 4, 5
-    READY, FAILED, RECORD, OVER, LOG, LEAVE, RECORDS, MEASURED = 11, 12, 13, 14, 15, 16, 17, 18
+    READY, FAILED, RECORD, OVER, LOG, LEAVE, RECORDS, MEASURED, RETURN = 11, 12, 13, 14, 15, 16, 17, 18, 19
     OF_PARENT = frozenset((BOOT, DEFINE, CALL, RETIRE, WATCH))
-    OF_WORKER = frozenset((READY, FAILED, RECORD, OVER, LOG, LEAVE, RECORDS, MEASURED))
+    OF_WORKER = frozenset((READY, FAILED, RECORD, OVER, LOG, LEAVE, RECORDS, MEASURED, RETURN))
 
 
 class Phase:

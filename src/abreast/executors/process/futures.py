@@ -447,6 +447,11 @@ class Pack(_Travels):
         for part in self.parts[place:]:
             part.over(0, why)
 
+    def shorten(self, place: int) -> None:
+        """Those from `place` on are no longer in it: they go alone."""
+        del self.parts[place:]
+        self.size = place
+
 
 class _Handle(Future[Any]):
     """What a run has of a batch that it has sent."""
@@ -615,6 +620,12 @@ class BatchCall(_Travels):
         for index in range(batch.start + place, batch.start + place + ran):
             again[index] = again.get(index, 0) + 1
         self._tell(None if why is None else broken(why))
+
+    def give_back(self, place: int) -> None:
+        """Tasks from `place` on have not begun, and will not: the run may send them elsewhere. Those before go on."""
+        self.size = place
+        if self.deliver is not None and self.batch.work.give_back(self.batch, place):
+            self.supervisor.deliver(self._send_more, self.deliver)
 
     def _tell(self, lost: BaseException | None) -> None:
         """Tell the run, here in the supervisor's thread; what it sends next is pickled, by code of the user's, and so in another."""

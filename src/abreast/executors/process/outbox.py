@@ -52,7 +52,7 @@ from abreast.executors.process.sending import (
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
 
-__all__ = ["LONG", "MEASURED", "MOST", "OBJECTS", "RECORD", "RECORDS", "TIMED", "TOGETHER", "Outbox"]
+__all__ = ["LONG", "MEASURED", "MOST", "OBJECTS", "RECORD", "RECORDS", "RETURN", "TIMED", "TOGETHER", "Outbox"]
 
 LONG = 100_000
 """Nanoseconds that a task may take whose outcome is kept back."""
@@ -69,6 +69,8 @@ RECORDS = struct.Struct("<dI")
 """The opening of a RECORDS' body: seconds that the tasks took, and how many they are."""
 MEASURED = struct.Struct("<qqqq")
 """A MEASURED's body: begin and end of work, CPU time, time in the queue for a CPU (-1: not known); in nanoseconds."""
+RETURN = struct.Struct("<Q")
+"""A RETURN's body: the number of the last task that will not begin."""
 TOGETHER, TIMED, OBJECTS = 1, 2, 4
 """Flags of RECORDS: one pickle for all; the seconds of each are told; there are objects of simple classes in that pickle."""
 
@@ -352,6 +354,11 @@ class Outbox:
         self._close()
         self._frames += frame(Kind.OVER, first)
         self.flush()
+
+    def give_back(self, first: int, last: int) -> None:
+        """Keep, with the rest, that tasks from number `first` to `last` will not begin; the one before may have."""
+        self._close()
+        self._frames += frame(Kind.RETURN, first, RETURN.pack(last))
 
     def _record(self, status: int, payload: Payload) -> None:
         """An outcome that has a frame of its own."""

@@ -49,7 +49,7 @@ from abreast.executors.process.frames import BadFrame, Kind, Parser, Phase, fram
 from abreast.executors.process.launch import dump_signal
 from abreast.executors.process.measures import Measures
 from abreast.executors.process.memory import oom_kills, resident_bytes
-from abreast.executors.process.outbox import MEASURED, OBJECTS, RECORD, RECORDS, TIMED, TOGETHER
+from abreast.executors.process.outbox import MEASURED, OBJECTS, RECORD, RECORDS, RETURN, TIMED, TOGETHER
 from abreast.executors.process.output import Output, Printer
 from abreast.executors.process.page import Page
 from abreast.executors.process.sending import OK, Encoded, Payload, Pickled, decode_plain, decode_together
@@ -883,6 +883,11 @@ class Supervisor:
                 getattr(sent.call, "call", sent.call).measured(meter)
         elif kind == Kind.OVER:
             self._do(self.core.over(worker, arrived.number, now))
+        elif kind == Kind.RETURN:
+            if len(arrived.body) != RETURN.size:
+                raise BadFrame("tasks are given back up to no number")
+            (last,) = RETURN.unpack(arrived.body)
+            self._do(self.core.returned(worker, arrived.number, last, now))
         elif kind == Kind.READY:
             self._do(self.core.ready(worker, now))
         elif kind == Kind.FAILED:
@@ -1035,9 +1040,10 @@ class Supervisor:
             self._do(self.core.peeked(worker, seq, perf_counter()))
 
     def _ask(self, effect: effects.Ask) -> None:
-        effect.worker.handle.process.signal(
-            signal.SIGCONT
-        )  # which does nothing to a process that goes on, but for what worker.py does
+        process = effect.worker.handle.process
+        if process.page is not None:
+            process.page.words[Page.LAST] = effect.last
+        process.signal(signal.SIGCONT)  # which does nothing to a process that goes on, but for what worker.py does
 
     def _dump_stack(self, effect: effects.DumpStack) -> None:
         effect.worker.handle.process.signal(dump_signal())
@@ -1080,6 +1086,9 @@ class Supervisor:
             self._refuse_as_drained(bare, effect.ran)
         else:
             bare.over(effect.place, effect.why, effect.ran)
+
+    def _back(self, effect: effects.Back) -> None:
+        effect.call.give_back(effect.place)
 
     def _broken(self, effect: effects.Broken) -> None:
         pass  # each call is told by its Over
@@ -1222,6 +1231,7 @@ class Supervisor:
         effects.Continue: _continue,
         effects.Kill: _kill,
         effects.Resolve: _resolve,
+        effects.Back: _back,
         effects.Over: _over,
         effects.Broken: _broken,
         effects.Warn: _warn,

@@ -6,7 +6,8 @@
                                                 page: seq, start, phase
                                                 decode arguments ─ run ─ encode the result
 
-The parent asks for what is kept back by SIGCONT, when a task takes long; its handler writes it amid the task.
+The parent asks for what is kept back by SIGCONT, when a task takes long; its handler writes it amid the task. It also gives back the tasks behind
+that one, if the page says so: what runs the tasks takes them from `turn`, which the handler empties, so none of them can begin any more.
 `writing` guards the result pipe. What has ended is written by the rule of outbox.py: so whatever kills the worker, it is known which tasks had ended, but for tiny
 ones of the last 200 us, and the page tells which one was running. The page's phase is stored before the step it stands for; `start` before `seq` (page.py).
 
@@ -327,6 +328,12 @@ class _Worker:
         self.readable.register(task_fd, select.POLLIN)
         self.copies: list[None] = []
         """Not empty in a fork that a task has made."""
+        self.call: _Call | None = None
+        self.turn: tuple[Any, int] | None = None
+        """What the tasks are taken from that begin without a further look at `call.last`, and the number behind the last of them. None while
+        it is not known which ones may."""
+        self.returned = 0
+        """The number of the last task that has been given back: what is below, and has not begun, does not."""
         os.register_at_fork(after_in_child=partial(self.copies.append, None))
         self.writing = threading.Lock()  # guards the result pipe: a thread of a task may log while an outcome is being written
         self.most_memory: int | None = None
@@ -346,8 +353,9 @@ class _Worker:
             if arrived.kind == Kind.WATCH:
                 self.outbox.watch(wanted=arrived.number == 1)
             elif arrived.kind == Kind.CALL:
-                self.has_run = True
-                self._call(arrived)
+                if arrived.number > self.returned:
+                    self.has_run = True
+                    self._call(arrived)
             elif arrived.kind == Kind.DEFINE:
                 self._define(arrived)
             else:
@@ -417,14 +425,15 @@ class _Worker:
 
     def _call(self, arrived: Frame) -> None:
         running = self.running
-        call = _Call(arrived, running)
+        self.turn = None
+        call = self.call = _Call(arrived, running)
         self.functions.move_to_end(call.function)
         try:
             here.running = running
             run = self._run_plain if call.flags & PLAIN and failpoints.hit is None else self._run_each
             seq = call.first if self.words[Page.DRAINED] else run(call)
         finally:
-            here.running = None
+            here.running = self.call = None
             running.first = 0
         if seq < call.first + call.count:
             if failpoints.hit is not None:
@@ -457,6 +466,7 @@ class _Worker:
         begin = clock()
         kinds = outbox.open(seq, begin, timed=flags & TIMED != 0)
         fn: Any = None
+        value: Any = None
         while seq < call.last and words[Page.HALT] != call.first:
             place = seq - call.first
             count = min(stride, call.last - seq)
@@ -471,7 +481,9 @@ class _Worker:
                 words[Page.PHASE] = RUN
                 after_task = role.after_task
                 latest = begin + LONG
-                for item in items[place : place + count]:
+                rest = iter(items[place : place + count])
+                self.turn = rest, seq + count
+                for item in rest:
                     words[Page.SEQ] = seq
                     value = fresh().run(fn, item)
                     if copies:  # in a fork that the task has made, and that came back: the other one goes on here
@@ -486,12 +498,13 @@ class _Worker:
                     seq += 1
                     if clock() > latest:  # not as short as those before: what came of it is not to wait for the next one
                         break
-                del value
+                value = None
             except BaseException as error:  # whatever it is, SystemExit too: the task's outcome
                 self._fail(seq, error)
                 seq += 1
                 if flags & FAILS_FAST:
                     break
+            self.turn = None
             now = clock()
             elapsed = outbox.account(now)
             if elapsed > LONG or outbox.gathered > MOST_WORK or flags & EACH or outbox.urgent:
@@ -528,6 +541,7 @@ class _Worker:
                     begin = words[Page.START]
                     outbox.loaded(begin)
                 words[Page.SEQ] = seq
+                self.turn = _ALL_TAKEN, seq + 1
                 value = self._run(loaded, payload, flags)
                 outbox.add(value)
                 del value
@@ -539,6 +553,7 @@ class _Worker:
                 self._fail(seq, error)
                 failed = True
             seq += 1
+            self.turn = None
             now = perf_counter_ns()
             if outbox.account(now) > LONG or outbox.gathered > MOST_WORK or flags & EACH or outbox.urgent:
                 self._flush_outbox()
@@ -623,9 +638,20 @@ class _Worker:
             frame = frame.f_back
         if frame is None or self.writing.locked() or os.getpid() != self.pid:
             return
-        phase = self.words[Page.PHASE]
+        phase, last = self.words[Page.PHASE], self.words[Page.LAST]
+        if last > self.returned and self.turn is not None and self.call is not None and self.call.first <= last:
+            self._give_back(self.call, *self.turn, last)
         self.outbox.flush()
         self.words[Page.PHASE] = phase
+
+    def _give_back(self, call: _Call, rest: Any, end: int, last: int) -> None:
+        """Begin none of the tasks up to number `last` but the one that is running, and say so. This is called amid it, or just behind it."""
+        first = end - rest.__length_hint__()
+        for _ in rest:  # none of these can begin any more
+            pass
+        call.last, call.count = first, first - call.first
+        self.returned = last
+        self.outbox.give_back(first, last)
 
     def _install_logs(self, configuration: dict[str, Any]) -> None:
         from abreast.executors.process import logs
@@ -710,6 +736,8 @@ class _Worker:
 _LOOPS = frozenset((_Worker._run_plain.__code__, _Worker._run_each.__code__))
 """Where tasks are run."""
 _OUTBOX = Outbox.flush.__globals__
+_ALL_TAKEN: Any = iter(())
+"""What nothing is left of."""
 
 
 class _Star:
