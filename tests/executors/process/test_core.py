@@ -1604,8 +1604,8 @@ class TestStuck:
         assert len(behind) > 1
         pool.w[2].left = 0  # and so nothing is sent to it
         waiting = [call.name for call in pool.core.pending]
-        last = pool.w[1].sent
-        assert pool.returned(1, 3, last) == []
+        pool.now += 1  # to one that is at its task for so long nothing is sent
+        assert pool.returned(1, 3, pool.w[1].sent) == ["spawn 3"]
         assert [call.call.name for call in list(pool.core.pending)[: len(behind)]] == behind
         assert [call.name for call in list(pool.core.pending)[len(behind) :]] == waiting
         assert len(pool.w[1].calls) == 1
