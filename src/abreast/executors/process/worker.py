@@ -328,6 +328,8 @@ class _Worker:
         self.readable.register(task_fd, select.POLLIN)
         self.copies: list[None] = []
         """Not empty in a fork that a task has made."""
+        self.is_asked = False
+        """Whether `asked` is at it."""
         self.call: _Call | None = None
         self.turn: tuple[Any, int] | None = None
         """What the tasks are taken from that begin without a further look at `call.last`, and the number behind the last of them. None while
@@ -636,19 +638,24 @@ class _Worker:
             if frame.f_globals is _OUTBOX:
                 return
             frame = frame.f_back
-        if frame is None or self.writing.locked() or os.getpid() != self.pid:
+        if frame is None or self.is_asked or self.writing.locked() or os.getpid() != self.pid:
             return
-        phase, last = self.words[Page.PHASE], self.words[Page.LAST]
-        if last > self.returned and self.turn is not None and self.call is not None and self.call.first <= last:
-            self._give_back(self.call, *self.turn, last)
-        self.outbox.flush()
-        self.words[Page.PHASE] = phase
+        self.is_asked = True  # it may strike again, here
+        try:
+            phase, last = self.words[Page.PHASE], self.words[Page.LAST]
+            if last > self.returned and self.turn is not None and self.call is not None and self.call.first <= last:
+                self._give_back(self.call, *self.turn, last)
+            self.outbox.flush()
+            self.words[Page.PHASE] = phase
+        finally:
+            self.is_asked = False
 
     def _give_back(self, call: _Call, rest: Any, end: int, last: int) -> None:
         """Begin none of the tasks up to number `last` but the one that is running, and say so. This is called amid it, or just behind it."""
         first = end - rest.__length_hint__()
         for _ in rest:  # none of these can begin any more
             pass
+        self.turn = rest, first
         call.last, call.count = first, first - call.first
         self.returned = last
         self.outbox.give_back(first, last)

@@ -1,0 +1,165 @@
+"""What stands behind a task that takes long goes to a worker that has nothing to do, and none begins twice.
+
+The long tasks here wait for those behind them, so each of these tests hangs if that does not work.
+"""
+
+from __future__ import annotations
+
+import collections
+import contextlib
+import functools
+import os
+import random
+import sys
+import threading
+import time
+from concurrent.futures import wait
+
+import abreast
+import pytest
+from abreast import ProcessPoolExecutor, TaskTimeout, WorkerCrashed
+from abreast.executors.process import core
+
+from tests.executors.process import stuck
+from tests.executors.process.test_crashes import PATIENCE, Log
+
+pytestmark = [
+    pytest.mark.whole,
+    pytest.mark.skipif(sys.platform != "linux", reason="pools of processes run on Linux so far"),
+]
+
+
+@pytest.fixture
+def log(tmp_path):
+    return Log(tmp_path / "log")
+
+
+ITEMS = {"plain": list, "pickled": lambda numbers: [[number] for number in numbers]}
+every_kind_of_item = pytest.mark.parametrize("items", ITEMS.values(), ids=ITEMS)
+
+
+@every_kind_of_item
+@pytest.mark.parametrize("flush", ["auto", "each"])
+def test_the_rest_of_a_batch(items, flush, log):
+    with ProcessPoolExecutor(2, flush=flush) as pool:
+        task = functools.partial(stuck.waits_for_the_others, log.path, 40)
+        assert list(pool.map(task, items(range(40)), chunksize=20)) == list(range(40))
+    assert sorted(log.lines()) == list(range(40))
+
+
+@every_kind_of_item
+def test_with_retries_a_rate_and_a_limit(items, log):
+    task = functools.partial(stuck.waits_for_the_others, log.path, 40)
+    outcomes = list(
+        abreast.outcomes(task, items(range(40)), kind="process", max_workers=2, chunksize=20, retries=2, max_per_second=10_000,
+                         task_timeout=PATIENCE)
+    )  # fmt: skip
+    assert [(outcome.value, outcome.attempts) for outcome in outcomes] == [(i, 1) for i in range(40)]
+    assert sorted(log.lines()) == list(range(40))
+
+
+@every_kind_of_item
+def test_calls_of_submit(items, log):
+    """Many that are tiny are packed, and several are with a worker."""
+    warm = os.devnull
+    with ProcessPoolExecutor(2) as pool:
+        wait([pool.submit(stuck.waits_for_the_others, warm, 0, item) for item in items([0] * 500)])
+        task = functools.partial(stuck.waits_for_the_others, log.path, 300)
+        futures = [pool.submit(task, item) for item in items(range(300))]
+        assert [future.result(PATIENCE) for future in futures] == list(range(300))
+    assert sorted(log.lines()) == list(range(300))
+
+
+def test_behind_a_task_that_is_a_function_in_c():
+    """One that a signal wakes: `select`, `poll` and `sleep` are, `read` and `recv` go on without telling Python."""
+    with ProcessPoolExecutor(2) as pool:
+        results = pool.outcomes(time.sleep, [PATIENCE] + [0] * 39, chunksize=20, ordered=False)
+        assert sorted(next(results).index for _ in range(39)) == list(range(1, 40))
+        results.close()
+
+
+def test_it_goes_to_a_worker_that_is_started_for_it(log):
+    """The whole run is one batch; the second worker has not been needed."""
+    with ProcessPoolExecutor(2) as pool:
+        task = functools.partial(stuck.waits_for_the_others, log.path, 20)
+        assert list(pool.map(task, range(20), chunksize=20)) == list(range(20))
+
+
+@pytest.mark.parametrize("how", ["death", "hang"])
+def test_the_long_task_alone_is_lost(how, log):
+    task = functools.partial(stuck.dies_when_the_others_have_begun, log.path, 40, how)
+    with ProcessPoolExecutor(2, task_timeout=1.5 if how == "hang" else None) as pool:
+        outcomes = list(pool.outcomes(task, range(40), chunksize=20))
+    assert type(outcomes[3].error) is (TaskTimeout if how == "hang" else WorkerCrashed)
+    assert [outcome.value for outcome in outcomes if outcome.index != 3] == [i for i in range(40) if i != 3]
+    assert sorted(log.lines()) == list(range(40))
+
+
+def test_a_run_that_is_recorded_and_watched(log):
+    task = functools.partial(stuck.waits_for_the_others, log.path, 40)
+    with abreast.record() as recorded:
+        abreast.map(task, range(40), kind="process", max_workers=2, chunksize=20)
+    assert len(recorded.tasks) == 40
+    assert {task.error for task in recorded.tasks} == {None}
+
+
+def hammer(pool, stop, seed):
+    """Ask all workers for all that they have not begun, at any moment, although nobody waits for it."""
+    draw = random.Random(seed)
+    supervisor = pool._supervisor
+
+    def ask(_):
+        for worker in list(supervisor.core.workers.values()):
+            if worker.state == core.Worker.READY and worker.calls:
+                supervisor._do([core.Ask(worker, worker.sent)])
+
+    while not stop.is_set():
+        supervisor.post(ask)
+        time.sleep(draw.random() * 0.002)
+
+
+@contextlib.contextmanager
+def hammered(pool, seed=0):
+    stop = threading.Event()
+    thread = threading.Thread(target=hammer, args=(pool, stop, seed))
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join()
+
+
+def all_once(flush, items, count, path, seed=0):
+    returned = collections.Counter()
+    with ProcessPoolExecutor(2, flush=flush) as pool:
+        pool.submit(int).result()
+        supervisor = pool._supervisor
+        real = supervisor.core.returned
+        supervisor.core.returned = lambda *args: (returned.update(tasks=args[2] - args[1] + 1), real(*args))[1]
+        task = functools.partial(stuck.tiny_or_not, path)
+        with hammered(pool, seed):
+            assert pool.map(task, items(range(count))) is not None
+            assert list(pool.map(task, items(range(count)), chunksize=25)) == list(range(count))
+            futures = [pool.submit(task, item) for item in items(range(count))]
+            assert [future.result() for future in futures] == list(range(count))
+            outcomes = list(pool.outcomes(task, items(range(count)), ordered=False))
+            assert sorted(outcome.value for outcome in outcomes) == list(range(count))
+            assert {outcome.attempts for outcome in outcomes} == {1}
+    assert returned["tasks"] > 0
+    runs = collections.Counter(stuck.lines(path))
+    assert set(runs.values()) == {4}, {number: n for number, n in runs.items() if n != 4}
+    return returned["tasks"]
+
+
+@every_kind_of_item
+def test_asked_at_any_moment_each_runs_once(items, log):
+    all_once("auto", items, 600, log.path)
+
+
+@pytest.mark.slow
+@every_kind_of_item
+@pytest.mark.parametrize("flush", ["auto", "each"])
+@pytest.mark.parametrize("seed", range(5))
+def test_asked_at_any_moment_for_longer(seed, items, flush, log):
+    all_once(flush, items, 5000, log.path, seed)
