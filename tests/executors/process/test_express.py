@@ -261,7 +261,7 @@ class TestDisturbed:
 def test_ctrl_c_at_any_moment(seconds):
     """The main thread is interrupted all the time, and goes on: no later call hangs, is lost, or gets another one's result."""
     program = f"""
-        import os, random, signal, threading, time, faulthandler
+        import os, random, signal, sys, threading, time, faulthandler
         import abreast
         faulthandler.dump_traceback_later({seconds} + 60, exit=True)
 
@@ -276,27 +276,33 @@ def test_ctrl_c_at_any_moment(seconds):
             while not over.wait(random.random() * 0.002):
                 signal.pthread_kill(main, signal.SIGINT)
 
+        def interrupt(number, frame):
+            if frame.f_code is not outer:  # else it would strike within the handling of the last one
+                raise KeyboardInterrupt
+
+        def work():
+            global x, right
+            while time.monotonic() < end:
+                x += 1
+                assert executor.submit(abs, -x).result() == x
+                right += 1
+            over.set()
+            striker.join()
+
+        outer = sys._getframe().f_code
+        signal.signal(signal.SIGINT, interrupt)
         striker = threading.Thread(target=strike)
         right = struck = x = 0
+        end = time.monotonic() + {seconds}
+        is_over = False
         try:
             striker.start()
         except KeyboardInterrupt:
             pass
-        end = time.monotonic() + {seconds}
-        is_over = False
         while not is_over:
-            try:  # once more: the next may strike within the handling of the last
-                while not is_over:
-                    try:
-                        while time.monotonic() < end:
-                            x += 1
-                            assert executor.submit(abs, -x).result() == x
-                            right += 1
-                        over.set()
-                        striker.join()
-                        is_over = True
-                    except KeyboardInterrupt:
-                        struck += 1
+            try:
+                work()
+                is_over = True
             except KeyboardInterrupt:
                 struck += 1
         signal.signal(signal.SIGINT, signal.SIG_IGN)
