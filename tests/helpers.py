@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 import sysconfig
 import textwrap
 import threading
+import warnings
+from collections.abc import Callable
 from pathlib import Path
 
 FREE_THREADED = bool(sysconfig.get_config_var("Py_GIL_DISABLED"))
@@ -20,6 +23,21 @@ def run_python(code: str, *, timeout: float = 30, **more) -> subprocess.Complete
         [sys.executable, "-X", "faulthandler", "-c", textwrap.dedent(code)],
         capture_output=True, text=True, timeout=timeout, env={**os.environ, "PYTHONUNBUFFERED": "1"}, **more,
     )  # fmt: skip
+
+
+def in_child(code: Callable[[], object]) -> int:
+    """Run `code()` in a forked child; return its exit status, which is 0 if that returned True."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # 'multi-threaded, use of fork()': that is the test
+        pid = os.fork()
+    if pid == 0:
+        status = 1
+        try:
+            signal.alarm(20)
+            status = 0 if code() is True else 2
+        finally:
+            os._exit(status)
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
 
 
 def in_threads(*functions, timeout: float = 30) -> list[object]:
