@@ -172,7 +172,11 @@ class RecordedRun:
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write what was recorded, by the ending of `path`: ``.json``, ``.json.gz`` (trace file), ``.html`` (timeline), ``.csv`` (a line per attempt).
 
-        It is written beside its place and then renamed, so it is complete or not there.
+        It is written beside its place and then renamed, so it is complete or not there. Texts of a ``.csv`` are as they are: a spreadsheet may take
+        one that begins with ``=``, ``+``, ``-`` or ``@`` for a formula, so import such columns as text.
+
+        Args:
+            path (str | os.PathLike): where to write; a file that is there is replaced.
 
         Raises:
             TypeError, ValueError: a wrong `path`.
