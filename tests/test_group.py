@@ -35,7 +35,7 @@ from abreast import (
 )
 from abreast.executors import crew
 
-from tests.helpers import FREE_THREADED, in_threads, run_python
+from tests.helpers import FREE_THREADED, in_threads, raises_group, run_python, was_cancelled
 
 LONG = 3600
 
@@ -61,24 +61,6 @@ def ask_until_cancelled():
         assert time.monotonic() < end, "has not been asked to end"
         time.sleep(0.001)
     return "was asked"
-
-
-def was_cancelled(future):
-    """Whether a task ended with CancelledError: before it began, or because it was asked to."""
-    try:
-        return isinstance(future.exception(30), CancelledError)
-    except CancelledError:
-        return True
-
-
-@contextlib.contextmanager
-def raises_group(*errors):
-    """The block raises an ExceptionGroup of exactly these classes, in any order; gives the list of the errors in it."""
-    found = []
-    with pytest.raises(BaseExceptionGroup) as raised:
-        yield found
-    found += raised.value.exceptions
-    assert sorted(type(error).__name__ for error in found) == sorted(cls.__name__ for cls in errors)
 
 
 @pytest.fixture(params=[None, 3], ids=["a-thread-each", "pool"])

@@ -25,7 +25,7 @@ from abreast import CancelledError, ResultDecodeError, TaskGroup, TaskPickleErro
 from abreast import group_processes as watch_module
 from abreast.executors.process import guardian
 
-from tests.helpers import run_python
+from tests.helpers import is_alive, raises_group, run_python, was_cancelled
 
 pytestmark = [
     pytest.mark.whole,
@@ -98,31 +98,6 @@ def started(path):
         assert time.monotonic() < end, "has not started"
         time.sleep(0.001)
     return int(file.read_text())
-
-
-def is_alive(pid):
-    try:
-        with open(f"/proc/{pid}/stat") as file:
-            return file.read().rpartition(")")[2].split()[0] not in "ZX"
-    except OSError:
-        return False
-
-
-def was_cancelled(future):
-    try:
-        return isinstance(future.exception(PATIENCE), CancelledError)
-    except CancelledError:
-        return True
-
-
-@contextlib.contextmanager
-def raises_group(*errors):
-    """The block raises an ExceptionGroup of exactly these classes, in any order; gives the list of the errors in it."""
-    found = []
-    with pytest.raises(BaseExceptionGroup) as raised:
-        yield found
-    found += raised.value.exceptions
-    assert sorted(type(error).__name__ for error in found) == sorted(cls.__name__ for cls in errors)
 
 
 @pytest.fixture(params=[None, 3], ids=["a-process-each", "pool"])

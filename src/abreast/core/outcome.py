@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from concurrent.futures import CancelledError
-from reprlib import repr as short
 from typing import Any, Generic, NamedTuple, TypeVar, cast
+
+from abreast.core.text import shown
 
 __all__ = ["Outcome", "RunSummary"]
 
@@ -74,15 +75,8 @@ class Outcome(Generic[T]):
         return cast("T", self.value)
 
     def __repr__(self) -> str:
-        came = f"value={_shown(self.value)}" if self.error is None else f"error={_shown(self.error)}"
-        return f"<Outcome {self.index}: input={_shown(self.input)} {came} attempts={self.attempts} {self.duration:.3g} s{' from the journal' * self.resumed}>"
-
-
-def _shown(value: object) -> str:
-    try:
-        return short(value)
-    except Exception as error:  # a __repr__ of the user's
-        return f"<{type(value).__name__}, whose repr raised {type(error).__name__}>"
+        came = f"value={shown(self.value)}" if self.error is None else f"error={shown(self.error)}"
+        return f"<Outcome {self.index}: input={shown(self.input)} {came} attempts={self.attempts} {self.duration:.3g} s{' from the journal' * self.resumed}>"
 
 
 class RunSummary(NamedTuple):
