@@ -375,6 +375,11 @@ class Comparison:
 
         Raises:
             TypeError, ValueError: a width that is none, or below 60.
+
+        >>> import abreast
+        >>> comparison = abreast.compare(abs, range(9), kinds="thread", max_workers=2, rounds=1)
+        >>> comparison.to_text(ascii_only=True).isascii()
+        True
         """
         from abreast.report.scaling import lines
 
@@ -419,6 +424,11 @@ class Comparison:
         Raises:
             TypeError, ValueError: `path` is no path, or ends in neither.
             OSError: it cannot be written.
+
+        >>> import abreast, os, tempfile
+        >>> comparison = abreast.compare(abs, range(9), kinds="thread", max_workers=2, rounds=1)
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     comparison.save(os.path.join(folder, "abs.html"))
         """
         name: object = os.fspath(path)
         if not isinstance(name, str):

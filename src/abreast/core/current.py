@@ -145,6 +145,7 @@ class Task:
 
     @property
     def cancelled(self) -> bool:
+        """Whether the task has been asked to end."""
         return any(scope.cancelled for scope in self._scopes)
 
     def __repr__(self) -> str:

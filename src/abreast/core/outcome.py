@@ -66,7 +66,15 @@ class Outcome(Generic[T]):
         return isinstance(self.error, CancelledError)
 
     def result(self) -> T:
-        """Return the value, or raise the error: one line for who wants the exception after all."""
+        """Return the value, or raise the error: one line for who wants the exception after all.
+
+        Raises:
+            BaseException: `error`, if there is one.
+
+        >>> import abreast
+        >>> [outcome.result() for outcome in abreast.outcomes(abs, [-1, 2])]
+        [1, 2]
+        """
         if self.error is not None:
             try:
                 raise self.error
@@ -83,15 +91,15 @@ class RunSummary(NamedTuple):
     """What a run has done so far, or in all; ``str()`` is one line of text.
 
     Attributes:
-        tasks: how many tasks have ended, failed ones included.
-        workers: how many workers they ran on.
-        wall_time: seconds from the start of the run to its end, or to now.
-        task_time: the sum of the times that the tasks took, in seconds: more than `wall_time` where they ran side by side. Under
+        tasks (int): how many tasks have ended, failed ones included.
+        workers (int): how many workers they ran on.
+        wall_time (float): seconds from the start of the run to its end, or to now.
+        task_time (float): the sum of the times that the tasks took, in seconds: more than `wall_time` where they ran side by side. Under
             the GIL a task's time contains waiting for the turns of others.
-        failures: how many tasks raised.
-        cancelled: how many tasks were read but not run to their end.
-        retries: how many attempts were made after a task's first.
-        resumed: how many tasks were not run, since the journal has their outcomes; they are not among `tasks`.
+        failures (int): how many tasks raised.
+        cancelled (int): how many tasks were read but not run to their end.
+        retries (int): how many attempts were made after a task's first.
+        resumed (int): how many tasks were not run, since the journal has their outcomes; they are not among `tasks`.
 
     >>> import abreast
     >>> results = abreast.imap(abs, [-1, -2, -3], max_workers=1)
