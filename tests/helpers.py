@@ -33,6 +33,26 @@ def run_python(code: str, *, timeout: float = 30, **more) -> subprocess.Complete
     )  # fmt: skip
 
 
+def interrupt(program: subprocess.Popen[str], within: float = 1, presses: int = 20) -> tuple[float, str]:
+    """Press Ctrl-C until a program ends; return how many seconds it took after the last one, and what it said on standard error.
+
+    It may not have come to where it is to wait: the signal is for whatever it does.
+    """
+    for _ in range(presses):
+        begun = time.monotonic()
+        program.send_signal(signal.SIGINT)
+        try:
+            program.wait(within)
+            break
+        except subprocess.TimeoutExpired:
+            pass
+    else:
+        program.kill()
+    took = time.monotonic() - begun
+    _, stderr = program.communicate()
+    return took, stderr
+
+
 def in_child(code: Callable[[], object]) -> int:
     """Run `code()` in a forked child; return its exit status, which is 0 if that returned True."""
     with warnings.catch_warnings():

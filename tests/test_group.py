@@ -35,7 +35,7 @@ from abreast import (
 )
 from abreast.executors import crew
 
-from tests.helpers import FREE_THREADED, in_threads, raises_group, run_python, was_cancelled
+from tests.helpers import FREE_THREADED, in_threads, interrupt, raises_group, run_python, was_cancelled
 
 LONG = 3600
 
@@ -868,18 +868,7 @@ class TestCtrlC:
             stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
         )  # fmt: skip
         assert "started" in program.stdout.readline()
-        for _ in range(20):  # the main thread may not have come to where it waits: the signal is for whatever it does
-            begun = time.monotonic()
-            program.send_signal(signal.SIGINT)
-            try:
-                program.wait(1)
-                break
-            except subprocess.TimeoutExpired:
-                pass
-        else:
-            program.kill()
-        took = time.monotonic() - begun
-        _, stderr = program.communicate()
+        took, stderr = interrupt(program)
         assert program.returncode in (-signal.SIGINT, 130), stderr
         assert stderr.count("KeyboardInterrupt") >= 1
         assert "Exception ignored" not in stderr

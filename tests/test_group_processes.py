@@ -25,7 +25,7 @@ from abreast import CancelledError, ResultDecodeError, TaskGroup, TaskPickleErro
 from abreast import group_processes as watch_module
 from abreast.executors.process import guardian
 
-from tests.helpers import is_alive, raises_group, run_python, was_cancelled
+from tests.helpers import interrupt, is_alive, raises_group, run_python, was_cancelled
 
 pytestmark = [
     pytest.mark.whole,
@@ -589,18 +589,7 @@ class TestCtrlC:
             stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
         )  # fmt: skip
         pid = int(program.stdout.readline().removeprefix("started "))
-        for _ in range(20):
-            begun = time.monotonic()
-            program.send_signal(signal.SIGINT)
-            try:
-                program.wait(1.5)
-                break
-            except subprocess.TimeoutExpired:
-                pass
-        else:
-            program.kill()
-        took = time.monotonic() - begun
-        _, stderr = program.communicate()
+        took, stderr = interrupt(program, within=1.5)
         assert program.returncode in (-signal.SIGINT, 130), stderr
         assert "Exception ignored" not in stderr
         assert not is_alive(pid)

@@ -24,7 +24,7 @@ import pytest
 from abreast import Future, ThreadPoolExecutor
 from abreast.executors import crew
 
-from tests.helpers import FREE_THREADED, in_child, in_threads, run_python
+from tests.helpers import FREE_THREADED, in_child, in_threads, interrupt, run_python
 
 
 class Error(Exception):
@@ -873,16 +873,7 @@ class TestCtrlC:
             stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
         )  # fmt: skip
         assert program.stdout.readline() == "started\n"
-        for _ in range(200):  # the main thread may not have come to where it waits: the signal is for whatever it does
-            begun = time.monotonic()
-            program.send_signal(signal.SIGINT)
-            try:
-                program.wait(1)
-                break
-            except subprocess.TimeoutExpired:
-                pass
-        took = time.monotonic() - begun
-        _, stderr = program.communicate()
+        took, stderr = interrupt(program, presses=200)
         assert program.returncode in (-signal.SIGINT, 130)
         assert stderr.count("KeyboardInterrupt") >= 1
         assert took < 1
