@@ -122,3 +122,16 @@ def no_gc():
     gc.disable()
     yield
     gc.enable()
+
+
+@pytest.fixture
+def no_timer_is_left():
+    """The timers' thread ends after the test."""
+    from abreast.executors import timers
+
+    yield
+    deadline = time.monotonic() + 5
+    while timers._thread is not None:
+        assert time.monotonic() < deadline, timers._heap
+        time.sleep(0.005)
+    assert timers._heap == []

@@ -35,7 +35,7 @@ from abreast import (
 )
 from abreast.executors import crew
 
-from tests.helpers import FREE_THREADED, in_threads, run_python
+from tests.helpers import FREE_THREADED, in_threads, interrupt, raises_group, run_python, was_cancelled
 
 LONG = 3600
 
@@ -61,24 +61,6 @@ def ask_until_cancelled():
         assert time.monotonic() < end, "has not been asked to end"
         time.sleep(0.001)
     return "was asked"
-
-
-def was_cancelled(future):
-    """Whether a task ended with CancelledError: before it began, or because it was asked to."""
-    try:
-        return isinstance(future.exception(30), CancelledError)
-    except CancelledError:
-        return True
-
-
-@contextlib.contextmanager
-def raises_group(*errors):
-    """The block raises an ExceptionGroup of exactly these classes, in any order; gives the list of the errors in it."""
-    found = []
-    with pytest.raises(BaseExceptionGroup) as raised:
-        yield found
-    found += raised.value.exceptions
-    assert sorted(type(error).__name__ for error in found) == sorted(cls.__name__ for cls in errors)
 
 
 @pytest.fixture(params=[None, 3], ids=["a-thread-each", "pool"])
@@ -886,18 +868,7 @@ class TestCtrlC:
             stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
         )  # fmt: skip
         assert "started" in program.stdout.readline()
-        for _ in range(20):  # the main thread may not have come to where it waits: the signal is for whatever it does
-            begun = time.monotonic()
-            program.send_signal(signal.SIGINT)
-            try:
-                program.wait(1)
-                break
-            except subprocess.TimeoutExpired:
-                pass
-        else:
-            program.kill()
-        took = time.monotonic() - begun
-        _, stderr = program.communicate()
+        took, stderr = interrupt(program)
         assert program.returncode in (-signal.SIGINT, 130), stderr
         assert stderr.count("KeyboardInterrupt") >= 1
         assert "Exception ignored" not in stderr

@@ -25,7 +25,7 @@ from abreast import CancelledError, ResultDecodeError, TaskGroup, TaskPickleErro
 from abreast import group_processes as watch_module
 from abreast.executors.process import guardian
 
-from tests.helpers import run_python
+from tests.helpers import interrupt, is_alive, raises_group, run_python, was_cancelled
 
 pytestmark = [
     pytest.mark.whole,
@@ -98,31 +98,6 @@ def started(path):
         assert time.monotonic() < end, "has not started"
         time.sleep(0.001)
     return int(file.read_text())
-
-
-def is_alive(pid):
-    try:
-        with open(f"/proc/{pid}/stat") as file:
-            return file.read().rpartition(")")[2].split()[0] not in "ZX"
-    except OSError:
-        return False
-
-
-def was_cancelled(future):
-    try:
-        return isinstance(future.exception(PATIENCE), CancelledError)
-    except CancelledError:
-        return True
-
-
-@contextlib.contextmanager
-def raises_group(*errors):
-    """The block raises an ExceptionGroup of exactly these classes, in any order; gives the list of the errors in it."""
-    found = []
-    with pytest.raises(BaseExceptionGroup) as raised:
-        yield found
-    found += raised.value.exceptions
-    assert sorted(type(error).__name__ for error in found) == sorted(cls.__name__ for cls in errors)
 
 
 @pytest.fixture(params=[None, 3], ids=["a-process-each", "pool"])
@@ -614,18 +589,7 @@ class TestCtrlC:
             stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
         )  # fmt: skip
         pid = int(program.stdout.readline().removeprefix("started "))
-        for _ in range(20):
-            begun = time.monotonic()
-            program.send_signal(signal.SIGINT)
-            try:
-                program.wait(1.5)
-                break
-            except subprocess.TimeoutExpired:
-                pass
-        else:
-            program.kill()
-        took = time.monotonic() - begun
-        _, stderr = program.communicate()
+        took, stderr = interrupt(program, within=1.5)
         assert program.returncode in (-signal.SIGINT, 130), stderr
         assert "Exception ignored" not in stderr
         assert not is_alive(pid)

@@ -16,10 +16,11 @@ import weakref
 import abreast
 import pytest
 from abreast import CancelledError, ProcessPoolExecutor, Retry, SerialExecutor, TaskTimeout, ThreadPoolExecutor, WorkerCrashed
-from abreast.executors import timers
 
 from tests.engine.stand_ins import PATIENCE, Gate
 from tests.helpers import run_python
+
+pytestmark = pytest.mark.usefixtures("no_timer_is_left")
 
 SOON = Retry(3, wait_initial=0.005, wait_max=0.01, wait_jitter=0)
 LATE = Retry(1, wait_initial=100, wait_max=100)
@@ -33,16 +34,6 @@ every_kind = pytest.mark.parametrize(
     "kind", [pytest.param(ThreadPoolExecutor, id="threads"), pytest.param(SerialExecutor, id="serial"), processes]
 )
 pools = pytest.mark.parametrize("kind", [pytest.param(ThreadPoolExecutor, id="threads"), processes])
-
-
-@pytest.fixture(autouse=True)
-def no_timer_is_left():
-    yield
-    deadline = time.monotonic() + 5
-    while timers._thread is not None:
-        assert time.monotonic() < deadline, timers._heap
-        time.sleep(0.005)
-    assert timers._heap == []
 
 
 def flaky(x, failures=1, *, how="raise"):

@@ -6,7 +6,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from benchmarks.case import ABREAST, Case, Contender
-from benchmarks.cases.process_start import in_fresh_interpreter
+from benchmarks.cases.process_start import abreast_pool, in_fresh_interpreter, multiprocessing_pool, standard_pool
 from benchmarks.cases.process_submit import WORKERS, unavailable
 
 if TYPE_CHECKING:
@@ -81,21 +81,18 @@ def contender(
 
 
 def by_abreast(pools: int) -> Contender:
-    imports, make = "import abreast; abreast.ProcessPoolExecutor", f"pool = abreast.ProcessPoolExecutor({WORKERS})"
-    return contender(pools, imports, make, f"list(pool.map(square, range({TASKS})))", "pool.shutdown()", note="executor.map")
+    run = f"list(pool.map(square, range({TASKS})))"
+    return contender(pools, *abreast_pool(WORKERS), run, "pool.shutdown()", note="executor.map")
 
 
 def by_standard(method: str, pools: int) -> Contender:
-    imports = "from concurrent import futures; futures.ProcessPoolExecutor"
-    make = f'pool = futures.ProcessPoolExecutor({WORKERS}, multiprocessing.get_context("{method}"))'
     run = f"list(pool.map(square, range({TASKS}), chunksize={TUNED}))"
-    return contender(pools, imports, make, run, "pool.shutdown()", note=f"chunksize={TUNED}")
+    return contender(pools, *standard_pool(WORKERS, method), run, "pool.shutdown()", note=f"chunksize={TUNED}")
 
 
 def by_multiprocessing(method: str, pools: int) -> Contender:
-    make = f'pool = multiprocessing.get_context("{method}").Pool({WORKERS})'
     run, end = f"pool.map(square, range({TASKS}))", "pool.close(); pool.join()"
-    return contender(pools, "import multiprocessing.pool", make, run, end, note="map; chunks of a static size")
+    return contender(pools, *multiprocessing_pool(WORKERS, method), run, end, note="map; chunks of a static size")
 
 
 def by_loky(pools: int) -> Contender:

@@ -6,7 +6,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from benchmarks.case import ABREAST, Case, Contender
-from benchmarks.cases.process_start import in_fresh_interpreter
+from benchmarks.cases.process_start import abreast_pool, in_fresh_interpreter, multiprocessing_pool, standard_pool
 from benchmarks.cases.process_submit import unavailable
 
 if TYPE_CHECKING:
@@ -56,12 +56,8 @@ def case(name: str, pools: int, text: str, limit: float, *, quick: bool) -> Case
         f"imports done: {text}",
         unit="ms",
         contenders={
-            ABREAST: by_executor(pools, "import abreast; abreast.ProcessPoolExecutor", f"abreast.ProcessPoolExecutor({WORKERS})"),
-            REFERENCE: by_executor(
-                pools,
-                "from concurrent import futures; futures.ProcessPoolExecutor",
-                f'futures.ProcessPoolExecutor({WORKERS}, multiprocessing.get_context("forkserver"))',
-            ),
+            ABREAST: by_executor(pools, *abreast_pool(WORKERS)),
+            REFERENCE: by_executor(pools, *standard_pool(WORKERS, "forkserver")),
             "multiprocessing Pool (forkserver)": by_multiprocessing("forkserver", pools),
             "multiprocessing Pool (fork)": by_multiprocessing("fork", pools),
         },
@@ -84,12 +80,11 @@ def by_executor(pools: int, imports: str, make: str) -> Contender:
 
 
 def by_multiprocessing(method: str, pools: int) -> Contender:
-    make = f'multiprocessing.get_context("{method}").Pool({WORKERS})'
     begin = f"[pool.apply_async(meet, (arrivals, gate)) for _ in range({WORKERS})]"
     end, close = "[result.get() for result in results]", "pool.close(); pool.join()"
-    return contender(pools, "import multiprocessing.pool", make, begin, end, close, note="apply_async")
+    return contender(pools, *multiprocessing_pool(WORKERS, method), begin, end, close, note="apply_async")
 
 
 def contender(pools: int, imports: str, make: str, begin: str, end: str, close: str, *, note: str) -> Contender:
-    code = CHILD.format(pools=pools, imports=imports, make=f"pool = {make}", begin=begin, end=end, close=close, workers=WORKERS)
+    code = CHILD.format(pools=pools, imports=imports, make=make, begin=begin, end=end, close=close, workers=WORKERS)
     return Contender(partial(in_fresh_interpreter, code), note=note)

@@ -89,24 +89,35 @@ def in_fresh_interpreter(code: str) -> float:
     return process.figure("-W", "ignore::DeprecationWarning", "-c", code, seconds=60)
 
 
+# What such an interpreter imports, and how it makes a pool: process_first and process_ready use these too.
+
+
+def abreast_pool(workers: int, options: str = "") -> tuple[str, str]:
+    return "import abreast; abreast.ProcessPoolExecutor", f"pool = abreast.ProcessPoolExecutor({workers}{options})"
+
+
+def standard_pool(workers: int, method: str) -> tuple[str, str]:
+    make = f'pool = futures.ProcessPoolExecutor({workers}, multiprocessing.get_context("{method}"))'
+    return "from concurrent import futures; futures.ProcessPoolExecutor", make
+
+
+def multiprocessing_pool(workers: int, method: str) -> tuple[str, str]:
+    return "import multiprocessing.pool", f'pool = multiprocessing.get_context("{method}").Pool({workers})'
+
+
 def by_abreast(options: str) -> Contender:
     note = "one process so far" if not options else "one process so far, and its template"
-    return contender(
-        "import abreast; abreast.ProcessPoolExecutor", f"pool = abreast.ProcessPoolExecutor({WORKERS}{options})", note=note
-    )
+    return contender(*abreast_pool(WORKERS, options), note=note)
 
 
 def by_standard(method: str) -> Contender:
-    make = f'pool = futures.ProcessPoolExecutor({WORKERS}, multiprocessing.get_context("{method}"))'
     note = "all processes" if method == "fork" else "one process so far"
-    return contender("from concurrent import futures; futures.ProcessPoolExecutor", make, note=note)
+    return contender(*standard_pool(WORKERS, method), note=note)
 
 
 def by_multiprocessing(method: str) -> Contender:
-    make = f'pool = multiprocessing.get_context("{method}").Pool({WORKERS})'
-    return contender(
-        "import multiprocessing.pool", make, "result = pool.apply(abs, (-1,))", "pool.terminate()", note="all processes"
-    )
+    first = "result = pool.apply(abs, (-1,))"
+    return contender(*multiprocessing_pool(WORKERS, method), first, "pool.terminate()", note="all processes")
 
 
 def by_pebble(method: str) -> Contender:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import abreast
 from benchmarks.case import ABREAST, STANDARD, Case, Contender, peer
+from benchmarks.cases.submit import per_task
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -160,9 +161,3 @@ def joblib(tasks: int) -> float:
         results = parallel(delayed(f)(i) for i in range(tasks))
         seconds = perf_counter() - start
     return per_task(seconds, results)
-
-
-def per_task(seconds: float, results: list[int]) -> float:
-    if results != list(range(len(results))):
-        raise AssertionError("wrong results")
-    return seconds / len(results) * 1e6

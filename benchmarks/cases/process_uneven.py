@@ -16,7 +16,7 @@ import abreast
 from benchmarks.case import ABREAST, STANDARD, Case, Contender, peer
 from benchmarks.cases.process_cpu import BARE, paired
 from benchmarks.cases.process_submit import by_loky, by_standard, joblib_workers, pebble_submit, unavailable, warm
-from benchmarks.cases.uneven import SHORTEST_SLEEP, bimodal, cliff, lognormal
+from benchmarks.cases.uneven import SHORTEST_SLEEP, Shape, shapes
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -30,30 +30,11 @@ LIMIT = 1.05
 
 
 def cases(*, quick: bool) -> list[Case]:
-    return [
-        case(
-            "bimodal",
-            bimodal(2_000 if quick else 20_000),
-            "2 % sleep 50 ms, at places drawn at random once, the others return at once",
-            rounds=1 if quick else 9,
-        ),
-        case(
-            "cliff",
-            cliff(1_280 if quick else 5_120),
-            "the first 90 % work for 2 us, the others sleep 10 ms",
-            rounds=1 if quick else 9,
-        ),
-        case(
-            "lognormal",
-            lognormal(2_000 if quick else 10_000),
-            "lognormal times of mean 1 ms and sigma 2, in an order drawn at random once; those above 0.1 ms sleep, "
-            "the others return at once",
-            rounds=1 if quick else 9,
-        ),
-    ]
+    return [case(shape, rounds=1 if quick else 9) for shape in shapes(quick=quick)]
 
 
-def case(name: str, times: list[float], text: str, *, rounds: int) -> Case:
+def case(shape: Shape, *, rounds: int) -> Case:
+    times = shape.times
     tuned = f"chunksize={TUNED}"
 
     def contender(
@@ -62,10 +43,10 @@ def case(name: str, times: list[float], text: str, *, rounds: int) -> Case:
         return Contender(partial(measured, run, times, cycle([True, False])), package, module, note=note)
 
     return Case(
-        name=f"process_uneven_{name}",
+        name=f"process_uneven_{shape.name}",
         description=(
             f"map {len(times):,} tasks on {WORKERS} processes that stand already, in times of {WORKERS} bare ones that share a "
-            f"counter, measured directly before or after: {text}"
+            f"counter, measured directly before or after: {shape.text}"
         ),
         unit="times the bare processes",
         contenders={

@@ -18,7 +18,7 @@ from functools import partial
 from random import Random
 from statistics import NormalDist
 from time import perf_counter, sleep
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import abreast
 from benchmarks.case import ABREAST, STANDARD, Case, Contender, peer
@@ -34,34 +34,41 @@ SHORTEST_SLEEP = 100e-6
 BARE = "bare threads"
 
 
+class Shape(NamedTuple):
+    """How long the tasks of a map take: seconds, in the order of the inputs."""
+
+    name: str
+    times: list[float]
+    text: str
+
+
 def cases(*, quick: bool) -> list[Case]:
+    rounds = {"bimodal": 5, "cliff": 9, "lognormal": 7}
+    return [case(shape, rounds=1 if quick else rounds[shape.name]) for shape in shapes(quick=quick)]
+
+
+def shapes(*, quick: bool) -> list[Shape]:
     return [
-        case(
+        Shape(
             "bimodal",
             bimodal(2_000 if quick else 20_000),
             "2 % sleep 50 ms, at places drawn at random once, the others return at once",
-            rounds=1 if quick else 5,
         ),
-        case(
-            "cliff",
-            cliff(1_280 if quick else 5_120),
-            "the first 90 % work for 2 us, the others sleep 10 ms",
-            rounds=1 if quick else 9,
-        ),
-        case(
+        Shape("cliff", cliff(1_280 if quick else 5_120), "the first 90 % work for 2 us, the others sleep 10 ms"),
+        Shape(
             "lognormal",
             lognormal(2_000 if quick else 10_000),
             "lognormal times of mean 1 ms and sigma 2, in an order drawn at random once; those above 0.1 ms sleep, "
             "the others return at once",
-            rounds=1 if quick else 7,
         ),
     ]
 
 
-def case(name: str, times: list[float], text: str, *, rounds: int) -> Case:
+def case(shape: Shape, *, rounds: int) -> Case:
+    times = shape.times
     return Case(
-        name=f"uneven_{name}",
-        description=f"map {len(times):,} tasks with {WORKERS} workers, started and ended within the time: {text}",
+        name=f"uneven_{shape.name}",
+        description=f"map {len(times):,} tasks with {WORKERS} workers, started and ended within the time: {shape.text}",
         unit="of the ideal",
         contenders={
             BARE: Contender(partial(measured, by_bare_threads, times), note="threads that share an iterator"),

@@ -21,7 +21,6 @@ from concurrent.futures import CancelledError
 from contextlib import suppress
 from pathlib import Path
 from platform import python_version
-from reprlib import repr as short
 from secrets import token_hex
 from typing import TYPE_CHECKING, Any, get_args
 
@@ -29,6 +28,7 @@ from abreast.core.check import callable_or_none, count, function, no_coroutine_f
 from abreast.core.comparison import Contender, Difference, Measured, median
 from abreast.core.current import name_of
 from abreast.core.options import Kind, check_run_options
+from abreast.core.text import shown
 from abreast.engine.workers import default_workers
 from abreast.executors.process.cores import usable_cores
 from abreast.functions import map as run_all
@@ -137,11 +137,11 @@ def _kinds(kinds: object, options: dict[str, Any], remarks: list[str]) -> list[K
     elif isinstance(kinds, str):
         asked = [kinds]
     elif not hasattr(kinds, "__iter__"):
-        raise TypeError(f"kinds must be a kind, several of them, or None, not {short(kinds)} ({type(kinds).__name__})")
+        raise TypeError(f"kinds must be a kind, several of them, or None, not {shown(kinds)} ({type(kinds).__name__})")
     chosen: list[Kind] = []
     for kind in asked:
         if not isinstance(kind, str) or kind not in get_args(Kind):
-            raise ValueError(f"kinds must be of {', '.join(map(repr, get_args(Kind)))}, not {short(kind)}")
+            raise ValueError(f"kinds must be of {', '.join(map(repr, get_args(Kind)))}, not {shown(kind)}")
         try:
             check_run_options(options | {"kind": kind}, refused={})
         except NotImplementedError as error:
@@ -375,6 +375,11 @@ class Comparison:
 
         Raises:
             TypeError, ValueError: a width that is none, or below 60.
+
+        >>> import abreast
+        >>> comparison = abreast.compare(abs, range(9), kinds="thread", max_workers=2, rounds=1)
+        >>> comparison.to_text(ascii_only=True).isascii()
+        True
         """
         from abreast.report.scaling import lines
 
@@ -419,10 +424,15 @@ class Comparison:
         Raises:
             TypeError, ValueError: `path` is no path, or ends in neither.
             OSError: it cannot be written.
+
+        >>> import abreast, os, tempfile
+        >>> comparison = abreast.compare(abs, range(9), kinds="thread", max_workers=2, rounds=1)
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     comparison.save(os.path.join(folder, "abs.html"))
         """
         name: object = os.fspath(path)
         if not isinstance(name, str):
-            raise TypeError(f"path must be a text or a path, not {short(path)} ({type(path).__name__})")
+            raise TypeError(f"path must be a text or a path, not {shown(path)} ({type(path).__name__})")
         if name.lower().endswith((".html", ".htm")):
             from abreast.report.scaling_page import page
 
@@ -452,15 +462,8 @@ def _row(row: Contender) -> dict[str, Any]:
     }
     if row.first_difference is not None:
         index, given, expected, got = row.first_difference
-        told["first_difference"] = {"index": index, "input": _shown(given), "expected": _shown(expected), "got": _shown(got)}
+        told["first_difference"] = {"index": index, "input": shown(given), "expected": shown(expected), "got": shown(got)}
     return told
-
-
-def _shown(value: object) -> str:
-    try:
-        return short(value)
-    except Exception as error:  # a __repr__ of the user's
-        return f"<{type(value).__name__}, whose repr raised {type(error).__name__}>"
 
 
 def _replace(name: str, data: bytes) -> None:

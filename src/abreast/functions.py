@@ -92,6 +92,10 @@ def imap(fn: Callable[..., T], /, *iterables: Iterable[Any], **options: Unpack[R
     default two batches a worker). With ``ordered=False`` results come as they are completed. With tasks of very uneven length in
     order, a larger `buffersize` keeps the workers busy while the next result is waited for.
 
+    Args:
+        fn, iterables: as for `map`; the inputs may be endless.
+        options: see `abreast.RunOptions`.
+
     Returns:
         `Results`: an iterator with `close`, `summary` and ``__length_hint__``.
 
@@ -100,6 +104,7 @@ def imap(fn: Callable[..., T], /, *iterables: Iterable[Any], **options: Unpack[R
         BaseException: from the iterator, what `fn` raised: in order after the results before it, no task behind it being started;
             unordered as soon as it is known. What an input iterator raised, after the results of what was read.
         TimeoutError, CancelledError: from the iterator, as for `map`.
+        RuntimeError: from the iterator, in a forked child: the run goes on in the parent. With a journal it is a `JournalError`.
 
     >>> import abreast, itertools
     >>> for square in abreast.imap(lambda number: number * number, itertools.count(1)):
@@ -122,6 +127,13 @@ def outcomes(fn: Callable[..., T], /, *iterables: Iterable[Any], **options: Unpa
 
     When `timeout` is over, tasks that have not ended come as cancelled, and the iterator ends without an error. So they come when more tasks
     have failed than `max_failures` allows; then `TooManyFailures` is raised.
+
+    Args:
+        fn, iterables: as for `map`; the inputs may be endless.
+        options: see `abreast.RunOptions`.
+
+    Returns:
+        `Results`: an iterator over `Outcome` objects.
 
     Raises:
         TypeError, ValueError: a wrong argument or option, at the call.
@@ -148,6 +160,17 @@ async def amap(fn: Callable[..., T], /, *iterables: Iterable[Any], **options: Un
 
     Inputs are read in the event loop's thread. Cancelling the coroutine ends the run.
 
+    Args:
+        fn: called as by `map`; no coroutine function.
+        iterables, options: as for `map`.
+
+    Returns:
+        The list of results, in the order of the inputs.
+
+    Raises:
+        TypeError, ValueError: a wrong argument or option, when it is awaited.
+        BaseException: what `fn` raised, and all else that `map` raises.
+
     >>> import abreast, asyncio
     >>> asyncio.run(abreast.amap(str.upper, ["a", "b"]))
     ['A', 'B']
@@ -165,6 +188,17 @@ def aimap(
 ) -> AsyncResults[T]: ...
 def aimap(fn: Callable[..., T], /, *iterables: Iterable[Any], **options: Unpack[RunOptions]) -> AsyncResults[T]:
     """As `imap`, for async code: an asynchronous iterator.
+
+    Args:
+        fn: called as by `map`; no coroutine function.
+        iterables, options: as for `imap`.
+
+    Returns:
+        `AsyncResults`: for ``async for``, with `aclose`, `summary` and ``__length_hint__``.
+
+    Raises:
+        TypeError, ValueError: a wrong argument or option, at the call.
+        BaseException: from the iterator, all that `imap` raises there.
 
     >>> import abreast, asyncio
     >>> async def main():

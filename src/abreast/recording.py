@@ -119,7 +119,18 @@ class RecordedRun:
         return self.recording.attempts
 
     def stats(self) -> dict[str, Any]:
-        """Return the totals: how many tasks, of which outcomes, and seconds in all, computing, queued, held up by the GIL (None: not known)."""
+        """Return the totals: counts of ``tasks``, ``attempts`` and outcomes; seconds (None: not known) of the recording and of all attempts.
+
+        The counts of outcomes are ``failed``, ``timeouts``, ``crashes``, ``retries``, ``cancelled`` and ``resumed``; the seconds are ``wall_time``, ``task_time``,
+        ``cpu_time``, ``queued_time`` and ``gil_time`` (held up by the GIL). ``dropped`` is how many attempts were not kept.
+
+        >>> import abreast
+        >>> with abreast.record() as run:
+        ...     lengths = abreast.map(len, ["a", "bc"])
+        >>> stats = run.stats()
+        >>> stats["tasks"], stats["failed"]
+        (2, 0)
+        """
         works = self.recording.works
 
         def seconds(name: str) -> float | None:
@@ -160,9 +171,18 @@ class RecordedRun:
     def timeline(self, path: str | os.PathLike[str]) -> None:
         """Write the timeline: a page (``.html``) that works without a network.
 
+        Args:
+            path (str | os.PathLike): where to write; a file that is there is replaced.
+
         Raises:
-            ValueError: `path` does not end so.
+            TypeError, ValueError: `path` is no path, or does not end so.
             OSError: it cannot be written.
+
+        >>> import abreast, os, tempfile
+        >>> with abreast.record() as run:
+        ...     lengths = abreast.map(len, ["a", "bc"])
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     run.timeline(os.path.join(folder, "run.html"))
         """
         name = _checked_path(path)
         if not name.endswith(".html"):
@@ -172,18 +192,34 @@ class RecordedRun:
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write what was recorded, by the ending of `path`: ``.json``, ``.json.gz`` (trace file), ``.html`` (timeline), ``.csv`` (a line per attempt).
 
-        It is written beside its place and then renamed, so it is complete or not there.
+        It is written beside its place and then renamed, so it is complete or not there. Texts of a ``.csv`` are as they are: a spreadsheet may take
+        one that begins with ``=``, ``+``, ``-`` or ``@`` for a formula, so import such columns as text.
+
+        Args:
+            path (str | os.PathLike): where to write; a file that is there is replaced.
 
         Raises:
             TypeError, ValueError: a wrong `path`.
             OSError: it cannot be written.
+
+        >>> import abreast, os, tempfile
+        >>> with abreast.record() as run:
+        ...     lengths = abreast.map(len, ["a", "bc"])
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     run.save(os.path.join(folder, "run.csv"))
+        ...     os.listdir(folder)
+        ['run.csv']
         """
         from abreast.report.saving import save
 
         save(self.recording, _checked_path(path))
 
     def show(self) -> None:
-        """Show the timeline: in a browser."""
+        """Show the timeline: in a browser, which reads it from a temporary file.
+
+        Raises:
+            OSError: that cannot be written.
+        """
         import tempfile
         import webbrowser
 

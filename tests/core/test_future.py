@@ -16,7 +16,7 @@ from concurrent.futures import _base
 
 import pytest
 from abreast import Future, ThreadPoolExecutor
-from abreast.core.future import _LOCKS, _stripe
+from abreast.core.future import _stripe
 
 from tests.helpers import FREE_THREADED, in_threads
 

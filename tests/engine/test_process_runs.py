@@ -22,7 +22,7 @@ from abreast.engine.workers import open_pool
 from abreast.executors.process.pool import usable_cores
 
 from tests.engine.stand_ins import FromAsync, value
-from tests.helpers import run_python
+from tests.helpers import run_python, until
 
 pytestmark = [
     pytest.mark.whole,
@@ -124,14 +124,6 @@ class Witness:
 @pytest.fixture
 def witness(tmp_path):
     return Witness(tmp_path / "witness")
-
-
-def until(found):
-    """Ask until it is so."""
-    deadline = time.monotonic() + PATIENCE
-    while not found():
-        assert time.monotonic() < deadline, "has not come"
-        time.sleep(0.005)
 
 
 def is_gone(pid):

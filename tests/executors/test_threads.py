@@ -16,7 +16,6 @@ import subprocess
 import sys
 import threading
 import time
-import warnings
 import weakref
 from concurrent.futures import CancelledError, as_completed, wait
 from concurrent.futures.thread import BrokenThreadPool
@@ -25,7 +24,7 @@ import pytest
 from abreast import Future, ThreadPoolExecutor
 from abreast.executors import crew
 
-from tests.helpers import FREE_THREADED, in_threads, run_python
+from tests.helpers import FREE_THREADED, in_child, in_threads, interrupt, run_python
 
 
 class Error(Exception):
@@ -874,16 +873,7 @@ class TestCtrlC:
             stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
         )  # fmt: skip
         assert program.stdout.readline() == "started\n"
-        for _ in range(200):  # the main thread may not have come to where it waits: the signal is for whatever it does
-            begun = time.monotonic()
-            program.send_signal(signal.SIGINT)
-            try:
-                program.wait(1)
-                break
-            except subprocess.TimeoutExpired:
-                pass
-        took = time.monotonic() - begun
-        _, stderr = program.communicate()
+        took, stderr = interrupt(program, presses=200)
         assert program.returncode in (-signal.SIGINT, 130)
         assert stderr.count("KeyboardInterrupt") >= 1
         assert took < 1
@@ -1076,25 +1066,6 @@ class TestEndOfProgram:
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
 class TestFork:
-    @pytest.fixture(autouse=True)
-    def quiet(self):
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", DeprecationWarning)  # 'multi-threaded, use of fork()': that is the test
-            yield
-
-    def in_child(self, code):
-        """Run `code()` in a forked child; its exit status is 0 if it returned True."""
-        pid = os.fork()
-        if pid == 0:
-            status = 1
-            try:
-                signal.alarm(20)
-                status = 0 if code() is True else 2
-            finally:
-                os._exit(status)
-        _, status = os.waitpid(pid, 0)
-        return os.waitstatus_to_exitcode(status)
-
     def test_the_child_can_use_the_live_pool_and_make_its_own(self):
         with ThreadPoolExecutor(2) as executor:
             executor.submit(square, 1).result()
@@ -1103,7 +1074,7 @@ class TestFork:
                 with ThreadPoolExecutor(2) as own:
                     return executor.submit(square, 3).result(10) == 9 and own.submit(square, 4).result(10) == 16
 
-            assert self.in_child(child) == 0
+            assert in_child(child) == 0
             assert executor.submit(square, 5).result() == 25
 
     def test_tasks_of_before_fail_in_the_child_and_finish_in_the_parent(self):
@@ -1122,7 +1093,7 @@ class TestFork:
                             return False
                 return executor.submit(square, 3).result(10) == 9
 
-            assert self.in_child(child) == 0
+            assert in_child(child) == 0
             gate.set()
             assert pending.result() == 4
 
@@ -1130,7 +1101,7 @@ class TestFork:
         with ThreadPoolExecutor(2) as executor:
 
             def task():
-                return self.in_child(lambda: executor.submit(square, 3).result(10) == 9)
+                return in_child(lambda: executor.submit(square, 3).result(10) == 9)
 
             assert executor.submit(task).result(30) == 0
 
@@ -1174,7 +1145,7 @@ class TestFork:
                         with ThreadPoolExecutor(2, task_timeout=60) as own:
                             return executor.submit(square, 3).result(10) == own.submit(square, 3).result(10) == 9
 
-                    assert self.in_child(child) == 0
+                    assert in_child(child) == 0
             finally:
                 stop.set()
                 for thread in threads:

@@ -13,15 +13,7 @@ from concurrent.futures.thread import BrokenThreadPool
 
 from tests.helpers import FREE_THREADED, in_threads, run_python
 
-
-@pytest.fixture(autouse=True)
-def timer_thread_ends():
-    yield
-    deadline = time.monotonic() + 5
-    while timers._thread is not None:
-        assert time.monotonic() < deadline, timers._heap
-        time.sleep(0.005)
-    assert timers._heap == []
+pytestmark = pytest.mark.usefixtures("no_timer_is_left")
 
 
 @pytest.fixture

@@ -284,7 +284,7 @@ class TestFork:
         path = tmp_path / "run.db"
         results = abreast.imap(
             double, range(count), journal=path, buffersize=4, kind="serial"
-        )  # with threads it would wait for those that are gone
+        )  # all kinds: engine/test_forked.py
         assert next(results) == 0
         pid = os.fork()
         if not pid:

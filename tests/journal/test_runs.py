@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import collections
 import concurrent.futures
 import gc
@@ -18,7 +17,7 @@ import warnings
 import abreast
 import pytest
 from abreast import (
-    InputChanged, Interrupted, Journal, JournalError, JournalWarning, ProcessPoolExecutor, ResultDecodeError, Retry, TaskTimeout, ThreadPoolExecutor, TooManyFailures, WorkerCrashed,
+    InputChanged, Interrupted, Journal, JournalError, JournalWarning, ProcessPoolExecutor, ResultDecodeError, Retry, TaskTimeout, TooManyFailures, WorkerCrashed,
 )  # fmt: skip
 from abreast.engine import journaled, run as engine
 from abreast.journal import schema

@@ -9,21 +9,8 @@ from __future__ import annotations
 
 from random import Random
 
-from abreast.core.recording import (
-    CRASHED,
-    FAILED,
-    LOCK,
-    OK,
-    RETRIED,
-    TIMEOUT,
-    UNFINISHED,
-    Attempt,
-    Host,
-    Recording,
-    Row,
-    Span,
-    Work,
-)
+from abreast.core.recording import Attempt, Host, Recording, Row, Span, Work
+from abreast.core.states import CRASHED, FAILED, LOCK, OK, RETRIED, TIMEOUT, UNFINISHED
 
 SECOND = 10**9
 

@@ -4,22 +4,8 @@ from __future__ import annotations
 
 import random
 
-from abreast.core.recording import (
-    CANCELLED,
-    CPU,
-    FAILED,
-    GIL,
-    JOINING,
-    LOCK,
-    OK,
-    RETRIED,
-    Attempt,
-    Host,
-    Recording,
-    Row,
-    Span,
-    Work,
-)
+from abreast.core.recording import Attempt, Host, Recording, Row, Span, Work
+from abreast.core.states import CANCELLED, CPU, FAILED, GIL, JOINING, LOCK, OK, RETRIED
 
 HOST = Host("box", "3.13.0", "0.1.0", True, 2, "linux", 4242, "squares.py")
 MS = 1_000_000

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import random
 
-from abreast.core.recording import JOINING, LOCK, OUTCOMES, STATES, WAITING, Attempt, Host, Recording, Row, Span, Work
+from abreast.core.recording import Attempt, Host, Recording, Row, Span, Work
+from abreast.core.states import JOINING, LOCK, OUTCOMES, STATES, WAITING
 from hypothesis import strategies as st
 
 HOST = Host("box", "3.13.0", "0.1.0", True, 2, "linux", 4242, "squares.py")

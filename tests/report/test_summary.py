@@ -6,18 +6,7 @@ import json
 import time
 
 import pytest
-from abreast.core.recording import (
-    COMPUTING,
-    CPU,
-    CRASHED,
-    GIL,
-    IDLE,
-    LOCK,
-    OUTCOMES,
-    TIMEOUT,
-    UNFINISHED,
-    WAITING,
-)
+from abreast.core.states import COMPUTING, CPU, CRASHED, GIL, IDLE, LOCK, OUTCOMES, TIMEOUT, UNFINISHED, WAITING
 from abreast.report.lines import NOT_KEPT, RUNNING, cells, main_state
 from abreast.report.summary import Parts, split, summarize
 from hypothesis import given, settings

@@ -6,7 +6,8 @@ import csv
 from decimal import Decimal
 
 import pytest
-from abreast.core.recording import OUTCOMES, Attempt
+from abreast.core.recording import Attempt
+from abreast.core.states import OUTCOMES
 from abreast.report.table import COLUMNS, write_table
 from hypothesis import HealthCheck, given, settings
 

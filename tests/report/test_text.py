@@ -8,7 +8,8 @@ import json
 import sys
 
 import pytest
-from abreast.core.recording import CRASHED, FAILED, UNFINISHED, Recording
+from abreast.core.recording import Recording
+from abreast.core.states import CRASHED, FAILED, UNFINISHED
 from abreast.report.layout import can_show, columns
 from abreast.report.text import Report
 from abreast.report.units import about, count, duration, percents, precise

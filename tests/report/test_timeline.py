@@ -15,7 +15,8 @@ from html.parser import HTMLParser
 from types import SimpleNamespace
 
 import pytest
-from abreast.core.recording import CANCELLED, COMPUTING, FAILED, GIL, JOINING, LOCK, RETRIED, STATES, UNFINISHED, WAITING, Span
+from abreast.core.recording import Span
+from abreast.core.states import CANCELLED, COMPUTING, FAILED, GIL, JOINING, LOCK, RETRIED, STATES, UNFINISHED, WAITING
 from abreast.report import timeline
 from abreast.report.timeline import timeline_page, write_timeline
 from hypothesis import given, settings

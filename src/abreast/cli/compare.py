@@ -17,6 +17,7 @@ import abreast
 from abreast.cli.errors import Refused
 from abreast.cli.function import described, load_function
 from abreast.cli.main import can_draw, closed_pipe, ended_by, say
+from abreast.cli.options import Seconds, function_and_lines
 from abreast.cli.output import NobodyReads, OutputError, open_output
 from abreast.cli.reading import InputError, open_inputs
 
@@ -81,10 +82,7 @@ class _Numbers(_Words):
 
 
 @click.command("compare", epilog=EPILOG, short_help="Tell whether threads or processes are faster, and how many.")
-@click.argument("function", metavar="MODULE:FUNCTION")
-@click.argument("file", metavar="[FILE]", default="-")
-@click.option("--json", "as_json", is_flag=True, help="Each line of FILE is a JSON value, not text.")
-@click.option("-0", "--null", is_flag=True, help="Inputs end with a NUL byte, not with a line end, as after find -print0.")
+@function_and_lines
 @click.option(
     "--limit",
     metavar="N",
@@ -105,9 +103,7 @@ class _Numbers(_Words):
 @click.option(
     "--rounds", metavar="N", type=click.IntRange(min=1), default=3, show_default=True, help="Run each way N times, in turn."
 )
-@click.option(
-    "--timeout", metavar="SECONDS", type=click.FloatRange(min=0, min_open=True), help="A run that takes longer has failed."
-)
+@click.option("--timeout", metavar="SECONDS", type=Seconds(), help="A run that takes longer has failed.")
 @click.option("-o", "--output", metavar="FILE", help="Write a page to FILE.html, or the figures to FILE.json, too.")
 @click.option("--force", is_flag=True, help="Replace an output FILE that exists.")
 @click.option(

@@ -148,6 +148,8 @@ def export(ctx: click.Context, file: str, *, kind: str, output: str | None, forc
 
     Results that are JSON are there as they are; of pickled ones, the size. Times are seconds, dates UTC. Keys that are digests of
     inputs are in base 16. In CSV, line ends and control characters of texts are written as \n and \x1b; JSON lines keep them.
+
+    Texts are written as they are: a spreadsheet may take one that begins with =, +, - or @ for a formula, so import such columns as text.
     """
     with _opened(file) as reading, _output(file, output, force=force) as out:
         make = _csv_lines if kind == "csv" else _json_lines

@@ -26,6 +26,7 @@ import click
 
 from abreast.cli.function import described, load_function, name_of_function
 from abreast.cli.main import can_draw, closed_pipe, ended_by, say
+from abreast.cli.options import Seconds, function_and_lines
 from abreast.cli.output import NobodyReads, Output, OutputError, open_output
 from abreast.cli.reading import InputError, Inputs, TimeIsUp, open_inputs
 from abreast.cli.resuming import in_words, journal_of, journal_options, warnings_told
@@ -91,13 +92,6 @@ in order; one that is there is replaced, unless the journal is new.
 """
 
 
-class _Seconds(click.FloatRange):
-    name = "seconds"
-
-    def __init__(self) -> None:
-        super().__init__(min=0, min_open=True)
-
-
 class _Failures(_Number):
     """A number of tasks, or a share of them as ``5%``."""
 
@@ -117,10 +111,7 @@ class _Failures(_Number):
 
 
 @click.command("map", epilog=EPILOG)
-@click.argument("function", metavar="MODULE:FUNCTION")
-@click.argument("file", metavar="[FILE]", default="-")
-@click.option("--json", "as_json", is_flag=True, help="Each line of FILE is a JSON value, not text.")
-@click.option("-0", "--null", is_flag=True, help="Inputs end with a NUL byte, not with a line end, as after find -print0.")
+@function_and_lines
 @click.option("-o", "--output", metavar="FILE", help="Write results to FILE; one that exists is refused, but see --journal.")
 @click.option("--force", is_flag=True, help="Replace the output FILE when the run has come to its end.")
 @click.option(
@@ -150,14 +141,14 @@ class _Failures(_Number):
 @click.option(
     "--max-per-second", metavar="N", type=click.FloatRange(min=0, min_open=True), help="Start at most N tasks per second."
 )
-@click.option("--delay", metavar="SECONDS", type=_Seconds(), help="Let so long pass between two starts.")
+@click.option("--delay", metavar="SECONDS", type=Seconds(), help="Let so long pass between two starts.")
 @click.option("--max-failures", metavar="N", type=_Failures(), help="End the run when more than N tasks, or N %, have failed.")
-@click.option("--timeout", metavar="SECONDS", type=_Seconds(), help="End the run after so long.")
-@click.option("--task-timeout", metavar="SECONDS", type=_Seconds(), help="A task that runs longer has failed.")
+@click.option("--timeout", metavar="SECONDS", type=Seconds(), help="End the run after so long.")
+@click.option("--task-timeout", metavar="SECONDS", type=Seconds(), help="A task that runs longer has failed.")
 @click.option(
     "--grace",
     metavar="SECONDS",
-    type=_Seconds(),
+    type=Seconds(),
     default=1.0,
     show_default=True,
     help="How long tasks that run may go on after SIGTERM; results of those that end are written.",

@@ -63,6 +63,8 @@ def command(file: str, output: str | None, force: bool, full: bool, form: str | 
     """Tell what a run did, from the trace file FILE that it has written.
 
     FILE is what record("run.json") or run.save("run.json") has written, or the same compressed. Of a file that was cut off, what is there is told.
+
+    A .csv has texts as they are: a spreadsheet may take one that begins with =, +, - or @ for a formula, so import such columns as text.
     """
     _check(file, output, force=force, full=full, form=form)
     if output is None and sys.stdout is None:

@@ -115,6 +115,10 @@ class Scope:
     def unwatch(self, watcher: Callable[[], object]) -> None:
         self._watchers.pop(watcher, None)
 
+    def forget_threads(self) -> None:
+        """In a forked child: a thread that is not here may have held the lock."""
+        self._lock = threading.RLock()
+
 
 class Task:
     """What `abreast.current_task` returns: the task that this thread is running.
@@ -141,6 +145,7 @@ class Task:
 
     @property
     def cancelled(self) -> bool:
+        """Whether the task has been asked to end."""
         return any(scope.cancelled for scope in self._scopes)
 
     def __repr__(self) -> str:

@@ -266,7 +266,19 @@ class Future(concurrent.futures.Future[T]):
         return self._result  # type: ignore[return-value]  # a T once FINISHED without an exception
 
     def exception(self, timeout: float | None = None) -> BaseException | None:
-        """Return what the call raised, or None if it returned; waits, and raises, as `result` does otherwise."""
+        """Return what the call raised, or None if it returned; waits, and raises, as `result` does otherwise.
+
+        Args:
+            timeout: how long to wait at most, in seconds; None waits as long as it takes, 0 not at all.
+
+        Raises:
+            TimeoutError, CancelledError, DeadlockDetected: as `result`.
+
+        >>> import abreast
+        >>> with abreast.ThreadPoolExecutor() as executor:
+        ...     executor.submit(int, "x").exception()
+        ValueError("invalid literal for int() with base 10: 'x'")
+        """
         if self._state != FINISHED:
             self._wait(timeout)
         return self._exception
@@ -360,6 +372,15 @@ class Future(concurrent.futures.Future[T]):
 
         Otherwise in the thread that completes or cancels it: for thread executors the worker. Callbacks run in the order
         in which they were added; what one raises is logged (logger ``concurrent.futures``) and the next one runs.
+
+        Args:
+            fn: called with this future, once.
+
+        >>> import abreast
+        >>> with abreast.ThreadPoolExecutor() as executor:
+        ...     future = executor.submit(pow, 2, 5)
+        ...     future.add_done_callback(lambda future: print(future.result()))
+        32
         """
         acquire, release = _stripe(self)
         try:

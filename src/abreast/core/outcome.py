@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from concurrent.futures import CancelledError
-from reprlib import repr as short
 from typing import Any, Generic, NamedTuple, TypeVar, cast
+
+from abreast.core.text import shown
 
 __all__ = ["Outcome", "RunSummary"]
 
@@ -65,7 +66,15 @@ class Outcome(Generic[T]):
         return isinstance(self.error, CancelledError)
 
     def result(self) -> T:
-        """Return the value, or raise the error: one line for who wants the exception after all."""
+        """Return the value, or raise the error: one line for who wants the exception after all.
+
+        Raises:
+            BaseException: `error`, if there is one.
+
+        >>> import abreast
+        >>> [outcome.result() for outcome in abreast.outcomes(abs, [-1, 2])]
+        [1, 2]
+        """
         if self.error is not None:
             try:
                 raise self.error
@@ -74,30 +83,23 @@ class Outcome(Generic[T]):
         return cast("T", self.value)
 
     def __repr__(self) -> str:
-        came = f"value={_shown(self.value)}" if self.error is None else f"error={_shown(self.error)}"
-        return f"<Outcome {self.index}: input={_shown(self.input)} {came} attempts={self.attempts} {self.duration:.3g} s{' from the journal' * self.resumed}>"
-
-
-def _shown(value: object) -> str:
-    try:
-        return short(value)
-    except Exception as error:  # a __repr__ of the user's
-        return f"<{type(value).__name__}, whose repr raised {type(error).__name__}>"
+        came = f"value={shown(self.value)}" if self.error is None else f"error={shown(self.error)}"
+        return f"<Outcome {self.index}: input={shown(self.input)} {came} attempts={self.attempts} {self.duration:.3g} s{' from the journal' * self.resumed}>"
 
 
 class RunSummary(NamedTuple):
     """What a run has done so far, or in all; ``str()`` is one line of text.
 
     Attributes:
-        tasks: how many tasks have ended, failed ones included.
-        workers: how many workers they ran on.
-        wall_time: seconds from the start of the run to its end, or to now.
-        task_time: the sum of the times that the tasks took, in seconds: more than `wall_time` where they ran side by side. Under
+        tasks (int): how many tasks have ended, failed ones included.
+        workers (int): how many workers they ran on.
+        wall_time (float): seconds from the start of the run to its end, or to now.
+        task_time (float): the sum of the times that the tasks took, in seconds: more than `wall_time` where they ran side by side. Under
             the GIL a task's time contains waiting for the turns of others.
-        failures: how many tasks raised.
-        cancelled: how many tasks were read but not run to their end.
-        retries: how many attempts were made after a task's first.
-        resumed: how many tasks were not run, since the journal has their outcomes; they are not among `tasks`.
+        failures (int): how many tasks raised.
+        cancelled (int): how many tasks were read but not run to their end.
+        retries (int): how many attempts were made after a task's first.
+        resumed (int): how many tasks were not run, since the journal has their outcomes; they are not among `tasks`.
 
     >>> import abreast
     >>> results = abreast.imap(abs, [-1, -2, -3], max_workers=1)

@@ -16,51 +16,12 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from abreast.core.states import (
-    CANCELLED,
-    COMPUTING,
-    CPU,
-    CRASHED,
-    FAILED,
-    GIL,
-    IDLE,
-    JOINING,
-    LOCK,
-    OK,
-    OUTCOMES,
-    QUEUED,
-    RETRIED,
-    STATES,
-    TIMEOUT,
-    UNFINISHED,
-    WAITING,
-    State,
-)
-
 __all__ = [
-    "CANCELLED",
-    "COMPUTING",
-    "CPU",
-    "CRASHED",
-    "FAILED",
-    "GIL",
-    "IDLE",
-    "JOINING",
-    "LOCK",
-    "OK",
-    "OUTCOMES",
-    "QUEUED",
-    "RETRIED",
-    "STATES",
-    "TIMEOUT",
-    "UNFINISHED",
-    "WAITING",
     "Attempt",
     "Host",
     "Recording",
     "Row",
     "Span",
-    "State",
     "Work",
 ]
 
@@ -144,7 +105,7 @@ class Attempt(NamedTuple):
         row: the serial of the `Row` it ran on.
         queued: when it was submitted; None if not known.
         begin, end: of the attempt.
-        outcome: one of `OUTCOMES`, by place.
+        outcome: one of `core.states.OUTCOMES`, by place.
         call: the call as text, cut, and without characters that do something on a terminal.
         cpu: nanoseconds of CPU time; None if it is not known.
         runqueue, gil, lock: nanoseconds that it waited for a CPU, for the GIL (an estimate), for a lock; None if not known.
@@ -177,7 +138,7 @@ class Span(NamedTuple):
     Attributes:
         row: the serial of the row.
         begin, end: when.
-        state: one of `STATES`, by place.
+        state: one of `core.states.STATES`, by place.
         what: for what, as text.
         holder: who had it, as text; empty if that does not apply.
         site: file and line; empty if not known.

@@ -11,15 +11,15 @@ class PoolStatistics(NamedTuple):
     """What an executor is doing and has done, at one moment; what ``executor.statistics()`` returns.
 
     Attributes:
-        max_workers: how many workers there may be.
-        workers: how many there are; they are started when needed.
-        idle: how many of those wait for a task.
-        running: how many tasks run.
-        pending: how many tasks wait for a worker (those cancelled there included, until a worker comes across them).
-        finished: how many tasks returned.
-        failed: how many raised, or ran over their limit.
-        cancelled: how many were cancelled before they started.
-        abandoned: how many threads were left behind, after Ctrl-C or a ``task_timeout``, and still run.
+        max_workers (int): how many workers there may be.
+        workers (int): how many there are; they are started when needed.
+        idle (int): how many of those wait for a task.
+        running (int): how many tasks run.
+        pending (int): how many tasks wait for a worker (those cancelled there included, until a worker comes across them).
+        finished (int): how many tasks returned.
+        failed (int): how many raised, or ran over their limit.
+        cancelled (int): how many were cancelled before they started.
+        abandoned (int): how many threads were left behind, after Ctrl-C or a ``task_timeout``, and still run.
 
     >>> import abreast
     >>> with abreast.ThreadPoolExecutor(max_workers=3) as executor:

@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
-__all__ = ["duration", "printable"]
+from reprlib import repr as short
+
+__all__ = ["duration", "printable", "shown"]
 
 
 def printable(text: str) -> str:
     r"""Return `text` with what a terminal would obey (escape codes, line ends, marks of direction) written as ``\x1b``."""
     return text if text.isprintable() else "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)
+
+
+def shown(value: object) -> str:
+    """Return a value of the user's as a short text; its ``__repr__`` may raise, which must hide nothing."""
+    try:
+        return short(value)
+    except Exception as error:
+        return f"<{type(value).__name__}, whose repr raised {type(error).__name__}>"
 
 
 def duration(seconds: float) -> str:

@@ -467,7 +467,7 @@ class Attempts:
         queued: when they were submitted, in nanoseconds; 0 if not known.
         begin: when the first began, in nanoseconds.
         ends: when each ended: seconds by `perf_counter`, or nanoseconds if they are integers.
-        failed: by place, outcome (as in `core.recording.OUTCOMES`) and text of the error, of those that did not return.
+        failed: by place, outcome (as in `core.states.OUTCOMES`) and text of the error, of those that did not return.
         items: their inputs, if they are plain; else their texts.
         are_texts: whether `items` are that.
         are_calls: whether `items` are the texts of whole calls.

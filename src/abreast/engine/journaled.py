@@ -127,7 +127,6 @@ class Journaling:
         self._looks = threading.Event()
         self._has_ended = threading.Event()
         self._encodes: frozenset[type[Any]] = frozenset()
-        self._fail: Callable[[BaseException], object] = id  # tells the run
         self._ends: tuple[str, int] | None = None  # how the run ended, if the writer is to close the file
 
     # ---- the beginning
@@ -148,7 +147,6 @@ class Journaling:
         except BaseException:
             self.close("failed", 0)
             raise
-        self._fail = run._journal_failed
         self._thread = threading.Thread(target=self._write_all, args=(run,), name=f"{run.name}-journal", daemon=True)
         self._thread.start()
 
@@ -312,11 +310,11 @@ class Journaling:
 
     def record(self, start: int, outcomes: list[Outcome[Any]], *, is_wanted: bool = True) -> None:
         """Have outcomes of consecutive tasks recorded, and given to the run then if they are wanted."""
-        thread = self._thread  # another thread may end the run
-        if self.failure is None and thread is not None and not thread.is_alive():
-            self.failure = forked(self.journal.path)  # else this thread would wait for ever
-            self._fail(self.failure)
         self._queue.put(_Entry(start, outcomes, is_wanted))
+
+    def leave(self) -> None:
+        """In a forked child: it is the parent's, whose thread writes it."""
+        self.failure = self.failure or forked(self.journal.path)
 
     def look_soon(self) -> None:
         """A batch of several tasks is at work: look what it has done, from time to time."""
@@ -375,7 +373,6 @@ class Journaling:
             waits: False: this thread has the run's lock, for which the writer may wait. That closes the file, when it is done.
         """
         thread, self._thread = self._thread, None
-        self._fail = id
         if thread is not None and thread.is_alive():  # in a forked child it is not
             # A finalizer may close a run anywhere, amid the code of the user's that the writer runs too.
             leave = not waits or thread is threading.current_thread()

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from contextlib import suppress
-from reprlib import repr as short
+
+from abreast.core.text import shown
 
 __all__ = ["add_note"]
 
@@ -14,7 +15,7 @@ def add_note(
     error: BaseException, *, name: str, index: int, given: object, star: bool, worker: str, further: int, attempt: int = 1
 ) -> None:
     """Tell with the error, whose type stays, function, index, input, attempt and worker, and how many tasks failed besides."""
-    call = f"{name}({', '.join(map(_shown, given)) if star and isinstance(given, tuple) else _shown(given)})"
+    call = f"{name}({', '.join(map(shown, given)) if star and isinstance(given, tuple) else shown(given)})"
     note = f"abreast: raised by {call}: input {index}, attempt {attempt}{f', on {worker}' if worker else ''}"
     if further > 0:
         note += f"; {further:,} further task{'s' * (further > 1)} failed"
@@ -23,10 +24,3 @@ def add_note(
         return
     with suppress(Exception):  # an exception class of the user's may forbid it; its error is worth more than our note
         error.add_note(note)
-
-
-def _shown(value: object) -> str:
-    try:
-        return short(value)
-    except Exception as error:  # a __repr__ that raises must not hide the task's error
-        return f"<{type(value).__name__}, whose repr raised {type(error).__name__}>"

@@ -63,7 +63,7 @@ class BaseResults:
         self._asked = False
 
     def summary(self) -> RunSummary:
-        """Return what the run has done so far, or in all (`RunSummary`); its ``str()`` is one line."""
+        """Return what the run has done so far, or in all (`RunSummary`); its ``str()`` is one line. May be called from any thread."""
         return self._run.summary()
 
     def __length_hint__(self) -> int:

@@ -46,6 +46,7 @@ from abreast.core.current import Scope, current_scopes, here
 from abreast.core.errors import Drained, TooManyFailures
 from abreast.core.future import acquire_patiently, pause
 from abreast.core.outcome import Outcome, RunSummary
+from abreast.engine import forked
 from abreast.engine.decoding import Decoder, decode_error
 from abreast.engine.hold import Hold
 from abreast.engine.life import Lives, judge
@@ -238,6 +239,7 @@ class Run:
     def start(self) -> None:
         """Open the workers; from now on the time counts."""
         draining.enrol(self, draining.RUN)
+        forked.enrol(self)
         if self._drained:
             raise draining.drained(f"the run of {self.name}")
         self._begun = perf_counter()
@@ -1175,6 +1177,29 @@ class Run:
         handles = self._stop_behind(-1)
         self._wake()
         return handles
+
+    # ---- in a forked child: engine/forked.py
+
+    def leave(self) -> None:
+        """It is the parent's: what is known is delivered here, then an error, also where the run could go on: its tasks would run twice."""
+        self._lock = threading.RLock()  # another thread may have held it
+        self._acquire, self._release = self._lock.acquire, self._lock.release
+        for scope in (self.scope, *self._outer_scopes):
+            scope.forget_threads()
+        if not self.started or self.over or self._stopped:
+            return
+        self._log, self._halted = None, []
+        is_known = not (self._pending or self._running or self._lives or self._recording)
+        self._running.clear()
+        if not (is_known and (self.source.exhausted or self._limit != _NEVER)):
+            if self._journal is not None:
+                self._journal.leave()
+            name = self.name
+            self._stop_unrecorded(
+                RuntimeError(
+                    f"the run of {name} belongs to the process that this one was forked from, which goes on with it: make another one here"
+                )
+            )
 
     # ---- results of processes, unpickled in the thread that asks: that runs code of the user's
 

@@ -26,7 +26,6 @@ if TYPE_CHECKING:
 
 __all__ = [
     "APPLICATION",
-    "CANCELLED",
     "COLUMNS",
     "CRASHED",
     "ERROR",
@@ -45,7 +44,7 @@ __all__ = [
 APPLICATION = 0x61627273
 VERSION = 1
 
-STARTED, OK, ERROR, TIMEOUT, CRASHED, CANCELLED = range(6)
+STARTED, OK, ERROR, TIMEOUT, CRASHED = range(5)
 STATUS = ("started", "ok", "error", "timeout", "crashed", "cancelled")
 
 _TABLES = (

@@ -28,7 +28,8 @@ from time import perf_counter_ns
 from typing import TYPE_CHECKING, Any
 
 from abreast.core import watch
-from abreast.core.recording import CRASHED, FAILED, OK, RETRIED, TIMEOUT, Attempt, Host, Recording, Row, Span, Work
+from abreast.core.recording import Attempt, Host, Recording, Row, Span, Work
+from abreast.core.states import CRASHED, FAILED, OK, RETRIED, TIMEOUT
 from abreast.core.text import printable
 
 if TYPE_CHECKING:

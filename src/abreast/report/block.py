@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from abreast.core.recording import COMPUTING, CPU, GIL, LOCK, WAITING
+from abreast.core.states import COMPUTING, CPU, GIL, LOCK, WAITING
 from abreast.report.advice import Advice, advise
 from abreast.report.layout import Line, Pen, Piece
 from abreast.report.lines import RUNNING, colour

@@ -16,7 +16,8 @@ from functools import lru_cache
 from itertools import accumulate, chain, count
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from abreast.core.recording import COMPUTING, CPU, GIL, IDLE, JOINING, LOCK, OUTCOMES, QUEUED, STATES, WAITING, Attempt, Span
+from abreast.core.recording import Attempt, Span
+from abreast.core.states import COMPUTING, CPU, GIL, IDLE, JOINING, LOCK, OUTCOMES, QUEUED, STATES, WAITING
 from abreast.report.stored import encode
 
 if TYPE_CHECKING:

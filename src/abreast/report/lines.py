@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from abreast.core.recording import CANCELLED, COMPUTING, CPU, CRASHED, FAILED, GIL, IDLE, LOCK, RETRIED, STATES, TIMEOUT, WAITING
+from abreast.core.states import CANCELLED, COMPUTING, CPU, CRASHED, FAILED, GIL, IDLE, LOCK, RETRIED, STATES, TIMEOUT, WAITING
 
 if TYPE_CHECKING:
     from abreast.core.recording import Attempt

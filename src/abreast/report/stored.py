@@ -25,7 +25,8 @@ from itertools import chain, islice
 from operator import itemgetter, le
 from typing import TYPE_CHECKING, Any, get_args, get_type_hints
 
-from abreast.core.recording import OUTCOMES, STATES, Attempt, Host, Recording, Row, Span, Work
+from abreast.core.recording import Attempt, Host, Recording, Row, Span, Work
+from abreast.core.states import OUTCOMES, STATES
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

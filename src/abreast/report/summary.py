@@ -22,7 +22,8 @@ from heapq import nlargest
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from abreast.core.recording import CRASHED, FAILED, LOCK, OUTCOMES, TIMEOUT, UNFINISHED, Row
+from abreast.core.recording import Row
+from abreast.core.states import CRASHED, FAILED, LOCK, OUTCOMES, TIMEOUT, UNFINISHED
 
 if TYPE_CHECKING:
     from abreast.core.recording import Attempt, Host, Recording, Work

@@ -6,7 +6,7 @@ import csv
 import io
 from typing import TYPE_CHECKING
 
-from abreast.core.recording import OUTCOMES
+from abreast.core.states import OUTCOMES
 from abreast.report.files import writing
 
 if TYPE_CHECKING:

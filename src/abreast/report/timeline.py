@@ -32,7 +32,8 @@ from importlib import resources
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
-from abreast.core.recording import IDLE, OK, OUTCOMES, STATES, Attempt, Recording, Span
+from abreast.core.recording import Attempt, Recording, Span
+from abreast.core.states import IDLE, OK, OUTCOMES, STATES
 from abreast.report.files import writing
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any
 
-from abreast.core.recording import COMPUTING, CPU, GIL, IDLE, LOCK, WAITING
+from abreast.core.states import COMPUTING, CPU, GIL, IDLE, LOCK, WAITING
 from abreast.report.layout import Line, Pen, Piece, columns
 from abreast.report.lines import NOT_KEPT, RUNNING, Cell, cells, colour, glyph, meaning
 from abreast.report.units import count, duration, percent, unit_for

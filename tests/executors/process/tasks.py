@@ -208,11 +208,3 @@ def raise_signal(number: int) -> None:
 
     signal.raise_signal(number)
     time.sleep(60)
-
-
-def is_alive(pid: int) -> bool:
-    try:
-        with open(f"/proc/{pid}/stat") as file:
-            return file.read().rpartition(")")[2].split()[0] not in "ZX"
-    except OSError:
-        return False

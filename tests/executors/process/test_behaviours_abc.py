@@ -42,8 +42,8 @@ from abreast.core.process_errors import TaskDecodeError, TaskPickleError
 from abreast.executors.process.memory import resident_bytes
 
 from tests.executors.process import tasks
-from tests.executors.process.tasks import CRASHES, DiesPickled, DiesUnpickled, is_alive, square
-from tests.helpers import in_threads, run_python
+from tests.executors.process.tasks import CRASHES, DiesPickled, DiesUnpickled, square
+from tests.helpers import in_threads, is_alive, run_python, until
 
 pytestmark = [
     pytest.mark.whole,
@@ -52,15 +52,6 @@ pytestmark = [
 ]
 
 PATIENCE = 30
-
-
-def until(found, patience=PATIENCE):
-    """Ask until it is so, and return what was found."""
-    deadline = time.monotonic() + patience
-    while not (what := found()):
-        assert time.monotonic() < deadline, "has not come"
-        time.sleep(0.002)
-    return what
 
 
 def lines(path):

@@ -20,7 +20,6 @@ from __future__ import annotations
 import concurrent.futures
 import contextlib
 import gc
-import logging
 import os
 import signal
 import subprocess
@@ -29,13 +28,12 @@ import threading
 import time
 import warnings
 from concurrent.futures.process import BrokenProcessPool
-from pathlib import Path
 
 import abreast
 import pytest
 from abreast import ProcessPoolExecutor, TaskTimeout, WorkerCrashed
 
-from tests.helpers import in_threads, run_python
+from tests.helpers import in_threads, run_python, until
 
 pytestmark = [
     pytest.mark.whole,
@@ -56,14 +54,6 @@ def exit_1(*_):
 
 def raise_error(error):
     raise error
-
-
-def until(found):
-    deadline = time.monotonic() + PATIENCE
-    while not (what := found()):
-        assert time.monotonic() < deadline, "has not come"
-        time.sleep(0.005)
-    return what
 
 
 def is_gone(pid):

@@ -26,8 +26,8 @@ from abreast.core.process_errors import TaskPickleError, WorkerCrashed
 from abreast.executors.process import contexts
 from abreast.executors.process.pool import ProcessPool
 
-from tests.executors.process.tasks import is_alive, wait_for_file
-from tests.helpers import ROOT, run_python
+from tests.executors.process.tasks import wait_for_file
+from tests.helpers import ROOT, is_alive, run_python, until
 
 pytestmark = [
     pytest.mark.whole,
@@ -640,13 +640,6 @@ def our_children():
 
 def children_of(pid):
     return sorted(Path(f"/proc/{pid}/task/{pid}/children").read_text().split())
-
-
-def until(condition):
-    deadline = time.monotonic() + PATIENCE
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.005)
 
 
 def made_in(context, kind):

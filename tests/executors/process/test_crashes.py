@@ -29,8 +29,8 @@ from abreast.executors.process import pool as pool_module
 from abreast.executors.process.core import Worker
 
 from tests.executors.process import tasks
-from tests.executors.process.tasks import CRASHES, ERRORS, WAYS, DiesPickled, DiesUnpickled, is_alive, square
-from tests.helpers import run_python
+from tests.executors.process.tasks import CRASHES, ERRORS, WAYS, DiesPickled, DiesUnpickled, square
+from tests.helpers import is_alive, run_python, until
 
 pytestmark = [
     pytest.mark.whole,
@@ -41,15 +41,6 @@ pytestmark = [
 ProcessPoolExecutor = functools.partial(abreast.ProcessPoolExecutor, flush="each")
 PATIENCE = 30
 variable = contextvars.ContextVar("variable", default=None)
-
-
-def until(found, patience=PATIENCE):
-    """Ask until it is so, and return what was found."""
-    deadline = time.monotonic() + patience
-    while not (what := found()):
-        assert time.monotonic() < deadline, "has not come"
-        time.sleep(0.002)
-    return what
 
 
 def goes_on(pool, count=20):

@@ -35,7 +35,7 @@ from abreast.core.process_errors import MemoryLimitExceeded
 from abreast.executors.process import launch
 from abreast.executors.process import pool as pool_module
 
-from tests.helpers import run_python
+from tests.helpers import is_alive, run_python, until
 
 pytestmark = [
     pytest.mark.whole,
@@ -59,25 +59,12 @@ def raise_error(error):
     raise error
 
 
-def until(found, patience=PATIENCE):
-    """Ask until it is so, and return what was found."""
-    deadline = time.monotonic() + patience
-    while not (what := found()):
-        assert time.monotonic() < deadline, "has not come"
-        time.sleep(0.005)
-    return what
-
-
 def state_of(pid):
     """The letter of /proc; empty if there is no such process."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
     except OSError:
         return ""
-
-
-def is_alive(pid):
-    return state_of(pid) not in ("", "Z", "X")
 
 
 def goes_on(pool, count=20):

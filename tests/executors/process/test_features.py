@@ -17,7 +17,7 @@ from abreast import ProcessPoolExecutor, WorkerCrashed
 from abreast.executors.process import pool as pool_module
 from abreast.executors.process.pool import usable_cores
 
-from tests.helpers import run_python
+from tests.helpers import run_python, until
 
 pytestmark = [
     pytest.mark.whole,
@@ -31,14 +31,6 @@ other_variable = contextvars.ContextVar("other_variable")
 
 def square(x):
     return x * x
-
-
-def until(found):
-    deadline = time.monotonic() + PATIENCE
-    while not (what := found()):
-        assert time.monotonic() < deadline, "has not come"
-        time.sleep(0.005)
-    return what
 
 
 class TestInitializer:

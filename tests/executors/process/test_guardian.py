@@ -8,7 +8,6 @@ from __future__ import annotations
 import contextlib
 import multiprocessing
 import os
-import resource
 import signal
 import socket
 import subprocess
@@ -23,8 +22,8 @@ import pytest
 from abreast import ProcessPoolExecutor, WorkerCrashed
 from abreast.executors.process import forked, guardian
 
-from tests.executors.process.test_faults import AS_ROOT, Program, is_alive, leave_a_daemon, until
-from tests.helpers import run_python
+from tests.executors.process.test_faults import AS_ROOT, Program, leave_a_daemon
+from tests.helpers import is_alive, run_python, until
 
 pytestmark = [
     pytest.mark.whole,

@@ -20,7 +20,7 @@ import pytest
 from abreast.core.process_errors import ResultDecodeError, TaskPickleError, WorkerCrashed
 from abreast.executors.process.pool import ProcessPool
 
-from tests.helpers import run_python
+from tests.helpers import is_alive, run_python
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="pools of processes run on Linux so far")
 
@@ -204,14 +204,6 @@ class TestDeath:
             with pytest.raises(BrokenProcessPool, match="no luck"):
                 pool.submit(square, 3)
         assert "Exception in initializer" in caplog.text
-
-
-def is_alive(pid):
-    try:
-        with open(f"/proc/{pid}/stat") as file:
-            return file.read().rpartition(")")[2].split()[0] != "Z"
-    except OSError:
-        return False
 
 
 class TestLimit:

@@ -134,9 +134,11 @@ class TestNoKeys:
 
     def test_the_environment(self, at_work):
         _, pids = at_work
-        # That of the kernel is what its guardian was started with: what this process had, at its start or since.
-        before = set(Path("/proc/self/environ").read_bytes().decode(errors="surrogateescape").split("\0"))
-        ours = {f"{name}={value}" for name, value in os.environ.items()} | before
+        # That of the kernel is what its guardian was started with: what this process had, at its start or since, or what each of its
+        # children is given. That is more than `os.environ`, which does not see what C code sets: readline sets COLUMNS and LINES.
+        given = subprocess.run(["cat", "/proc/self/environ"], stdout=subprocess.PIPE, check=True).stdout
+        known = (Path("/proc/self/environ").read_bytes() + given).decode(errors="surrogateescape").split("\0")
+        ours = {f"{name}={value}" for name, value in os.environ.items()}.union(known)
         for pid in pids:
             entries = Path(f"/proc/{pid}/environ").read_bytes().decode(errors="surrogateescape").split("\0")
             theirs = {entry for entry in entries if entry and not entry.startswith("PYTEST_CURRENT_TEST=")}

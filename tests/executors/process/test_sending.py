@@ -9,7 +9,6 @@ import collections
 import contextvars
 import dataclasses
 import decimal
-import enum
 import functools
 import gc
 import itertools
@@ -24,7 +23,6 @@ import sys
 import textwrap
 import threading
 import traceback
-import types
 import warnings
 import weakref
 
@@ -33,7 +31,7 @@ import cloudpickle
 import pytest
 from abreast.core.errors import TaskError
 from abreast.core.process_errors import ResultDecodeError, TaskDecodeError, TaskPickleError, WorkerCrashed
-from abreast.executors.process import by_value, culprit, sending, variables
+from abreast.executors.process import by_value, culprit, sending
 from abreast.executors.process.sending import (
     ERROR,
     OK,
