@@ -240,8 +240,9 @@ class TestResults:
             outcomes = list(pool.outcomes(tiny.naps, range(100), ordered=True, chunksize=50))
         for outcome in outcomes:
             assert outcome.attempts == 1
-            assert outcome.duration > 0
-            assert (outcome.duration >= 0.003) == (outcome.index % 10 == 5)
+            assert outcome.duration >= (0.003 if outcome.index % 10 == 5 else 1e-9)
+        quick = sorted(outcome.duration for outcome in outcomes if outcome.index % 10 != 5)
+        assert quick[45] < 0.003  # a few may have waited for a core
 
     @every_kind_of_item
     def test_the_index_of_a_task(self, items):
