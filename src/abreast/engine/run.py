@@ -53,6 +53,7 @@ from abreast.engine.locking import locked, weakly, weakly_settle
 from abreast.engine.notes import add_note
 from abreast.engine.pieces import Failure, Piece, Stretch
 from abreast.engine.starts import Starts
+from abreast.engine.tally import Tally
 from abreast.engine.watched import end_log, follow, kind_of, log_batch
 from abreast.executors.base import sender
 from abreast.executors.batch import Batch, Work, run_batch
@@ -188,7 +189,6 @@ class Run:
         self._go_on_here = False
         self._recording = 0  # outcomes that the journal has, and has not recorded
         self._unrecorded = False  # the journal has failed
-        self._resumed = 0
         self._log: watch.Log | None = None  # if somebody watches
         self._sends: int | None = None  # the thread that is sending batches
         self._turned_away = False  # another one wanted to meanwhile
@@ -207,11 +207,7 @@ class Run:
         self._progress: Progress | None = None
         self._drawn = 0.0
 
-        self._begun = self._ended = 0.0
-        self._tasks = self._failures = self._given_up = 0
-        self._task_time = 0.0
-        self._worker_names: set[str] = set()
-
+        self._tally = Tally()
         self.scope = Scope()
         self._outer_scopes: tuple[Scope, ...] = ()
         self._work = Work(
@@ -239,7 +235,7 @@ class Run:
         draining.enrol(self, draining.RUN)
         if self._drained:
             raise draining.drained(f"the run of {self.name}")
-        self._begun = perf_counter()
+        self._tally.begun = perf_counter()
         if self._journal is not None:
             self._journal.open(self)
         self._deadline = None if self._timeout is None else monotonic() + self._timeout
@@ -443,7 +439,7 @@ class Run:
 
     @locked
     def _resume(self, pieces: list[tuple[int, list[Outcome[Any]]]]) -> list[Future[Any]]:
-        self._resumed += sum(len(outcomes) for _, outcomes in pieces)
+        self._tally.resumed += sum(len(outcomes) for _, outcomes in pieces)
         return self._pass_on(pieces)
 
     @locked
@@ -456,7 +452,7 @@ class Run:
             for stretch in stretches:
                 self._settled(stretch.start, self._cancelled_outcomes(stretch, CancelledError(self._cut_short)))
         else:  # or a task has ended the run, or another thread
-            self._given_up += sum(map(len, stretches))
+            self._tally.given_up += sum(map(len, stretches))
 
     def _submit_pending(self) -> None:
         """Send batches while there is room; one thread at a time, so that they are sent in the order of the inputs."""
@@ -663,10 +659,10 @@ class Run:
         if self._head is batch:
             self._head = None
         done = len(batch.results)
-        self._count(batch, done)
+        self._tally.count(batch, done)
         if batch.start > self._limit:  # it was cancelled, or told to stop: nothing of it is wanted
             self._record_unwanted(batch, done)
-            self._given_up += len(batch.items) - done
+            self._tally.given_up += len(batch.items) - done
             self._wake_after(batch)
             return []
         handles: list[Future[Any]] = []
@@ -676,7 +672,7 @@ class Run:
             if batch.start + done <= self._limit:
                 self._put_back(batch, done, len(batch.items))
             else:
-                self._given_up += len(batch.items) - done
+                self._tally.given_up += len(batch.items) - done
         elif lost is not None:
             done = self._lose(batch, done, lost)
         if done and lost is None:
@@ -720,7 +716,7 @@ class Run:
             if first < last and batch.start + first <= self._limit:
                 self._put_back(batch, first, last)
             else:
-                self._given_up += last - first
+                self._tally.given_up += last - first
         self._running[alone.start] = alone
         return self._settle.__wrapped__(self, alone, None)  # type: ignore[attr-defined,no-any-return]  # what @locked has wrapped
 
@@ -732,8 +728,8 @@ class Run:
             self._settled(batch.start + batch.taken, self._extract(batch, place))
             lives.take_out(batch, place)
             batch.taken = place + 1
-            self._tasks -= 1  # counted when it is over
-            self._failures -= 1
+            self._tally.tasks -= 1  # counted when it is over
+            self._tally.failures -= 1
 
     def _judge(self, lives: Lives) -> None:
         """Decide about all tasks that have failed. Runs code of the user's."""
@@ -753,7 +749,7 @@ class Run:
         if not lives.is_over(alone):
             return []  # the run has been given up
         if alone.start > self._limit:  # of a task before it, meanwhile
-            self._given_up += 1
+            self._tally.given_up += 1
             return []
         begins = _NEVER if wait is None else monotonic() + wait
         if wait is not None and not lives.no_more and (self._deadline is None or begins < self._deadline):
@@ -762,8 +758,8 @@ class Run:
             if self._hold is not None:
                 self._hold.ring_at(lives.next_due, self._ring)
             return []
-        self._tasks += 1
-        self._failures += 1
+        self._tally.tasks += 1
+        self._tally.failures += 1
         if self._log is not None:
             self._log.calls.pop(alone.start, None)
         if self._outcomes:
@@ -784,16 +780,16 @@ class Run:
         """Called by a worker when a task has failed: whether that ends the run. What has failed and will be tried again is not counted here."""
         if self._max_failures is None or self._lives is not None:
             return False
-        failures = self._failures + sum(len(batch.errors) for batch in self._running.values())
-        ended = self._tasks + sum(len(batch.results) for batch in self._running.values())
+        failures = self._tally.failures + sum(len(batch.errors) for batch in self._running.values())
+        ended = self._tally.tasks + sum(len(batch.results) for batch in self._running.values())
         return are_too_many(failures, ended, self._max_failures)
 
     def _end_if_too_many(self, most: float) -> list[Future[Any]]:
         """End the run if more tasks have failed than may: the rest comes as cancelled. Return the handles that are to be cancelled."""
-        if self._limit != _NEVER or not are_too_many(self._failures, self._tasks, most):
+        if self._limit != _NEVER or not are_too_many(self._tally.failures, self._tally.tasks, most):
             return []
-        self._too_many = TooManyFailures(self._failures, self._tasks, most)
-        self._cut_short = f"{self._failures:,} tasks of the run had failed, more than its max_failures={most!r} allows"
+        self._too_many = TooManyFailures(self._tally.failures, self._tally.tasks, most)
+        self._cut_short = f"{self._tally.failures:,} tasks of the run had failed, more than its max_failures={most!r} allows"
         self._halted = self._cancel_rest()
         self._wake()
         return self._halted
@@ -860,7 +856,7 @@ class Run:
         failed, waiting = lives.take_all()
         items = [(alone.start, alone.items[0]) for alone in failed] + [(stretch.start, stretch.items[0]) for stretch in waiting]
         index, item = min(items, key=lambda each: each[0])
-        self._given_up += len(items)
+        self._tally.given_up += len(items)
         error = CancelledError()
         handles = self._fail(Failure(index, error, Batch(self._work, index, [item], None, 1, None), 0))
         self._wake()
@@ -900,28 +896,21 @@ class Run:
 
     # ---- count, lose, fail, take
 
-    def _count(self, batch: Batch, done: int) -> None:
-        if done:
-            self._worker_names.add(batch.worker)
-        self._tasks += done
-        self._failures += sum(place < done for place in batch.errors)  # one may be known a moment before its result is
-        self._task_time += batch.seconds
-
     def _lose(self, batch: Batch, done: int, lost: BaseException) -> int:
         """The executor has lost a batch: tasks that it had not finished, as far as is known, have this error. Return the new count."""
         missing = len(batch.items) - done
         if isinstance(lost, CancelledError):  # by whoever owns the executor: what else is pending would meet the same
-            self._given_up += missing
+            self._tally.given_up += missing
             pending, self._pending = self._pending, deque()
             if not self._outcomes:
-                self._given_up += sum(map(len, pending))
+                self._tally.given_up += sum(map(len, pending))
                 self._first_dropped = min((stretch.start for stretch in pending), default=_NEVER)
             else:
                 for stretch in pending:
                     self._settled(stretch.start, self._cancelled_outcomes(stretch, lost))
         else:
-            self._tasks += missing
-            self._failures += missing
+            self._tally.tasks += missing
+            self._tally.failures += missing
             self._executor_breaks = isinstance(lost, BrokenExecutor)
             if missing > 1:
                 lost.add_note(f"abreast: {missing} tasks were lost together; which of them had run is not known")
@@ -941,10 +930,10 @@ class Run:
     def _stop_behind(self, index: int) -> list[Future[Any]]:
         """Start no task behind `index`; return the handles of batches that need not be run."""
         self._limit = min(self._limit, index)
-        self._given_up += sum(len(stretch) for stretch in self._pending if stretch.start >= self._limit)
+        self._tally.given_up += sum(len(stretch) for stretch in self._pending if stretch.start >= self._limit)
         self._pending = deque(stretch for stretch in self._pending if stretch.start < self._limit)
         if self._lives is not None:
-            self._given_up += self._lives.drop_behind(self._limit)
+            self._tally.given_up += self._lives.drop_behind(self._limit)
         behind = [batch for batch in self._running.values() if batch.start > self._limit]
         for batch in behind:
             batch.stopped = True
@@ -1374,7 +1363,7 @@ class Run:
             if type(failure.error) in self._workers.encodes:
                 failure.error = failure.error.decode()  # type: ignore[attr-defined]  # it is that class
             if not isinstance(failure.error, CancelledError):
-                self._note(failure.error, failure.batch, failure.place, further=self._failures - 1)
+                self._note(failure.error, failure.batch, failure.place, further=self._tally.failures - 1)
             raise failure.error
         finally:
             # error -> traceback -> this frame -> error; and the batch holds it too
@@ -1384,7 +1373,7 @@ class Run:
     def _expire(self) -> list[Any]:
         """The run's time is up."""
         if not self._outcomes:
-            tasks = self._tasks
+            tasks = self._tally.tasks
             self.give_up()
             raise TimeoutError(
                 f"the run of {self.name} took longer than its timeout of {self._timeout:g} s: {tasks:,} tasks had ended"
@@ -1412,14 +1401,14 @@ class Run:
             failed, waiting = self._lives.take_all()
             self._pending.extend(waiting)
             pieces += [(alone.start, [self._outcome(alone, 0)]) for alone in failed]  # it has failed, and nobody will judge it
-            self._tasks += len(failed)
-            self._failures += len(failed)
+            self._tally.tasks += len(failed)
+            self._tally.failures += len(failed)
         pieces += [(stretch.start, self._cancelled_outcomes(stretch, why)) for stretch in self._pending]
         self._pending.clear()
         handles = self._stop_behind(-1)
         for batch in self._running.values():
             done = len(batch.results)
-            self._count(batch, done)
+            self._tally.count(batch, done)
             start = batch.start + batch.taken
             piece = self._extract(batch, done)
             rest = self._cancelled_outcomes(Stretch(batch.start + done, batch.items, done, None), why)
@@ -1437,7 +1426,7 @@ class Run:
 
     def _cancelled_outcomes(self, stretch: Stretch, why: BaseException) -> list[Any]:
         items = stretch.items[stretch.place :]
-        self._given_up += len(items)
+        self._tally.given_up += len(items)
         tried, again = self._work.tried.get, self._work.again.get  # these have run, and what came of them was lost with a process
         return [
             Outcome(index, item, error=why, attempts=tried(index, 0) + again(index, 0))
@@ -1512,7 +1501,7 @@ class Run:
         if self._outcomes and self.source.total is not None:
             self._drained_inputs = True
             return self._rest_after_timeout()
-        ended = self._tasks
+        ended = self._tally.tasks
         self.give_up()
         raise Drained(
             f"the run of {self.name} was ended before its last input: the program has been asked to end, "
@@ -1537,11 +1526,11 @@ class Run:
     def _stop_all(self) -> list[Future[Any]]:
         self._stopped = True
         handles = self._stop_behind(-1)
-        self._given_up += sum(len(batch.items) - len(batch.results) for batch in self._running.values())
+        self._tally.given_up += sum(len(batch.items) - len(batch.results) for batch in self._running.values())
         for batch in self._running.values():
             done = len(batch.results)
             self._record_unwanted(batch, done)
-            self._count(batch, done)
+            self._tally.count(batch, done)
         self._running.clear()
         self._finished.clear()
         self._recording = 0  # it is recorded, but nobody waits for it
@@ -1556,7 +1545,7 @@ class Run:
     def _close(self, *, abandon: bool, handles: Sequence[Future[Any]] = (), status: str = "stopped") -> None:
         if not self._is_first_to_close():
             return
-        self._ended = perf_counter()
+        self._tally.ended = perf_counter()
         if self._log is not None:
             end_log(self._log, self.summary())
         self.source.close()
@@ -1595,10 +1584,8 @@ class Run:
     @locked
     def _counts(self) -> tuple[int, int, int]:
         """Return how many tasks have ended, how many failed (in batches that are over), and how many workers are at work."""
-        finished = self._tasks + sum(len(batch.results) for batch in self._running.values())
-        if self._lives is not None:  # what has failed is not over, and is not to be taken back later
-            finished -= sum(place < len(batch.results) for batch in self._running.values() for place in list(batch.errors))
-        return finished + self._resumed, self._failures, min(len(self._running), self._workers.count)
+        finished = self._tally.finished(self._running.values(), retries=self._lives is not None)
+        return finished + self._tally.resumed, self._tally.failures, min(len(self._running), self._workers.count)
 
     def left(self) -> int | None:
         """Return how many results are still to come, if the inputs can tell."""
@@ -1608,16 +1595,5 @@ class Run:
     def summary(self) -> RunSummary:
         if not self.started:
             return RunSummary(0, 0, 0.0, 0.0, 0)
-        wall_time = (self._ended or perf_counter()) - self._begun
         finished, failed, _ = self._counts()
-        retries = 0 if self._lives is None else self._lives.retries
-        return RunSummary(
-            finished - self._resumed,
-            len(self._worker_names),
-            wall_time,
-            self._task_time,
-            failed,
-            self._given_up,
-            retries,
-            self._resumed,
-        )
+        return self._tally.summary(finished - self._tally.resumed, failed, 0 if self._lives is None else self._lives.retries)
