@@ -212,7 +212,7 @@ def test_who_reads_and_finds_another_thread_sending_reads_on_afterwards():
     run._sends = threading.get_ident()
     assert run._form_to_send() is None
     assert run._news
-    run._running.clear()
+    run._feed.running.clear()
     run_parts.close()
 
 

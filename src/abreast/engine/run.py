@@ -33,7 +33,6 @@ Invariants
 
 from __future__ import annotations
 
-import sys
 import threading
 from collections import deque
 from concurrent.futures import BrokenExecutor, CancelledError
@@ -47,6 +46,7 @@ from abreast.core.errors import Drained, TooManyFailures
 from abreast.core.future import acquire_patiently, pause
 from abreast.core.outcome import Outcome, RunSummary
 from abreast.engine.decoding import Decoder, decode_error
+from abreast.engine.feed import NEVER, Feed
 from abreast.engine.hold import Hold
 from abreast.engine.life import Lives, judge
 from abreast.engine.locking import locked, weakly, weakly_settle
@@ -58,19 +58,15 @@ from abreast.engine.watched import end_log, follow, kind_of, log_batch
 from abreast.executors.base import sender
 from abreast.executors.batch import Batch, Work, run_batch
 from abreast.policy.batch import (
-    TIME_BOX,
-    batch_size,
     inputs_at_once,
     learn,
     learn_dispatch,
     learn_reading,
-    stride,
-    time_target,
 )
 from abreast.policy.failures import are_too_many
 from abreast.policy.order import InOrder
 from abreast.policy.retry import is_for_good
-from abreast.policy.window import batch_limit, items_to_read, wakes_reader
+from abreast.policy.window import items_to_read, wakes_reader
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -88,7 +84,6 @@ __all__ = ["Run"]
 P = ParamSpec("P")
 R = TypeVar("R")
 
-_NEVER = sys.maxsize
 _BEHIND = 8192
 """Outcomes that wait to be recorded; while there are more, no task is started: results come faster than the disk takes them."""
 _FAR = float("inf")
@@ -103,7 +98,6 @@ _SLOW_READ = 0.001
 _SHORT = 0.005
 _LONG_ENOUGH = 50e-6
 """Seconds of a task whose CPU time is measured by itself, if somebody watches: that takes 0.4 us. Shorter ones share their batch's."""
-_SHARES = getattr(sys, "_is_gil_enabled", lambda: True)()
 
 
 def _stop(handle: Future[Any]) -> None:
@@ -175,13 +169,11 @@ class Run:
         self._lock = threading.RLock()
         self._acquire, self._release = self._lock.acquire, self._lock.release
 
-        self._pending: deque[Stretch] = deque()
-        self._running: dict[int, Batch] = {}  # by start
         self._head: Batch | None = None  # some of whose results have been taken already
         self._finished: deque[tuple[int, list[Any]]] = deque()
         self._order: InOrder[list[Any]] = InOrder()
         self._ahead = 0  # inputs read and not taken by the consumer
-        self._limit = self._first_dropped = _NEVER
+        self._first_dropped = NEVER
         self._failure: Failure | None = None
         self._broken: BaseException | None = None  # the executor refused a batch, or a bug of ours
         self._expired = self._cancelled = self._executor_breaks = self._stopped = False
@@ -227,6 +219,7 @@ class Run:
             self._work.is_too_many = weakly(self, Run._is_too_many)
         if self._lives is not None:
             self._work.tried = self._lives.tried
+        self._feed = Feed(self._work, source, self._tally, lives=self._lives, starts=self._starts)
 
     # ---- start
 
@@ -249,12 +242,8 @@ class Run:
         if self._journal is not None:
             self._journal.has_encoded(workers.encodes)
         self._send = sender(workers.executor)
-        self._fixed_size = workers.chunksize or self._chunksize
-        self._goes_deep = self._fixed_size is not None and (self._keeps_all or self._at_once or self.buffersize is not None)
-        self._pace = workers.first_pace(self._work.fn)
+        self._feed.open(workers, self._chunksize, goes_deep=self._keeps_all or self._at_once or self.buffersize is not None)
         self._live = not self._keeps_all
-        if self._starts is not None and not self._starts.may_wait_ahead(workers.count):
-            workers.per_worker = 1
         # Everything is pending from the start, and the threads that complete batches send it. The one that iterates must not: the
         # executor may have been dropped or shut down since, when only its own workers can go on.
         self._sends_itself = self._at_once and self.buffersize is None
@@ -308,8 +297,8 @@ class Run:
             self._end_rest(self._halted)
         if not self._sends_itself:
             self._fill()
-            self._take_back_overdue()
-            if self._pending:
+            self._take_overdue()
+            if self._feed.pending:
                 self._submit_pending()
         if self._workers.own and self._has_sent_all():
             self._workers.close()
@@ -346,7 +335,7 @@ class Run:
 
     def _fill(self) -> None:
         """Submit what is pending, and read more while there is room."""
-        if self._pending or self._lives is not None:
+        if self._feed.pending or self._lives is not None:
             self._submit_pending()
         while not self.source.exhausted and (count := self._room()) > 0:
             begun = perf_counter()
@@ -359,36 +348,36 @@ class Run:
     @locked
     def _has_sent_all(self) -> bool:
         """Whether nothing more will be sent: so workers without work can end while others still work, and the end takes less time."""
-        if not self.source.exhausted or self._pending or self._workers.closed or self._lives is not None:
+        if not self.source.exhausted or self._feed.pending or self._workers.closed or self._lives is not None:
             return False
-        return all(len(batch.items) == 1 and batch.handle is not None for batch in self._running.values())
+        return all(len(batch.items) == 1 and batch.handle is not None for batch in self._feed.running.values())
 
     @locked
     def _room(self) -> int:
         """Return how many inputs may be read now."""
         if (
             self.source.exhausted
-            or self._pending
+            or self._feed.pending
             or self._broken is not None
             or self._drained
-            or self._limit != _NEVER
-            or len(self._running) >= self._batch_limit()
+            or self._feed.limit != NEVER
+            or len(self._feed.running) >= self._feed.batch_limit()
             or (self._deadline is not None and monotonic() >= self._deadline)
         ):
             return 0
-        size = self._size()
-        at_once = inputs_at_once(self._pace, self._workers.count)
-        if self._fixed_size is None:  # else that many are waited for, however slowly they come
+        size = self._feed.size()
+        at_once = inputs_at_once(self._feed.pace, self._workers.count)
+        if self._feed.fixed_size is None:  # else that many are waited for, however slowly they come
             size = min(size, at_once)
         if self._journal is not None and self.buffersize is None:
             size = max(size, min(self._journal.read_ahead, at_once))
         return items_to_read(
             size=size,
             ahead=self._ahead,
-            limit=self._batch_limit(),
+            limit=self._feed.batch_limit(),
             buffersize=self.buffersize,
             keeps_all=self._keeps_all,
-            whole=self._fixed_size is not None,
+            whole=self._feed.fixed_size is not None,
         )
 
     def fill(self) -> None:
@@ -403,7 +392,7 @@ class Run:
         self._reads = True
         try:
             # Many are read while all of them are recorded. One that is new is not to wait for those behind it.
-            hurries = self._fixed_size is None and self._journal is not None and self._journal.read_ahead
+            hurries = self._feed.fixed_size is None and self._journal is not None and self._journal.read_ahead
             items = self.source.take(count, within=_SLOW_READ if hurries else None)
         finally:
             self._reads = False
@@ -444,10 +433,10 @@ class Run:
 
     @locked
     def _admit(self, stretches: list[Stretch], count: int, seconds: float) -> None:
-        self._pace = learn_reading(self._pace, count, seconds)
+        self._feed.pace = learn_reading(self._feed.pace, count, seconds)
         self._ahead += count
-        if self._limit == _NEVER:
-            self._pending.extend(stretches)
+        if self._feed.limit == NEVER:
+            self._feed.pending.extend(stretches)
         elif self._cut_short:  # while they were read, too many tasks have failed
             for stretch in stretches:
                 self._settled(stretch.start, self._cancelled_outcomes(stretch, CancelledError(self._cut_short)))
@@ -473,7 +462,7 @@ class Run:
             return None
         batch = self._cut()
         self._sends = None if batch is None else here_now
-        if batch is None and (begins := self._next_start()) is not None:
+        if batch is None and self._starts is not None and (begins := self._next_start()) is not None:
             self._notice(begins)
         if batch is None and self._turned_away:
             self._turned_away = False
@@ -483,57 +472,28 @@ class Run:
     @locked
     def _form_to_run_here(self) -> Batch | None:
         """Form a batch for this worker of an executor that ends; None while one is still in its queue, which is first."""
-        return self._cut() if all(batch.began for batch in self._running.values()) else None
+        return self._cut() if all(batch.began for batch in self._feed.running.values()) else None
 
     def _cut(self) -> Batch | None:
         """Cut a batch off what is pending, if there is room for one with the workers."""
         if self._drained:
             return None
         if self._lives is not None:
-            self._pending.extendleft(reversed(self._lives.release(monotonic())))
-        if (
-            not self._pending
-            or self._broken is not None
-            or len(self._running) >= self._batch_limit()
-            or self._recording > _BEHIND
-        ):
+            self._feed.release(self._lives, monotonic())
+        if not self._feed.pending or self._broken is not None or self._recording > _BEHIND:
             return None
-        # One that goes again by itself: thousands may, and what is left is not to be counted for each.
-        size = 1 if len(self._pending[0]) == 1 else self._size()
-        if self._starts is not None and (size := self._starts.begin(min(size, len(self._pending[0])))) == 0:
+        batch = self._feed.cut()
+        if batch is None:
             return None
-        stretch = self._pending[0]
-        start, pace, workers = stretch.start, self._pace, self._workers.count
-        items = stretch.cut(size)
-        step, box = stride(pace), None if self._fixed_size is not None else TIME_BOX * time_target(pace, workers)
-        if not len(stretch):
-            self._pending.popleft()
-        batch = Batch(self._work, start, items, stretch.context, step, box)
-        self._running[start] = batch
-        if self._waker is not None and self._live and len(items) > 1:
+        several = len(batch.items) > 1
+        if self._waker is not None and self._live and several:
             batch.signal.append(None)  # somebody waits for results already
-        if self._journal is not None and len(items) > 1:
+        if self._journal is not None and several:
             self._journal.look_soon()
         if self._log is not None:
-            seconds = pace.item or _FAR
-            batch.measure = watch.Measure(each=len(items) > 1 and seconds > _LONG_ENOUGH, is_short=seconds < _SHORT)
+            seconds = self._feed.pace.item or _FAR
+            batch.measure = watch.Measure(each=several and seconds > _LONG_ENOUGH, is_short=seconds < _SHORT)
         return batch
-
-    def _batch_limit(self) -> int:
-        """Return how many batches may be with the workers."""
-        seconds = None
-        if self._goes_deep and self._fixed_size is not None and self._pace.item is not None:
-            seconds = self._pace.item * self._fixed_size
-        return batch_limit(self._workers.count, self._workers.per_worker, seconds)
-
-    def _size(self) -> int:
-        if self._fixed_size is not None:
-            return self._fixed_size
-        left = self.source.left()
-        if left is not None:
-            left += sum(map(len, self._pending))
-        size = batch_size(self._pace, self._workers.count, left)
-        return size if self._starts is None else min(size, self._starts.burst)
 
     def _submit(self, batch: Batch) -> bool:
         """Send a batch to the workers; False if this thread, a worker of a closed executor, is to go on with the run itself."""
@@ -559,7 +519,7 @@ class Run:
             batch.sent = perf_counter() - begun
         if batch.handle.cancelled():  # within submit(), when _deliver could not know whether it would be refused
             self._deliver(batch, CancelledError())
-        if batch.start > self._limit:  # stopped meanwhile, when there was no handle yet
+        if batch.start > self._feed.limit:  # stopped meanwhile, when there was no handle yet
             batch.handle.cancel()
         elif self._drained:
             _stop(batch.handle)
@@ -568,17 +528,11 @@ class Run:
     @locked
     def _take_back(self, batch: Batch) -> bool:
         """A batch could not be sent: its inputs are pending again; False if the run has been given up meanwhile."""
-        if self._running.get(batch.start) is not batch:
+        if self._feed.running.get(batch.start) is not batch:
             return False
-        del self._running[batch.start]
-        self._put_back(batch, 0, len(batch.items))
+        del self._feed.running[batch.start]
+        self._feed.put_back(batch, 0, len(batch.items))
         return True
-
-    def _put_back(self, batch: Batch, first: int, last: int) -> None:
-        """Some tasks of a batch were not started: they are pending again."""
-        self._pending.appendleft(Stretch(batch.start + first, batch.items[:last], first, batch.context))
-        if self._starts is not None:
-            self._starts.take_back(last - first)
 
     def _goes_on_here(self) -> bool:
         """Whether this thread is a worker of an executor that ends: what was started before that is still run."""
@@ -624,7 +578,7 @@ class Run:
         except BaseException as error:  # as above
             self._break(error)
             return self._hold is not None
-        return bool(self._pending) or self._hold is not None or (self._lives is not None and self._lives.has_unjudged())
+        return bool(self._feed.pending) or self._hold is not None or (self._lives is not None and self._lives.has_unjudged())
 
     def _send_more(self, _batch: Batch | None = None) -> bool:
         try:
@@ -650,17 +604,17 @@ class Run:
     @locked
     def _settle(self, batch: Batch, lost: BaseException | None) -> list[Future[Any]]:
         """Take a batch's outcomes, and its rest; return the handles that are to be cancelled because of its error."""
-        if self._running.get(batch.start) is not batch:
+        if self._feed.running.get(batch.start) is not batch:
             batch.errors.clear()
             return []  # the run has been given up
         if self._drained and isinstance(lost, CancelledError):
             lost = None  # what of it has not begun is not lost: it comes as Drained
-        del self._running[batch.start]
+        del self._feed.running[batch.start]
         if self._head is batch:
             self._head = None
         done = len(batch.results)
         self._tally.count(batch, done)
-        if batch.start > self._limit:  # it was cancelled, or told to stop: nothing of it is wanted
+        if batch.start > self._feed.limit:  # it was cancelled, or told to stop: nothing of it is wanted
             self._record_unwanted(batch, done)
             self._tally.given_up += len(batch.items) - done
             self._wake_after(batch)
@@ -669,15 +623,15 @@ class Run:
         if lost is None and batch.lost is not None:
             handles = self._settle_lost(batch, done, *batch.lost)
         elif lost is None and done < len(batch.items):
-            if batch.start + done <= self._limit:
-                self._put_back(batch, done, len(batch.items))
+            if batch.start + done <= self._feed.limit:
+                self._feed.put_back(batch, done, len(batch.items))
             else:
                 self._tally.given_up += len(batch.items) - done
         elif lost is not None:
             done = self._lose(batch, done, lost)
         if done and lost is None:
-            pace = learn_dispatch(self._pace, batch.sent)
-            self._pace = learn(pace, done, batch.seconds, self._workers.count, typical=bool(self._workers.encodes))
+            pace = learn_dispatch(self._feed.pace, batch.sent)
+            self._feed.pace = learn(pace, done, batch.seconds, self._workers.count, typical=bool(self._workers.encodes))
         last = done
         first_failed = min(batch.errors, default=done)
         if first_failed == done:
@@ -713,11 +667,11 @@ class Run:
         alone.worker, alone.remote = batch.worker, True
         alone.results, alone.errors, alone.ends, alone.seconds = [None], {0: error}, [seconds], seconds
         for first, last in ((place + 1, len(batch.items)), (done, place)):
-            if first < last and batch.start + first <= self._limit:
-                self._put_back(batch, first, last)
+            if first < last and batch.start + first <= self._feed.limit:
+                self._feed.put_back(batch, first, last)
             else:
                 self._tally.given_up += last - first
-        self._running[alone.start] = alone
+        self._feed.running[alone.start] = alone
         return self._settle.__wrapped__(self, alone, None)  # type: ignore[attr-defined,no-any-return]  # what @locked has wrapped
 
     # ---- a task has failed, and may be tried again
@@ -748,10 +702,10 @@ class Run:
         """A failed task waits for its next attempt, or has failed for good. Return the handles that are to be cancelled because of that."""
         if not lives.is_over(alone):
             return []  # the run has been given up
-        if alone.start > self._limit:  # of a task before it, meanwhile
+        if alone.start > self._feed.limit:  # of a task before it, meanwhile
             self._tally.given_up += 1
             return []
-        begins = _NEVER if wait is None else monotonic() + wait
+        begins = NEVER if wait is None else monotonic() + wait
         if wait is not None and not lives.no_more and (self._deadline is None or begins < self._deadline):
             lives.wait(alone, begins)
             self._notice(begins)
@@ -780,13 +734,13 @@ class Run:
         """Called by a worker when a task has failed: whether that ends the run. What has failed and will be tried again is not counted here."""
         if self._max_failures is None or self._lives is not None:
             return False
-        failures = self._tally.failures + sum(len(batch.errors) for batch in self._running.values())
-        ended = self._tally.tasks + sum(len(batch.results) for batch in self._running.values())
+        failures = self._tally.failures + sum(len(batch.errors) for batch in self._feed.running.values())
+        ended = self._tally.tasks + sum(len(batch.results) for batch in self._feed.running.values())
         return are_too_many(failures, ended, self._max_failures)
 
     def _end_if_too_many(self, most: float) -> list[Future[Any]]:
         """End the run if more tasks have failed than may: the rest comes as cancelled. Return the handles that are to be cancelled."""
-        if self._limit != _NEVER or not are_too_many(self._tally.failures, self._tally.tasks, most):
+        if self._feed.limit != NEVER or not are_too_many(self._tally.failures, self._tally.tasks, most):
             return []
         self._too_many = TooManyFailures(self._tally.failures, self._tally.tasks, most)
         self._cut_short = f"{self._tally.failures:,} tasks of the run had failed, more than its max_failures={most!r} allows"
@@ -818,7 +772,7 @@ class Run:
     @locked
     def _end_hold(self) -> Hold | None:
         """Return the hold, which is to be let go, if nothing is left that the executor would be needed for."""
-        if self._running or (self._broken is None and ((self._pending and not self._drained) or self._lives)):
+        if self._feed.running or (self._broken is None and ((self._feed.pending and not self._drained) or self._lives)):
             return None
         hold, self._hold = self._hold, None
         if hold is not None:
@@ -836,7 +790,14 @@ class Run:
     @locked
     def _wait_to_be_done_here(self) -> float | None:
         """Return until when this thread is to wait for the next retry, since there is no alarm and nobody else to do it."""
-        if self._hold is None or self._hold.rings or self._running or self._pending or self._broken or self._lives is None:
+        if (
+            self._hold is None
+            or self._hold.rings
+            or self._feed.running
+            or self._feed.pending
+            or self._broken
+            or self._lives is None
+        ):
             return None
         return self._lives.next_due
 
@@ -865,16 +826,8 @@ class Run:
     # ---- what is to be done at a time: retries, starts by the rate
 
     def _next_start(self) -> float | None:
-        """Return when to look whether more may start, if that is what keeps pending tasks from free workers."""
-        if (
-            self._starts is None
-            or self._drained
-            or not self._pending
-            or self._broken is not None
-            or len(self._running) >= self._batch_limit()
-        ):
-            return None
-        return self._starts.next()
+        """Return when to look whether more may start by the rate, if that is what is waited for."""
+        return None if self._drained or self._broken is not None else self._feed.next_start()
 
     def _notice(self, when: float) -> None:
         """Something is to be done at a time: wake the consumer if it would sleep longer."""
@@ -901,10 +854,10 @@ class Run:
         missing = len(batch.items) - done
         if isinstance(lost, CancelledError):  # by whoever owns the executor: what else is pending would meet the same
             self._tally.given_up += missing
-            pending, self._pending = self._pending, deque()
+            pending, self._feed.pending = self._feed.pending, deque()
             if not self._outcomes:
                 self._tally.given_up += sum(map(len, pending))
-                self._first_dropped = min((stretch.start for stretch in pending), default=_NEVER)
+                self._first_dropped = min((stretch.start for stretch in pending), default=NEVER)
             else:
                 for stretch in pending:
                     self._settled(stretch.start, self._cancelled_outcomes(stretch, lost))
@@ -921,24 +874,11 @@ class Run:
 
     def _fail(self, failure: Failure) -> list[Future[Any]]:
         """A task's error ends the run: at once, or where results come in order at its place."""
-        if failure.index > self._limit:
+        if failure.index > self._feed.limit:
             return []
         if self._failure is None or failure.index < self._failure.index:
             self._failure = failure
-        return self._stop_behind(failure.index if self._ordered and not self._keeps_all else -1)
-
-    def _stop_behind(self, index: int) -> list[Future[Any]]:
-        """Start no task behind `index`; return the handles of batches that need not be run."""
-        self._limit = min(self._limit, index)
-        self._tally.given_up += sum(len(stretch) for stretch in self._pending if stretch.start >= self._limit)
-        self._pending = deque(stretch for stretch in self._pending if stretch.start < self._limit)
-        if self._lives is not None:
-            self._tally.given_up += self._lives.drop_behind(self._limit)
-        behind = [batch for batch in self._running.values() if batch.start > self._limit]
-        for batch in behind:
-            batch.stopped = True
-            batch.signal.append(None)
-        return [batch.handle for batch in behind if batch.handle is not None]
+        return self._feed.stop_behind(failure.index if self._ordered and not self._keeps_all else -1)
 
     def _extract(self, batch: Batch, last: int) -> list[Any]:
         """Return the results of a batch that have not been taken, up to place `last`."""
@@ -978,15 +918,17 @@ class Run:
         """Wake the consumer if it could do something now."""
         if (
             self._is_failure_due()
-            or (not self._running and self._drained)
-            or (not self._running and not self._pending)
+            or (not self._feed.running and self._drained)
+            or (not self._feed.running and not self._feed.pending)
             or (
                 self._live
                 and not self._patient
                 and (not self._ordered or batch.start <= self._order.next <= batch.start + len(batch.items))
             )
-            or (len(self._running) < self._workers.count and self._is_something_stuck())
-            or (not self.source.exhausted and wakes_reader(len(self._running), self._batch_limit(), self._workers.count))
+            or (len(self._feed.running) < self._workers.count and self._feed.is_something_stuck())
+            or (
+                not self.source.exhausted and wakes_reader(len(self._feed.running), self._feed.batch_limit(), self._workers.count)
+            )
         ):
             self._wake()
 
@@ -1028,12 +970,14 @@ class Run:
     def _awaited(self) -> list[Batch]:
         """Return the batches that may have the next result."""
         if not self._ordered:
-            return list(self._running.values())
+            return list(self._feed.running.values())
         following = self._order.next
-        head = self._running.get(following, self._head)
+        head = self._feed.running.get(following, self._head)
         if self._journal is not None and head is not None and following < head.start:  # its thread takes from all of them
-            head = next((each for each in self._running.values() if each.start <= following < each.start + len(each.items)), None)
-        if head is None or self._running.get(head.start) is not head or following >= head.start + len(head.items):
+            head = next(
+                (each for each in self._feed.running.values() if each.start <= following < each.start + len(each.items)), None
+            )
+        if head is None or self._feed.running.get(head.start) is not head or following >= head.start + len(head.items):
             return []
         return [head]
 
@@ -1060,18 +1004,18 @@ class Run:
 
     def _is_failure_due(self) -> bool:
         failure = self._failure
-        if self._broken is not None and (self._keeps_all or self._unrecorded or not (self._running or self._recording)):
+        if self._broken is not None and (self._keeps_all or self._unrecorded or not (self._feed.running or self._recording)):
             return True  # what is before the failure, if there is one, cannot be run any more
-        return failure is not None and (self._limit < 0 or self._order.next >= failure.index)
+        return failure is not None and (self._feed.limit < 0 or self._order.next >= failure.index)
 
     @locked
     def _is_finished(self) -> bool:
         """Whether every input has been read and every outcome taken; not if another thread has given the run up, and ends it."""
         return (
             not self._stopped
-            and (self.source.exhausted or self._limit != _NEVER or self._drained)
-            and not self._pending
-            and not self._running
+            and (self.source.exhausted or self._feed.limit != NEVER or self._drained)
+            and not self._feed.pending
+            and not self._feed.running
             and not self._lives
             and not self._recording
             and not self._finished
@@ -1103,7 +1047,7 @@ class Run:
     @locked
     def _record_done(self) -> bool:
         """Called by the journal's thread, from time to time: record what batches that are at work have done; whether there are such."""
-        several = [batch for batch in self._running.values() if len(batch.items) > 1]
+        several = [batch for batch in self._feed.running.values() if len(batch.items) > 1]
         for batch in several:
             self._record_running(batch)
         return bool(several)
@@ -1148,7 +1092,7 @@ class Run:
         self._unrecorded = True
         self._recording = 0
         self._broken = error
-        handles = self._stop_behind(-1)
+        handles = self._feed.stop_behind(-1)
         self._wake()
         return handles
 
@@ -1199,51 +1143,11 @@ class Run:
     def end_wait(self) -> None:
         self._waker = None
 
-    # ---- take back what is stuck behind a slow task
-
-    def _is_something_stuck(self) -> bool:
-        """Whether a batch holds tasks that have not started, while some worker has nothing to do."""
-        return (
-            _SHARES
-            and not self._pending
-            and any(batch.box is not None and len(batch.items) - len(batch.results) > 1 for batch in self._running.values())
-        )
-
     @locked
-    def _take_back_overdue(self) -> None:
-        """Take the tasks that have not started out of batches over their time, for workers that have nothing to do.
-
-        The worker of such a batch is in a task that takes long, and looks at the clock only after it. Without this, tasks
-        behind it would wait while others are idle, which shows at the end of a run (2 % of 2.5 s, when naps of 50 ms met in one batch).
-        """
-        self._look_again = None
-        if self._pending or not _SHARES or len(self._running) >= self._workers.count:
-            return
-        now = perf_counter()
-        for batch in sorted(self._running.values(), key=lambda batch: batch.start):
-            if (
-                batch.box is None
-                or not batch.began
-                or batch.cut
-                or batch.start > self._limit
-                or len(batch.items) - len(batch.results) < 2
-            ):
-                continue
-            overdue_at = batch.began + batch.box
-            if now < overdue_at:
-                self._look_again = min(self._look_again or overdue_at, overdue_at)
-                continue
-            # In this order. Once the signal is set, the worker starts at most the task at `done`: it looks at the signal after each
-            # task, and then waits for this lock. With the GIL there is no third possibility; without, it would have to be shown
-            # for each processor's order of memory, so there nothing is taken (_SHARES).
-            batch.signal.append(None)
-            batch.cut = True
-            keep = len(batch.results) + 1
-            if keep < len(batch.items):
-                self._pending.append(Stretch(batch.start + keep, batch.items, keep, batch.context))
-                if self._starts is not None:
-                    self._starts.take_back(len(batch.items) - keep)
-                batch.items = batch.items[:keep]
+    def _take_overdue(self) -> None:
+        """Take what stands behind a slow task, for workers that have nothing to do."""
+        feed = self._feed
+        self._look_again = feed.take_overdue() if feed.running and not feed.pending else None
 
     def wait(self) -> None:
         """Wait, in a thread, until a `step` is worth while."""
@@ -1262,7 +1166,7 @@ class Run:
             self._park(limit)
 
     def _park(self, limit: float | None) -> None:
-        item = self._pace.item
+        item = self._feed.pace.item
         tiny, patience = (_TINY_FOR_PROCESSES, _PATIENCE_FOR_PROCESSES) if self._workers.encodes else (_TINY, _PATIENCE)
         if self._live and item is not None and item < tiny and self._park_once(min(patience, limit or patience), ask=False):
             return
@@ -1298,7 +1202,9 @@ class Run:
         if not hasattr(self._workers.executor, "wait_for_call"):
             return None
         handles = [
-            batch.handle for batch in sorted(self._running.values(), key=lambda batch: batch.start) if batch.handle is not None
+            batch.handle
+            for batch in sorted(self._feed.running.values(), key=lambda batch: batch.start)
+            if batch.handle is not None
         ]
         return next((handle for handle in handles if handle.running()), handles[0] if handles else None)
 
@@ -1313,8 +1219,8 @@ class Run:
         """Called by a worker between two tasks, because the batch's signal is set: whether it is to stop."""
         done = len(batch.results)
         if (
-            self._running.get(batch.start) is not batch
-            or batch.start + done > self._limit
+            self._feed.running.get(batch.start) is not batch
+            or batch.start + done > self._feed.limit
             or done >= len(batch.items)
             or self._drained
         ):
@@ -1331,7 +1237,7 @@ class Run:
         Not while a batch of the run waits in the executor's queue: then no worker is idle, and the rest would come behind that one.
         Tasks may wait for earlier ones, as they may in the standard library, which starts them in order.
         """
-        return self._running.get(batch.start) is not batch or all(other.began for other in self._running.values())
+        return self._feed.running.get(batch.start) is not batch or all(other.began for other in self._feed.running.values())
 
     # ---- the ends
 
@@ -1342,7 +1248,7 @@ class Run:
         if self._too_many is not None:
             self._too_many.__cause__ = decode_error(self._first_error, self._workers.encodes)
         self._too_many = self._first_error = None
-        self._workers.keep_pace(self._work.fn, self._pace)
+        self._workers.keep_pace(self._work.fn, self._feed.pace)
         self._close(abandon=False, status="finished" if error is None else "stopped")
         if error is not None:
             try:
@@ -1399,14 +1305,14 @@ class Run:
         pieces: list[tuple[int, list[Any]]] = []
         if self._lives is not None:
             failed, waiting = self._lives.take_all()
-            self._pending.extend(waiting)
+            self._feed.pending.extend(waiting)
             pieces += [(alone.start, [self._outcome(alone, 0)]) for alone in failed]  # it has failed, and nobody will judge it
             self._tally.tasks += len(failed)
             self._tally.failures += len(failed)
-        pieces += [(stretch.start, self._cancelled_outcomes(stretch, why)) for stretch in self._pending]
-        self._pending.clear()
-        handles = self._stop_behind(-1)
-        for batch in self._running.values():
+        pieces += [(stretch.start, self._cancelled_outcomes(stretch, why)) for stretch in self._feed.pending]
+        self._feed.pending.clear()
+        handles = self._feed.stop_behind(-1)
+        for batch in self._feed.running.values():
             done = len(batch.results)
             self._tally.count(batch, done)
             start = batch.start + batch.taken
@@ -1419,7 +1325,7 @@ class Run:
                 rest[0].attempts += 1
                 rest[0].worker = batch.worker
             pieces.append((start, piece + rest))
-        self._running.clear()
+        self._feed.running.clear()
         for start, piece in sorted(pieces, key=lambda piece: piece[0]):
             self._settled(start, piece)
         return handles
@@ -1455,14 +1361,9 @@ class Run:
     @locked
     def _begin_drain(self) -> list[Future[Any]]:
         self._drained = True
-        if self._lives is not None:
-            self._lives.no_more = True
-            self._pending.extendleft(reversed(self._lives.release(_FAR)))
-        for batch in self._running.values():
-            batch.stopped = True
-            batch.signal.append(None)
+        handles = self._feed.drain()
         self._wake()
-        return [batch.handle for batch in self._running.values() if batch.handle is not None]
+        return handles
 
     def drop(self) -> None:
         """Its own pool is ended as every executor; who waits for a result is told."""
@@ -1471,7 +1372,7 @@ class Run:
 
     @locked
     def is_working(self) -> bool:
-        return bool(self._running or self._recording)
+        return bool(self._feed.running or self._recording)
 
     def is_consumed(self) -> bool:
         return self.started and not self.over and not self._reads
@@ -1479,23 +1380,23 @@ class Run:
     @locked
     def _end_pending(self) -> None:
         """Inputs that have been read, and not been begun, come as Drained."""
-        for stretch in self._pending:
+        for stretch in self._feed.pending:
             self._settled(stretch.start, self._cancelled_outcomes(stretch, draining.drained(f"a task of {self.name}")))
-        self._pending.clear()
+        self._feed.pending.clear()
 
     @locked
     def _is_dry(self) -> bool:
         """Whether nothing that could still be delivered is to come of a run that is drained, and not everything has been."""
         if (
             self._stopped
-            or self._running
+            or self._feed.running
             or self._recording
             or self._lives
             or self._finished
-            or (self._outcomes and self._pending)
+            or (self._outcomes and self._feed.pending)
         ):
             return False
-        return bool(self._pending or len(self._order)) or self.source.left() != 0
+        return bool(self._feed.pending or len(self._order)) or self.source.left() != 0
 
     def _rest_after_drain(self) -> list[Any]:
         if self._outcomes and self.source.total is not None:
@@ -1525,13 +1426,13 @@ class Run:
     @locked
     def _stop_all(self) -> list[Future[Any]]:
         self._stopped = True
-        handles = self._stop_behind(-1)
-        self._tally.given_up += sum(len(batch.items) - len(batch.results) for batch in self._running.values())
-        for batch in self._running.values():
+        handles = self._feed.stop_behind(-1)
+        self._tally.given_up += sum(len(batch.items) - len(batch.results) for batch in self._feed.running.values())
+        for batch in self._feed.running.values():
             done = len(batch.results)
             self._record_unwanted(batch, done)
             self._tally.count(batch, done)
-        self._running.clear()
+        self._feed.running.clear()
         self._finished.clear()
         self._recording = 0  # it is recorded, but nobody waits for it
         self._wake()
@@ -1584,8 +1485,8 @@ class Run:
     @locked
     def _counts(self) -> tuple[int, int, int]:
         """Return how many tasks have ended, how many failed (in batches that are over), and how many workers are at work."""
-        finished = self._tally.finished(self._running.values(), retries=self._lives is not None)
-        return finished + self._tally.resumed, self._tally.failures, min(len(self._running), self._workers.count)
+        finished = self._tally.finished(self._feed.running.values(), retries=self._lives is not None)
+        return finished + self._tally.resumed, self._tally.failures, min(len(self._feed.running), self._workers.count)
 
     def left(self) -> int | None:
         """Return how many results are still to come, if the inputs can tell."""
