@@ -46,12 +46,13 @@ from abreast.core.errors import Drained, TooManyFailures
 from abreast.core.future import acquire_patiently, pause
 from abreast.core.outcome import Outcome, RunSummary
 from abreast.engine.decoding import Decoder, decode_error
+from abreast.engine.delivery import Delivery
 from abreast.engine.feed import NEVER, Feed
 from abreast.engine.hold import Hold
 from abreast.engine.life import Lives, judge
 from abreast.engine.locking import locked, weakly, weakly_settle
 from abreast.engine.notes import add_note
-from abreast.engine.pieces import Failure, Piece, Stretch
+from abreast.engine.pieces import Failure, Stretch
 from abreast.engine.starts import Starts
 from abreast.engine.tally import Tally
 from abreast.engine.watched import end_log, follow, kind_of, log_batch
@@ -64,7 +65,6 @@ from abreast.policy.batch import (
     learn_reading,
 )
 from abreast.policy.failures import are_too_many
-from abreast.policy.order import InOrder
 from abreast.policy.retry import is_for_good
 from abreast.policy.window import items_to_read, wakes_reader
 
@@ -159,6 +159,7 @@ class Run:
         self._ordered = ordered
         self._outcomes = outcomes
         self._keeps_all = keeps_all
+        self._live = not keeps_all
         self._at_once = at_once
         self._chunksize = chunksize
         self._timeout = timeout
@@ -169,9 +170,6 @@ class Run:
         self._lock = threading.RLock()
         self._acquire, self._release = self._lock.acquire, self._lock.release
 
-        self._head: Batch | None = None  # some of whose results have been taken already
-        self._finished: deque[tuple[int, list[Any]]] = deque()
-        self._order: InOrder[list[Any]] = InOrder()
         self._ahead = 0  # inputs read and not taken by the consumer
         self._first_dropped = NEVER
         self._failure: Failure | None = None
@@ -179,8 +177,6 @@ class Run:
         self._expired = self._cancelled = self._executor_breaks = self._stopped = False
         self._drained = self._drained_inputs = self._reads = False
         self._go_on_here = False
-        self._recording = 0  # outcomes that the journal has, and has not recorded
-        self._unrecorded = False  # the journal has failed
         self._log: watch.Log | None = None  # if somebody watches
         self._sends: int | None = None  # the thread that is sending batches
         self._turned_away = False  # another one wanted to meanwhile
@@ -220,6 +216,9 @@ class Run:
         if self._lives is not None:
             self._work.tried = self._lives.tried
         self._feed = Feed(self._work, source, self._tally, lives=self._lives, starts=self._starts)
+        self._delivery = Delivery(
+            self._work, self._decoder, self._tally, journal, ordered=ordered, outcomes=outcomes, live=not keeps_all
+        )
 
     # ---- start
 
@@ -243,7 +242,6 @@ class Run:
             self._journal.has_encoded(workers.encodes)
         self._send = sender(workers.executor)
         self._feed.open(workers, self._chunksize, goes_deep=self._keeps_all or self._at_once or self.buffersize is not None)
-        self._live = not self._keeps_all
         # Everything is pending from the start, and the threads that complete batches send it. The one that iterates must not: the
         # executor may have been dropped or shut down since, when only its own workers can go on.
         self._sends_itself = self._at_once and self.buffersize is None
@@ -342,7 +340,7 @@ class Run:
             self._read(count)
             slow = perf_counter() - begun > _SLOW_READ
             self._submit_pending()
-            if slow and self._live and self._finished and not self._at_once:
+            if slow and self._live and self._delivery.finished and not self._at_once:
                 return  # results are due, and are not to wait until a slow source has filled the window
 
     @locked
@@ -439,7 +437,7 @@ class Run:
             self._feed.pending.extend(stretches)
         elif self._cut_short:  # while they were read, too many tasks have failed
             for stretch in stretches:
-                self._settled(stretch.start, self._cancelled_outcomes(stretch, CancelledError(self._cut_short)))
+                self._delivery.settled(stretch.start, self._delivery.cancelled(stretch, CancelledError(self._cut_short)))
         else:  # or a task has ended the run, or another thread
             self._tally.given_up += sum(map(len, stretches))
 
@@ -480,19 +478,18 @@ class Run:
             return None
         if self._lives is not None:
             self._feed.release(self._lives, monotonic())
-        if not self._feed.pending or self._broken is not None or self._recording > _BEHIND:
+        if not self._feed.pending or self._broken is not None or self._delivery.recording > _BEHIND:
             return None
         batch = self._feed.cut()
         if batch is None:
             return None
-        several = len(batch.items) > 1
-        if self._waker is not None and self._live and several:
+        if self._waker is not None and self._live and len(batch.items) > 1:
             batch.signal.append(None)  # somebody waits for results already
-        if self._journal is not None and several:
+        if self._journal is not None and len(batch.items) > 1:
             self._journal.look_soon()
         if self._log is not None:
             seconds = self._feed.pace.item or _FAR
-            batch.measure = watch.Measure(each=several and seconds > _LONG_ENOUGH, is_short=seconds < _SHORT)
+            batch.measure = watch.Measure(each=len(batch.items) > 1 and seconds > _LONG_ENOUGH, is_short=seconds < _SHORT)
         return batch
 
     def _submit(self, batch: Batch) -> bool:
@@ -610,12 +607,12 @@ class Run:
         if self._drained and isinstance(lost, CancelledError):
             lost = None  # what of it has not begun is not lost: it comes as Drained
         del self._feed.running[batch.start]
-        if self._head is batch:
-            self._head = None
+        if self._delivery.head is batch:
+            self._delivery.head = None
         done = len(batch.results)
         self._tally.count(batch, done)
         if batch.start > self._feed.limit:  # it was cancelled, or told to stop: nothing of it is wanted
-            self._record_unwanted(batch, done)
+            self._delivery.record_unwanted(batch, done)
             self._tally.given_up += len(batch.items) - done
             self._wake_after(batch)
             return []
@@ -643,10 +640,10 @@ class Run:
                 self._first_error = self._first_error or batch.errors[first_failed]
         else:
             last = first_failed
-            self._record_unwanted(batch, done, first=last)
+            self._delivery.record_unwanted(batch, done, first=last)
             # Those dropped with it may be before it.
             handles += self._fail(Failure(min(batch.start + last, self._first_dropped), batch.errors[last], batch, last))
-        self._settled(batch.start + batch.taken, self._extract(batch, last))
+        self._delivery.settled(batch.start + batch.taken, self._delivery.extract(batch, last))
         if self._lives is not None and first_failed == done == len(batch.items):
             self._lives.forget(batch.start)  # if it was one that had failed before: such a task is a batch of its own
         if self._max_failures is not None:
@@ -679,7 +676,7 @@ class Run:
     def _take_out_failed(self, batch: Batch, done: int, lives: Lives) -> None:
         """Take out of a batch what is to be judged; the results between go on."""
         for place in sorted(place for place in batch.errors if place < done):
-            self._settled(batch.start + batch.taken, self._extract(batch, place))
+            self._delivery.settled(batch.start + batch.taken, self._delivery.extract(batch, place))
             lives.take_out(batch, place)
             batch.taken = place + 1
             self._tally.tasks -= 1  # counted when it is over
@@ -718,13 +715,13 @@ class Run:
             self._log.calls.pop(alone.start, None)
         if self._outcomes:
             handles = []
-            self._settled(alone.start, [self._outcome(alone, 0)])
+            self._delivery.settled(alone.start, [self._delivery.outcome(alone, 0)])
             lives.forget(alone.start)
             if self._max_failures is not None:
                 self._first_error = self._first_error or alone.errors[0]
                 handles = self._end_if_too_many(self._max_failures)
         else:
-            self._record_unwanted(alone, 1)
+            self._delivery.record_unwanted(alone, 1)
             handles = self._fail(Failure(alone.start, alone.errors[0], alone, 0))
         self._wake()
         return handles
@@ -860,7 +857,7 @@ class Run:
                 self._first_dropped = min((stretch.start for stretch in pending), default=NEVER)
             else:
                 for stretch in pending:
-                    self._settled(stretch.start, self._cancelled_outcomes(stretch, lost))
+                    self._delivery.settled(stretch.start, self._delivery.cancelled(stretch, lost))
         else:
             self._tally.tasks += missing
             self._tally.failures += missing
@@ -879,28 +876,6 @@ class Run:
         if self._failure is None or failure.index < self._failure.index:
             self._failure = failure
         return self._feed.stop_behind(failure.index if self._ordered and not self._keeps_all else -1)
-
-    def _extract(self, batch: Batch, last: int) -> list[Any]:
-        """Return the results of a batch that have not been taken, up to place `last`."""
-        first, batch.taken = batch.taken, max(batch.taken, last)
-        if self._outcomes or self._journal is not None:
-            return [self._outcome(batch, place) for place in range(first, last)]
-        results = batch.results[first:last] if first or last < len(batch.results) else batch.results
-        return Piece(results, batch, first) if self._workers.encodes else results
-
-    def _outcome(self, batch: Batch, place: int) -> Outcome[Any]:
-        error = batch.errors.get(place)
-        ended = batch.ends[place]
-        begun = batch.ends[place - 1] if place else batch.began
-        return Outcome(
-            batch.start + place,
-            batch.items[place],
-            batch.results[place],
-            error,
-            attempts=batch.attempts_at(batch.start + place) - (isinstance(error, CancelledError) and not ended),
-            worker=batch.worker,
-            duration=ended - begun if ended else 0.0,
-        )
 
     def _note(self, error: BaseException, batch: Batch, place: int, *, further: int = 0) -> None:
         add_note(
@@ -923,7 +898,7 @@ class Run:
             or (
                 self._live
                 and not self._patient
-                and (not self._ordered or batch.start <= self._order.next <= batch.start + len(batch.items))
+                and (not self._ordered or batch.start <= self._delivery.order.next <= batch.start + len(batch.items))
             )
             or (len(self._feed.running) < self._workers.count and self._feed.is_something_stuck())
             or (
@@ -942,71 +917,17 @@ class Run:
     @locked
     def _collect(self) -> list[Any]:
         """Return what can be yielded now."""
-        results: list[Any] = []
         if self._drained and self._outcomes:
             self._end_pending()
-        while self._finished:
-            start, piece = self._finished.popleft()
-            if not self._ordered:
-                self._add(results, piece)
-            else:
-                self._order.put(start, piece)
-        if self._ordered:
-            while (piece_in_turn := self._order.take()) is not None:
-                self._add(results, piece_in_turn)
-        if not results and self._live:
-            for batch in self._awaited():
-                if self._journal is None:
-                    self._add(results, self._take_from_running(batch))
-                else:
-                    self._record_running(batch)
-        return results
-
-    def _add(self, results: list[Any], piece: list[Any]) -> None:
-        results += piece
-        if type(piece) is Piece:
-            self._decoder.origins.append(piece)
-
-    def _awaited(self) -> list[Batch]:
-        """Return the batches that may have the next result."""
-        if not self._ordered:
-            return list(self._feed.running.values())
-        following = self._order.next
-        head = self._feed.running.get(following, self._head)
-        if self._journal is not None and head is not None and following < head.start:  # its thread takes from all of them
-            head = next(
-                (each for each in self._feed.running.values() if each.start <= following < each.start + len(each.items)), None
-            )
-        if head is None or self._feed.running.get(head.start) is not head or following >= head.start + len(head.items):
-            return []
-        return [head]
-
-    def _take_from_running(self, batch: Batch) -> list[Any]:
-        """Take what a batch that still runs has done so far."""
-        done = len(batch.results)
-        last = min(batch.errors, default=done) if self._work.fails_fast else done
-        first = batch.taken
-        if last <= first:
-            return []
-        batch.taken = last
-        if self._outcomes or self._journal is not None:
-            results: list[Any] = [self._outcome(batch, place) for place in range(first, last)]
-        else:
-            results = batch.results[first:last]
-            if self._workers.encodes:
-                results = Piece(results, batch, first)
-        batch.results[first:last] = [None] * (last - first)  # the consumer may drop them: so do we
-        if self._ordered:
-            if self._journal is None:  # else they come in their turn when they are recorded
-                self._order.next += len(results)
-            self._head = batch
-        return results
+        return self._delivery.collect(self._feed.running)
 
     def _is_failure_due(self) -> bool:
         failure = self._failure
-        if self._broken is not None and (self._keeps_all or self._unrecorded or not (self._feed.running or self._recording)):
+        if self._broken is not None and (
+            self._keeps_all or self._delivery.unrecorded or not (self._feed.running or self._delivery.recording)
+        ):
             return True  # what is before the failure, if there is one, cannot be run any more
-        return failure is not None and (self._feed.limit < 0 or self._order.next >= failure.index)
+        return failure is not None and (self._feed.limit < 0 or self._delivery.order.next >= failure.index)
 
     @locked
     def _is_finished(self) -> bool:
@@ -1017,39 +938,19 @@ class Run:
             and not self._feed.pending
             and not self._feed.running
             and not self._lives
-            and not self._recording
-            and not self._finished
-            and not len(self._order)
+            and not self._delivery.recording
+            and not self._delivery.finished
+            and not len(self._delivery.order)
         )
 
     # ---- the journal: engine/journaled.py
-
-    def _settled(self, start: int, piece: list[Any]) -> None:
-        """Results are final: they go to the consumer, by way of the journal if there is one."""
-        if self._journal is None:
-            self._finished.append((start, piece))
-        elif piece and not self._unrecorded:
-            self._recording += len(piece)
-            self._journal.record(start, piece)
-
-    def _record_running(self, batch: Batch) -> None:
-        start = batch.start + batch.taken
-        self._settled(start, self._take_from_running(batch))
-
-    def _record_unwanted(self, batch: Batch, done: int, *, first: int | None = None) -> None:
-        """What has been done and is not delivered, since the run ends before, need not be done again."""
-        if self._journal is not None:
-            first = batch.taken if first is None else first
-            outcomes = [self._outcome(batch, place) for place in range(first, done)]
-            if outcomes:
-                self._journal.record(batch.start + first, outcomes, is_wanted=False)
 
     @locked
     def _record_done(self) -> bool:
         """Called by the journal's thread, from time to time: record what batches that are at work have done; whether there are such."""
         several = [batch for batch in self._feed.running.values() if len(batch.items) > 1]
         for batch in several:
-            self._record_running(batch)
+            self._delivery.record_running(batch)
         return bool(several)
 
     def _recorded(self, pieces: list[tuple[int, list[Outcome[Any]]]]) -> None:
@@ -1060,28 +961,14 @@ class Run:
     def _take_recorded(self, pieces: list[tuple[int, list[Outcome[Any]]]]) -> list[Future[Any]]:
         if self._stopped:
             return []
-        self._recording -= sum(len(outcomes) for _, outcomes in pieces)
+        self._delivery.recording -= sum(len(outcomes) for _, outcomes in pieces)
         handles = self._pass_on(pieces)
         self._wake()
         return handles
 
     def _pass_on(self, pieces: list[tuple[int, list[Outcome[Any]]]]) -> list[Future[Any]]:
         """Outcomes that are recorded go to the consumer; return the handles that are to be cancelled because of an error."""
-        if self._outcomes:
-            self._finished.extend(pieces)
-            return []
-        handles: list[Future[Any]] = []
-        for start, outcomes in pieces:
-            # Recorded by an earlier run, or found when the journal unpickled it: other errors are failures already.
-            place = next((place for place, outcome in enumerate(outcomes) if outcome.error is not None), len(outcomes))
-            self._finished.append((start, [outcome.value for outcome in outcomes[:place]]))
-            if place < len(outcomes):
-                failed = outcomes[place]
-                assert failed.error is not None
-                batch = Batch(self._work, start + place, [failed.input], None, 1, None)
-                batch.worker = failed.worker
-                handles += self._fail(Failure(start + place, failed.error, batch, 0))
-        return handles
+        return [handle for failure in self._delivery.pass_on(pieces) for handle in self._fail(failure)]
 
     def _journal_failed(self, error: BaseException) -> None:
         """Called by the journal's thread: nothing can be recorded any more, so nothing is started, and nothing unrecorded delivered."""
@@ -1089,8 +976,8 @@ class Run:
 
     @locked
     def _stop_unrecorded(self, error: BaseException) -> list[Future[Any]]:
-        self._unrecorded = True
-        self._recording = 0
+        self._delivery.unrecorded = True
+        self._delivery.recording = 0
         self._broken = error
         handles = self._feed.stop_behind(-1)
         self._wake()
@@ -1126,16 +1013,8 @@ class Run:
         if self._news:
             return False
         self._patient = not ask
-        if ask and self._live:
-            if self._finished:
-                return False
-            awaited = self._awaited()
-            for batch in awaited:
-                if len(batch.items) - len(batch.results) > 1:  # else it will be settled as soon
-                    batch.signal.append(None)
-            # Looked at after the signal was set: what is done later finds it.
-            if any(len(batch.results) > batch.taken and not (self._work.fails_fast and batch.errors) for batch in awaited):
-                return False
+        if ask and self._delivery.is_at_hand(self._feed.running):
+            return False
         self._waker = waker
         return True
 
@@ -1258,7 +1137,7 @@ class Run:
         return []
 
     def _raise_failure(self) -> None:
-        failure, broken, first = self._failure, self._broken, self._order.next
+        failure, broken, first = self._failure, self._broken, self._delivery.order.next
         self.give_up()
         try:
             if self._journal is not None and self._journal.failure is not None:
@@ -1306,18 +1185,20 @@ class Run:
         if self._lives is not None:
             failed, waiting = self._lives.take_all()
             self._feed.pending.extend(waiting)
-            pieces += [(alone.start, [self._outcome(alone, 0)]) for alone in failed]  # it has failed, and nobody will judge it
+            pieces += [
+                (alone.start, [self._delivery.outcome(alone, 0)]) for alone in failed
+            ]  # it has failed, and nobody will judge it
             self._tally.tasks += len(failed)
             self._tally.failures += len(failed)
-        pieces += [(stretch.start, self._cancelled_outcomes(stretch, why)) for stretch in self._feed.pending]
+        pieces += [(stretch.start, self._delivery.cancelled(stretch, why)) for stretch in self._feed.pending]
         self._feed.pending.clear()
         handles = self._feed.stop_behind(-1)
         for batch in self._feed.running.values():
             done = len(batch.results)
             self._tally.count(batch, done)
             start = batch.start + batch.taken
-            piece = self._extract(batch, done)
-            rest = self._cancelled_outcomes(Stretch(batch.start + done, batch.items, done, None), why)
+            piece = self._delivery.extract(batch, done)
+            rest = self._delivery.cancelled(Stretch(batch.start + done, batch.items, done, None), why)
             is_running: Any = batch.began
             if batch.remote:
                 is_running = batch.handle is not None and batch.handle.has_begun(done)  # type: ignore[attr-defined]  # those of processes have it
@@ -1327,17 +1208,8 @@ class Run:
             pieces.append((start, piece + rest))
         self._feed.running.clear()
         for start, piece in sorted(pieces, key=lambda piece: piece[0]):
-            self._settled(start, piece)
+            self._delivery.settled(start, piece)
         return handles
-
-    def _cancelled_outcomes(self, stretch: Stretch, why: BaseException) -> list[Any]:
-        items = stretch.items[stretch.place :]
-        self._tally.given_up += len(items)
-        tried, again = self._work.tried.get, self._work.again.get  # these have run, and what came of them was lost with a process
-        return [
-            Outcome(index, item, error=why, attempts=tried(index, 0) + again(index, 0))
-            for index, item in enumerate(items, stretch.start)
-        ]
 
     def _rest_after_timeout(self) -> list[Any]:
         """Read what is left of inputs that are known to end, to say that they were cancelled."""
@@ -1347,7 +1219,7 @@ class Run:
             if items:
                 self._ahead += len(items)
                 why = draining.drained(f"a task of {self.name}") if self._drained else CancelledError(self._cut_short)
-                return self._cancelled_outcomes(Stretch(start, items, 0, None), why)
+                return self._delivery.cancelled(Stretch(start, items, 0, None), why)
         return self._end()
 
     # ---- the program has been asked to end: see core/draining.py, Member
@@ -1372,7 +1244,7 @@ class Run:
 
     @locked
     def is_working(self) -> bool:
-        return bool(self._feed.running or self._recording)
+        return bool(self._feed.running or self._delivery.recording)
 
     def is_consumed(self) -> bool:
         return self.started and not self.over and not self._reads
@@ -1381,7 +1253,7 @@ class Run:
     def _end_pending(self) -> None:
         """Inputs that have been read, and not been begun, come as Drained."""
         for stretch in self._feed.pending:
-            self._settled(stretch.start, self._cancelled_outcomes(stretch, draining.drained(f"a task of {self.name}")))
+            self._delivery.settled(stretch.start, self._delivery.cancelled(stretch, draining.drained(f"a task of {self.name}")))
         self._feed.pending.clear()
 
     @locked
@@ -1390,13 +1262,13 @@ class Run:
         if (
             self._stopped
             or self._feed.running
-            or self._recording
+            or self._delivery.recording
             or self._lives
-            or self._finished
+            or self._delivery.finished
             or (self._outcomes and self._feed.pending)
         ):
             return False
-        return bool(self._feed.pending or len(self._order)) or self.source.left() != 0
+        return bool(self._feed.pending or len(self._delivery.order)) or self.source.left() != 0
 
     def _rest_after_drain(self) -> list[Any]:
         if self._outcomes and self.source.total is not None:
@@ -1430,11 +1302,10 @@ class Run:
         self._tally.given_up += sum(len(batch.items) - len(batch.results) for batch in self._feed.running.values())
         for batch in self._feed.running.values():
             done = len(batch.results)
-            self._record_unwanted(batch, done)
+            self._delivery.record_unwanted(batch, done)
             self._tally.count(batch, done)
         self._feed.running.clear()
-        self._finished.clear()
-        self._recording = 0  # it is recorded, but nobody waits for it
+        self._delivery.drop()
         self._wake()
         return handles
 
@@ -1450,7 +1321,7 @@ class Run:
         if self._log is not None:
             end_log(self._log, self.summary())
         self.source.close()
-        self._order = InOrder()
+        self._delivery.close()
         for scope in self._outer_scopes:
             scope.unwatch(self._cancel_from_outside)
         try:
