@@ -43,8 +43,9 @@ from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 from abreast.core import draining, watch
 from abreast.core.current import Scope, current_scopes, here
 from abreast.core.errors import Drained, TooManyFailures
-from abreast.core.future import acquire_patiently, pause
+from abreast.core.future import pause
 from abreast.core.outcome import Outcome, RunSummary
+from abreast.engine.bell import Bell, park, patience
 from abreast.engine.decoding import Decoder, decode_error
 from abreast.engine.delivery import Delivery
 from abreast.engine.feed import NEVER, Feed
@@ -88,12 +89,6 @@ _BEHIND = 8192
 """Outcomes that wait to be recorded; while there are more, no task is started: results come faster than the disk takes them."""
 _FAR = float("inf")
 
-_PATIENCE = 0.001
-"""Seconds to wait for a whole batch of tiny tasks before asking for what there is of it: without the GIL, a consumer that is quicker
-than the workers would else be woken for each task, at 20 us."""
-_TINY = 20e-6
-_TINY_FOR_PROCESSES, _PATIENCE_FOR_PROCESSES = 500e-6, 0.008
-"""The same where each wake-up of the consumer takes a core from the processes that compute: 40 us of CPU time, on two cores."""
 _SLOW_READ = 0.001
 _SHORT = 0.005
 _LONG_ENOUGH = 50e-6
@@ -183,15 +178,12 @@ class Run:
 
         self._decoder = Decoder(frozenset(), outcomes=outcomes)
         self._look_again: float | None = None  # when a batch will be overdue
-        self._looks_at = 0.0  # when the consumer looks by itself; 0 while it does
         self._too_many: TooManyFailures | None = None
         self._first_error: Any = None  # of max_failures
         self._halted: list[Future[Any]] = []  # by max_failures
         self._cut_short = ""  # why the rest comes as cancelled
         self._hold: Hold | None = None  # of the executor, if nobody need iterate
-        self._news = False
-        self._patient = False  # waits for more than one result
-        self._waker: Callable[[], object] | None = None
+        self._bell = Bell()
         self._progress: Progress | None = None
         self._drawn = 0.0
 
@@ -289,8 +281,8 @@ class Run:
             return []
         if self._decoder.error is not None:  # before anything that stands behind it
             self._raise_undecodable()
-        self._news = False  # before anything is looked at: what comes from now on may have been missed by this step
-        self._looks_at = 0.0
+        self._bell.news = False  # before anything is looked at: what comes from now on may have been missed by this step
+        self._bell.looks_at = 0.0
         if self._too_many is not None and not self._expired:
             self._end_rest(self._halted)
         if not self._sends_itself:
@@ -461,10 +453,10 @@ class Run:
         batch = self._cut()
         self._sends = None if batch is None else here_now
         if batch is None and self._starts is not None and (begins := self._next_start()) is not None:
-            self._notice(begins)
+            self._bell.notice(begins)
         if batch is None and self._turned_away:
             self._turned_away = False
-            self._wake()  # the thread that asks has found inputs pending, and has read no more
+            self._bell.ring()  # the thread that asks has found inputs pending, and has read no more
         return batch
 
     @locked
@@ -483,7 +475,7 @@ class Run:
         batch = self._feed.cut()
         if batch is None:
             return None
-        if self._waker is not None and self._live and len(batch.items) > 1:
+        if self._bell.waker is not None and self._live and len(batch.items) > 1:
             batch.signal.append(None)  # somebody waits for results already
         if self._journal is not None and len(batch.items) > 1:
             self._journal.look_soon()
@@ -705,7 +697,7 @@ class Run:
         begins = NEVER if wait is None else monotonic() + wait
         if wait is not None and not lives.no_more and (self._deadline is None or begins < self._deadline):
             lives.wait(alone, begins)
-            self._notice(begins)
+            self._bell.notice(begins)
             if self._hold is not None:
                 self._hold.ring_at(lives.next_due, self._ring)
             return []
@@ -723,7 +715,7 @@ class Run:
         else:
             self._delivery.record_unwanted(alone, 1)
             handles = self._fail(Failure(alone.start, alone.errors[0], alone, 0))
-        self._wake()
+        self._bell.ring()
         return handles
 
     @locked
@@ -742,7 +734,7 @@ class Run:
         self._too_many = TooManyFailures(self._tally.failures, self._tally.tasks, most)
         self._cut_short = f"{self._tally.failures:,} tasks of the run had failed, more than its max_failures={most!r} allows"
         self._halted = self._cancel_rest()
-        self._wake()
+        self._bell.ring()
         return self._halted
 
     def _ring(self) -> None:
@@ -817,7 +809,7 @@ class Run:
         self._tally.given_up += len(items)
         error = CancelledError()
         handles = self._fail(Failure(index, error, Batch(self._work, index, [item], None, 1, None), 0))
-        self._wake()
+        self._bell.ring()
         return handles
 
     # ---- what is to be done at a time: retries, starts by the rate
@@ -826,23 +818,18 @@ class Run:
         """Return when to look whether more may start by the rate, if that is what is waited for."""
         return None if self._drained or self._broken is not None else self._feed.next_start()
 
-    def _notice(self, when: float) -> None:
-        """Something is to be done at a time: wake the consumer if it would sleep longer."""
-        if when < self._looks_at:
-            self._wake()
-
     @locked
     def _next_look(self) -> float:
         """Return when the consumer is to look by itself."""
-        self._looks_at = _FAR
+        self._bell.looks_at = _FAR
         if not self._sends_itself and self._sends in (
             None,
             threading.get_ident(),
         ):  # else who sends just now does it, and wakes us
             retry = None if self._lives is None else self._lives.next_due
             start = self._next_start()
-            self._looks_at = min(_FAR if retry is None else retry, _FAR if start is None else start)
-        return self._looks_at
+            self._bell.looks_at = min(_FAR if retry is None else retry, _FAR if start is None else start)
+        return self._bell.looks_at
 
     # ---- count, lose, fail, take
 
@@ -897,7 +884,7 @@ class Run:
             or (not self._feed.running and not self._feed.pending)
             or (
                 self._live
-                and not self._patient
+                and not self._bell.patient
                 and (not self._ordered or batch.start <= self._delivery.order.next <= batch.start + len(batch.items))
             )
             or (len(self._feed.running) < self._workers.count and self._feed.is_something_stuck())
@@ -905,12 +892,12 @@ class Run:
                 not self.source.exhausted and wakes_reader(len(self._feed.running), self._feed.batch_limit(), self._workers.count)
             )
         ):
-            self._wake()
+            self._bell.ring()
 
     @locked
     def _break(self, error: BaseException) -> None:
         self._broken = self._broken or error
-        self._wake()
+        self._bell.ring()
 
     # ---- collect results, in the thread that asks
 
@@ -963,7 +950,7 @@ class Run:
             return []
         self._delivery.recording -= sum(len(outcomes) for _, outcomes in pieces)
         handles = self._pass_on(pieces)
-        self._wake()
+        self._bell.ring()
         return handles
 
     def _pass_on(self, pieces: list[tuple[int, list[Outcome[Any]]]]) -> list[Future[Any]]:
@@ -980,7 +967,7 @@ class Run:
         self._delivery.recording = 0
         self._broken = error
         handles = self._feed.stop_behind(-1)
-        self._wake()
+        self._bell.ring()
         return handles
 
     # ---- results of processes, unpickled in the thread that asks: that runs code of the user's
@@ -1010,17 +997,17 @@ class Run:
             waker: must not block.
             ask: whether to ask the workers for what they have done of the batches that they are at.
         """
-        if self._news:
+        if self._bell.news:
             return False
-        self._patient = not ask
+        self._bell.patient = not ask
         if ask and self._delivery.is_at_hand(self._feed.running):
             return False
-        self._waker = waker
+        self._bell.waker = waker
         return True
 
     @locked
     def end_wait(self) -> None:
-        self._waker = None
+        self._bell.waker = None
 
     @locked
     def _take_overdue(self) -> None:
@@ -1045,22 +1032,11 @@ class Run:
             self._park(limit)
 
     def _park(self, limit: float | None) -> None:
-        item = self._feed.pace.item
-        tiny, patience = (_TINY_FOR_PROCESSES, _PATIENCE_FOR_PROCESSES) if self._workers.encodes else (_TINY, _PATIENCE)
-        if self._live and item is not None and item < tiny and self._park_once(min(patience, limit or patience), ask=False):
-            return
-        self._park_once(limit, ask=True)
-
-    def _park_once(self, limit: float | None, *, ask: bool) -> bool:
-        """Wait `limit` seconds at most; whether there is news."""
-        lock = threading.Lock()
-        lock.acquire()
-        try:
-            if not self.begin_wait(lock.release, ask=ask):
-                return True
-            return acquire_patiently(lock, None if limit is None else min(limit, threading.TIMEOUT_MAX))
-        finally:
-            self.end_wait()
+        if self._live:
+            seconds = patience(self._feed.pace.item, processes=bool(self._workers.encodes))
+            if seconds is not None and park(self, min(seconds, limit or seconds), ask=False):
+                return
+        park(self, limit, ask=True)
 
     def wait_limit(self) -> float | None:
         """Return how many seconds to wait at most before the next step."""
@@ -1087,12 +1063,6 @@ class Run:
         ]
         return next((handle for handle in handles if handle.running()), handles[0] if handles else None)
 
-    def _wake(self) -> None:
-        self._news = True
-        waker, self._waker = self._waker, None
-        if waker is not None:
-            waker()
-
     @locked
     def _heed(self, batch: Batch) -> bool:
         """Called by a worker between two tasks, because the batch's signal is set: whether it is to stop."""
@@ -1106,7 +1076,7 @@ class Run:
             return True
         if not batch.cut:
             batch.signal.clear()
-        self._wake()
+        self._bell.ring()
         return False
 
     @locked
@@ -1234,7 +1204,7 @@ class Run:
     def _begin_drain(self) -> list[Future[Any]]:
         self._drained = True
         handles = self._feed.drain()
-        self._wake()
+        self._bell.ring()
         return handles
 
     def drop(self) -> None:
@@ -1306,7 +1276,7 @@ class Run:
             self._tally.count(batch, done)
         self._feed.running.clear()
         self._delivery.drop()
-        self._wake()
+        self._bell.ring()
         return handles
 
     @locked
@@ -1341,7 +1311,7 @@ class Run:
     @locked
     def _note_cancelled(self) -> None:
         self._cancelled = True
-        self._wake()
+        self._bell.ring()
 
     # ---- looking
 
