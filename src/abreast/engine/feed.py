@@ -52,6 +52,7 @@ class Feed:
         pending: what has been read and is not in a batch, in the order in which it is sent.
         running: the batches that are with the workers, by start.
         limit: no task at an index above it is started; see run.py.
+        drained: whether the program has been asked to end: nothing more is started.
         pace: what has been learnt of the tasks.
         fixed_size: of batches, if somebody asked for one.
     """
@@ -63,6 +64,7 @@ class Feed:
         self.pending: deque[Stretch] = deque()
         self.running: dict[int, Batch] = {}
         self.limit = NEVER
+        self.drained = False
         self._work = work
         self._source = source
         self._tally = tally
@@ -190,6 +192,7 @@ class Feed:
 
     def drain(self) -> list[Future[Any]]:
         """Start nothing more: what waits for its next attempt is pending, and stays so. Return the handles of what is with the workers."""
+        self.drained = True
         if self._lives is not None:
             self._lives.no_more = True
             self.release(self._lives, float("inf"))

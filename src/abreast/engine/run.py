@@ -34,15 +34,14 @@ Invariants
 from __future__ import annotations
 
 import threading
-from collections import deque
-from concurrent.futures import BrokenExecutor, CancelledError
+from concurrent.futures import CancelledError
 from contextvars import copy_context
 from time import monotonic, perf_counter, perf_counter_ns
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 from abreast.core import draining, watch
 from abreast.core.current import Scope, current_scopes, here
-from abreast.core.errors import Drained, TooManyFailures
+from abreast.core.errors import Drained
 from abreast.core.future import pause
 from abreast.core.outcome import Outcome, RunSummary
 from abreast.engine.bell import Bell, park, patience
@@ -53,7 +52,8 @@ from abreast.engine.hold import Hold
 from abreast.engine.life import Lives, judge
 from abreast.engine.locking import locked, weakly, weakly_settle
 from abreast.engine.notes import add_note
-from abreast.engine.pieces import Failure, Stretch
+from abreast.engine.pieces import Stretch
+from abreast.engine.settling import Settling
 from abreast.engine.starts import Starts
 from abreast.engine.tally import Tally
 from abreast.engine.watched import end_log, follow, kind_of, log_batch
@@ -61,13 +61,9 @@ from abreast.executors.base import sender
 from abreast.executors.batch import Batch, Work, run_batch
 from abreast.policy.batch import (
     inputs_at_once,
-    learn,
-    learn_dispatch,
     learn_reading,
 )
-from abreast.policy.failures import are_too_many
-from abreast.policy.retry import is_for_good
-from abreast.policy.window import items_to_read, wakes_reader
+from abreast.policy.window import items_to_read
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -160,17 +156,13 @@ class Run:
         self._timeout = timeout
         self._lives = None if retry is None else Lives(retry)
         self._starts = None if max_per_second is None else Starts(max_per_second)
-        self._max_failures = max_failures
         self._journal = journal
         self._lock = threading.RLock()
         self._acquire, self._release = self._lock.acquire, self._lock.release
 
         self._ahead = 0  # inputs read and not taken by the consumer
-        self._first_dropped = NEVER
-        self._failure: Failure | None = None
-        self._broken: BaseException | None = None  # the executor refused a batch, or a bug of ours
-        self._expired = self._cancelled = self._executor_breaks = self._stopped = False
-        self._drained = self._drained_inputs = self._reads = False
+        self._expired = self._cancelled = self._stopped = False
+        self._drained_inputs = self._reads = False
         self._go_on_here = False
         self._log: watch.Log | None = None  # if somebody watches
         self._sends: int | None = None  # the thread that is sending batches
@@ -178,10 +170,6 @@ class Run:
 
         self._decoder = Decoder(frozenset(), outcomes=outcomes)
         self._look_again: float | None = None  # when a batch will be overdue
-        self._too_many: TooManyFailures | None = None
-        self._first_error: Any = None  # of max_failures
-        self._halted: list[Future[Any]] = []  # by max_failures
-        self._cut_short = ""  # why the rest comes as cancelled
         self._hold: Hold | None = None  # of the executor, if nobody need iterate
         self._bell = Bell()
         self._progress: Progress | None = None
@@ -211,13 +199,26 @@ class Run:
         self._delivery = Delivery(
             self._work, self._decoder, self._tally, journal, ordered=ordered, outcomes=outcomes, live=not keeps_all
         )
+        self._settling = Settling(
+            self._work,
+            source,
+            self._feed,
+            self._delivery,
+            self._tally,
+            self._bell,
+            lives=self._lives,
+            max_failures=max_failures,
+            ordered=ordered,
+            outcomes=outcomes,
+            keeps_all=keeps_all,
+        )
 
     # ---- start
 
     def start(self) -> None:
         """Open the workers; from now on the time counts."""
         draining.enrol(self, draining.RUN)
-        if self._drained:
+        if self._feed.drained:
             raise draining.drained(f"the run of {self.name}")
         self._tally.begun = perf_counter()
         if self._journal is not None:
@@ -232,6 +233,7 @@ class Run:
             self._work.timed = True
         if self._journal is not None:
             self._journal.has_encoded(workers.encodes)
+        self._settling.open(workers)
         self._send = sender(workers.executor)
         self._feed.open(workers, self._chunksize, goes_deep=self._keeps_all or self._at_once or self.buffersize is not None)
         # Everything is pending from the start, and the threads that complete batches send it. The one that iterates must not: the
@@ -252,7 +254,7 @@ class Run:
                 self._retry_here(self._lives)
             if self._hold is not None:
                 self._let_go_if_done()  # there may have been no input
-            error, self.source.error = self._broken or self.source.error, None
+            error, self.source.error = self._settling.broken or self.source.error, None
             if error is not None:
                 try:
                     raise error
@@ -261,7 +263,7 @@ class Run:
 
     def _retry_here(self, lives: Lives) -> None:
         """Wait for retries and make them, in the caller's thread, which runs all tasks."""
-        while self._broken is None and (begins := lives.next_due) is not None:
+        while self._settling.broken is None and (begins := lives.next_due) is not None:
             pause(begins - monotonic())
             self._fill()
 
@@ -283,8 +285,8 @@ class Run:
             self._raise_undecodable()
         self._bell.news = False  # before anything is looked at: what comes from now on may have been missed by this step
         self._bell.looks_at = 0.0
-        if self._too_many is not None and not self._expired:
-            self._end_rest(self._halted)
+        if self._settling.too_many is not None and not self._expired:
+            self._end_rest(self._settling.halted)
         if not self._sends_itself:
             self._fill()
             self._take_overdue()
@@ -299,14 +301,14 @@ class Run:
             return self._decoded(results) if self._workers.encodes else results
         if self._cancelled:
             self.give_up()
-            if self._drained:
+            if self._feed.drained:
                 raise Drained(f"the run of {self.name} was still going on when the program ended")
             raise CancelledError(
                 f"the run of {self.name} was cancelled: the task or group that it is part of has been asked to end"
             )
-        if self._is_failure_due():
+        if self._settling.is_failure_due():
             self._raise_failure()
-        if self._drained and (self._is_dry() or self._drained_inputs):
+        if self._feed.drained and (self._is_dry() or self._drained_inputs):
             return self._rest_after_drain()
         if self._is_finished():
             return self._rest_after_timeout() if self._expired else self._end()
@@ -348,8 +350,8 @@ class Run:
         if (
             self.source.exhausted
             or self._feed.pending
-            or self._broken is not None
-            or self._drained
+            or self._settling.broken is not None
+            or self._feed.drained
             or self._feed.limit != NEVER
             or len(self._feed.running) >= self._feed.batch_limit()
             or (self._deadline is not None and monotonic() >= self._deadline)
@@ -427,9 +429,9 @@ class Run:
         self._ahead += count
         if self._feed.limit == NEVER:
             self._feed.pending.extend(stretches)
-        elif self._cut_short:  # while they were read, too many tasks have failed
+        elif self._settling.why_cut:  # while they were read, too many tasks have failed
             for stretch in stretches:
-                self._delivery.settled(stretch.start, self._delivery.cancelled(stretch, CancelledError(self._cut_short)))
+                self._delivery.settled(stretch.start, self._delivery.cancelled(stretch, CancelledError(self._settling.why_cut)))
         else:  # or a task has ended the run, or another thread
             self._tally.given_up += sum(map(len, stretches))
 
@@ -466,11 +468,11 @@ class Run:
 
     def _cut(self) -> Batch | None:
         """Cut a batch off what is pending, if there is room for one with the workers."""
-        if self._drained:
+        if self._feed.drained:
             return None
         if self._lives is not None:
             self._feed.release(self._lives, monotonic())
-        if not self._feed.pending or self._broken is not None or self._delivery.recording > _BEHIND:
+        if not self._feed.pending or self._settling.broken is not None or self._delivery.recording > _BEHIND:
             return None
         batch = self._feed.cut()
         if batch is None:
@@ -496,7 +498,7 @@ class Run:
                 follow(self._log, batch)
             batch.handle = self._send(batch, self._deliver)
         except Exception as error:
-            if self._take_back(batch) and not self._drained:
+            if self._take_back(batch) and not self._feed.drained:
                 if self._at_once and isinstance(error, RuntimeError) and self._goes_on_here():
                     self._go_on_here = True
                 else:
@@ -510,7 +512,7 @@ class Run:
             self._deliver(batch, CancelledError())
         if batch.start > self._feed.limit:  # stopped meanwhile, when there was no handle yet
             batch.handle.cancel()
-        elif self._drained:
+        elif self._feed.drained:
             _stop(batch.handle)
         return True
 
@@ -586,93 +588,16 @@ class Run:
 
         (Its manager thread fails all futures, and dies at one that is cancelled: InvalidStateError; its processes stay.)
         """
-        if not self._executor_breaks:
+        if not self._settling.executor_breaks:
             for handle in handles:
                 handle.cancel()
 
     @locked
     def _settle(self, batch: Batch, lost: BaseException | None) -> list[Future[Any]]:
         """Take a batch's outcomes, and its rest; return the handles that are to be cancelled because of its error."""
-        if self._feed.running.get(batch.start) is not batch:
-            batch.errors.clear()
-            return []  # the run has been given up
-        if self._drained and isinstance(lost, CancelledError):
-            lost = None  # what of it has not begun is not lost: it comes as Drained
-        del self._feed.running[batch.start]
-        if self._delivery.head is batch:
-            self._delivery.head = None
-        done = len(batch.results)
-        self._tally.count(batch, done)
-        if batch.start > self._feed.limit:  # it was cancelled, or told to stop: nothing of it is wanted
-            self._delivery.record_unwanted(batch, done)
-            self._tally.given_up += len(batch.items) - done
-            self._wake_after(batch)
-            return []
-        handles: list[Future[Any]] = []
-        if lost is None and batch.lost is not None:
-            handles = self._settle_lost(batch, done, *batch.lost)
-        elif lost is None and done < len(batch.items):
-            if batch.start + done <= self._feed.limit:
-                self._feed.put_back(batch, done, len(batch.items))
-            else:
-                self._tally.given_up += len(batch.items) - done
-        elif lost is not None:
-            done = self._lose(batch, done, lost)
-        if done and lost is None:
-            pace = learn_dispatch(self._feed.pace, batch.sent)
-            self._feed.pace = learn(pace, done, batch.seconds, self._workers.count, typical=bool(self._workers.encodes))
-        last = done
-        first_failed = min(batch.errors, default=done)
-        if first_failed == done:
-            pass
-        elif self._lives is not None and not (lost is not None and is_for_good(lost)):
-            self._take_out_failed(batch, done, self._lives)
-        elif self._outcomes:
-            if self._max_failures is not None:
-                self._first_error = self._first_error or batch.errors[first_failed]
-        else:
-            last = first_failed
-            self._delivery.record_unwanted(batch, done, first=last)
-            # Those dropped with it may be before it.
-            handles += self._fail(Failure(min(batch.start + last, self._first_dropped), batch.errors[last], batch, last))
-        self._delivery.settled(batch.start + batch.taken, self._delivery.extract(batch, last))
-        if self._lives is not None and first_failed == done == len(batch.items):
-            self._lives.forget(batch.start)  # if it was one that had failed before: such a task is a batch of its own
-        if self._max_failures is not None:
-            handles += self._end_if_too_many(self._max_failures)
-        # The worker may hold the batch a moment longer than the consumer wants its results; and an error must not hold itself,
-        # through its traceback, whose frames may hold the batch.
-        batch.results = []
-        batch.errors.clear()
-        self._wake_after(batch)
-        return handles
-
-    def _settle_lost(self, batch: Batch, done: int, place: int, error: BaseException, seconds: float) -> list[Future[Any]]:
-        """A task was lost with its process; those before it, from place `done` on, are to run again, and those behind it have not run.
-
-        It becomes a batch of its own, which is over.
-        """
-        alone = Batch(self._work, batch.start + place, batch.items[place : place + 1], batch.context, 1, None)
-        alone.worker, alone.remote = batch.worker, True
-        alone.results, alone.errors, alone.ends, alone.seconds = [None], {0: error}, [seconds], seconds
-        for first, last in ((place + 1, len(batch.items)), (done, place)):
-            if first < last and batch.start + first <= self._feed.limit:
-                self._feed.put_back(batch, first, last)
-            else:
-                self._tally.given_up += last - first
-        self._feed.running[alone.start] = alone
-        return self._settle.__wrapped__(self, alone, None)  # type: ignore[attr-defined,no-any-return]  # what @locked has wrapped
+        return self._settling.settle(batch, lost)
 
     # ---- a task has failed, and may be tried again
-
-    def _take_out_failed(self, batch: Batch, done: int, lives: Lives) -> None:
-        """Take out of a batch what is to be judged; the results between go on."""
-        for place in sorted(place for place in batch.errors if place < done):
-            self._delivery.settled(batch.start + batch.taken, self._delivery.extract(batch, place))
-            lives.take_out(batch, place)
-            batch.taken = place + 1
-            self._tally.tasks -= 1  # counted when it is over
-            self._tally.failures -= 1
 
     def _judge(self, lives: Lives) -> None:
         """Decide about all tasks that have failed. Runs code of the user's."""
@@ -701,41 +626,14 @@ class Run:
             if self._hold is not None:
                 self._hold.ring_at(lives.next_due, self._ring)
             return []
-        self._tally.tasks += 1
-        self._tally.failures += 1
         if self._log is not None:
             self._log.calls.pop(alone.start, None)
-        if self._outcomes:
-            handles = []
-            self._delivery.settled(alone.start, [self._delivery.outcome(alone, 0)])
-            lives.forget(alone.start)
-            if self._max_failures is not None:
-                self._first_error = self._first_error or alone.errors[0]
-                handles = self._end_if_too_many(self._max_failures)
-        else:
-            self._delivery.record_unwanted(alone, 1)
-            handles = self._fail(Failure(alone.start, alone.errors[0], alone, 0))
-        self._bell.ring()
-        return handles
+        return self._settling.has_failed(alone, lives)
 
     @locked
     def _is_too_many(self, _batch: Batch) -> bool:
-        """Called by a worker when a task has failed: whether that ends the run. What has failed and will be tried again is not counted here."""
-        if self._max_failures is None or self._lives is not None:
-            return False
-        failures = self._tally.failures + sum(len(batch.errors) for batch in self._feed.running.values())
-        ended = self._tally.tasks + sum(len(batch.results) for batch in self._feed.running.values())
-        return are_too_many(failures, ended, self._max_failures)
-
-    def _end_if_too_many(self, most: float) -> list[Future[Any]]:
-        """End the run if more tasks have failed than may: the rest comes as cancelled. Return the handles that are to be cancelled."""
-        if self._feed.limit != NEVER or not are_too_many(self._tally.failures, self._tally.tasks, most):
-            return []
-        self._too_many = TooManyFailures(self._tally.failures, self._tally.tasks, most)
-        self._cut_short = f"{self._tally.failures:,} tasks of the run had failed, more than its max_failures={most!r} allows"
-        self._halted = self._cancel_rest()
-        self._bell.ring()
-        return self._halted
+        """Called by a worker when a task has failed: whether that ends the run."""
+        return self._settling.is_one_too_many()
 
     def _ring(self) -> None:
         """A retry is due; in the timers' thread, which is not to be held up."""
@@ -761,7 +659,9 @@ class Run:
     @locked
     def _end_hold(self) -> Hold | None:
         """Return the hold, which is to be let go, if nothing is left that the executor would be needed for."""
-        if self._feed.running or (self._broken is None and ((self._feed.pending and not self._drained) or self._lives)):
+        if self._feed.running or (
+            self._settling.broken is None and ((self._feed.pending and not self._feed.drained) or self._lives)
+        ):
             return None
         hold, self._hold = self._hold, None
         if hold is not None:
@@ -784,7 +684,7 @@ class Run:
             or self._hold.rings
             or self._feed.running
             or self._feed.pending
-            or self._broken
+            or self._settling.broken
             or self._lives is None
         ):
             return None
@@ -797,26 +697,13 @@ class Run:
 
     @locked
     def _cancel_waiting(self) -> list[Future[Any]]:
-        lives = self._lives
-        if lives is None:
-            return []
-        lives.no_more = True
-        if not lives:
-            return []
-        failed, waiting = lives.take_all()
-        items = [(alone.start, alone.items[0]) for alone in failed] + [(stretch.start, stretch.items[0]) for stretch in waiting]
-        index, item = min(items, key=lambda each: each[0])
-        self._tally.given_up += len(items)
-        error = CancelledError()
-        handles = self._fail(Failure(index, error, Batch(self._work, index, [item], None, 1, None), 0))
-        self._bell.ring()
-        return handles
+        return [] if self._lives is None else self._settling.cancel_waiting(self._lives)
 
     # ---- what is to be done at a time: retries, starts by the rate
 
     def _next_start(self) -> float | None:
         """Return when to look whether more may start by the rate, if that is what is waited for."""
-        return None if self._drained or self._broken is not None else self._feed.next_start()
+        return None if self._feed.drained or self._settling.broken is not None else self._feed.next_start()
 
     @locked
     def _next_look(self) -> float:
@@ -833,37 +720,6 @@ class Run:
 
     # ---- count, lose, fail, take
 
-    def _lose(self, batch: Batch, done: int, lost: BaseException) -> int:
-        """The executor has lost a batch: tasks that it had not finished, as far as is known, have this error. Return the new count."""
-        missing = len(batch.items) - done
-        if isinstance(lost, CancelledError):  # by whoever owns the executor: what else is pending would meet the same
-            self._tally.given_up += missing
-            pending, self._feed.pending = self._feed.pending, deque()
-            if not self._outcomes:
-                self._tally.given_up += sum(map(len, pending))
-                self._first_dropped = min((stretch.start for stretch in pending), default=NEVER)
-            else:
-                for stretch in pending:
-                    self._delivery.settled(stretch.start, self._delivery.cancelled(stretch, lost))
-        else:
-            self._tally.tasks += missing
-            self._tally.failures += missing
-            self._executor_breaks = isinstance(lost, BrokenExecutor)
-            if missing > 1:
-                lost.add_note(f"abreast: {missing} tasks were lost together; which of them had run is not known")
-        batch.results += [None] * missing
-        batch.ends += [0.0] * (len(batch.results) - len(batch.ends))
-        batch.errors.update(dict.fromkeys(range(done, done + missing), lost))
-        return done + missing
-
-    def _fail(self, failure: Failure) -> list[Future[Any]]:
-        """A task's error ends the run: at once, or where results come in order at its place."""
-        if failure.index > self._feed.limit:
-            return []
-        if self._failure is None or failure.index < self._failure.index:
-            self._failure = failure
-        return self._feed.stop_behind(failure.index if self._ordered and not self._keeps_all else -1)
-
     def _note(self, error: BaseException, batch: Batch, place: int, *, further: int = 0) -> None:
         add_note(
             error,
@@ -876,27 +732,9 @@ class Run:
             attempt=batch.attempts_at(batch.start + place),
         )
 
-    def _wake_after(self, batch: Batch) -> None:
-        """Wake the consumer if it could do something now."""
-        if (
-            self._is_failure_due()
-            or (not self._feed.running and self._drained)
-            or (not self._feed.running and not self._feed.pending)
-            or (
-                self._live
-                and not self._bell.patient
-                and (not self._ordered or batch.start <= self._delivery.order.next <= batch.start + len(batch.items))
-            )
-            or (len(self._feed.running) < self._workers.count and self._feed.is_something_stuck())
-            or (
-                not self.source.exhausted and wakes_reader(len(self._feed.running), self._feed.batch_limit(), self._workers.count)
-            )
-        ):
-            self._bell.ring()
-
     @locked
     def _break(self, error: BaseException) -> None:
-        self._broken = self._broken or error
+        self._settling.broken = self._settling.broken or error
         self._bell.ring()
 
     # ---- collect results, in the thread that asks
@@ -904,24 +742,16 @@ class Run:
     @locked
     def _collect(self) -> list[Any]:
         """Return what can be yielded now."""
-        if self._drained and self._outcomes:
+        if self._feed.drained and self._outcomes:
             self._end_pending()
         return self._delivery.collect(self._feed.running)
-
-    def _is_failure_due(self) -> bool:
-        failure = self._failure
-        if self._broken is not None and (
-            self._keeps_all or self._delivery.unrecorded or not (self._feed.running or self._delivery.recording)
-        ):
-            return True  # what is before the failure, if there is one, cannot be run any more
-        return failure is not None and (self._feed.limit < 0 or self._delivery.order.next >= failure.index)
 
     @locked
     def _is_finished(self) -> bool:
         """Whether every input has been read and every outcome taken; not if another thread has given the run up, and ends it."""
         return (
             not self._stopped
-            and (self.source.exhausted or self._feed.limit != NEVER or self._drained)
+            and (self.source.exhausted or self._feed.limit != NEVER or self._feed.drained)
             and not self._feed.pending
             and not self._feed.running
             and not self._lives
@@ -955,7 +785,7 @@ class Run:
 
     def _pass_on(self, pieces: list[tuple[int, list[Outcome[Any]]]]) -> list[Future[Any]]:
         """Outcomes that are recorded go to the consumer; return the handles that are to be cancelled because of an error."""
-        return [handle for failure in self._delivery.pass_on(pieces) for handle in self._fail(failure)]
+        return [handle for failure in self._delivery.pass_on(pieces) for handle in self._settling.fail(failure)]
 
     def _journal_failed(self, error: BaseException) -> None:
         """Called by the journal's thread: nothing can be recorded any more, so nothing is started, and nothing unrecorded delivered."""
@@ -963,12 +793,7 @@ class Run:
 
     @locked
     def _stop_unrecorded(self, error: BaseException) -> list[Future[Any]]:
-        self._delivery.unrecorded = True
-        self._delivery.recording = 0
-        self._broken = error
-        handles = self._feed.stop_behind(-1)
-        self._bell.ring()
-        return handles
+        return self._settling.stop_unrecorded(error)
 
     # ---- results of processes, unpickled in the thread that asks: that runs code of the user's
 
@@ -1071,7 +896,7 @@ class Run:
             self._feed.running.get(batch.start) is not batch
             or batch.start + done > self._feed.limit
             or done >= len(batch.items)
-            or self._drained
+            or self._feed.drained
         ):
             return True
         if not batch.cut:
@@ -1093,10 +918,10 @@ class Run:
     def _end(self) -> list[Any]:
         """Everything has been delivered: end the workers; then the error of the inputs, if there was one."""
         error: BaseException | None
-        error, self.source.error = self._too_many or self.source.error, None
-        if self._too_many is not None:
-            self._too_many.__cause__ = decode_error(self._first_error, self._workers.encodes)
-        self._too_many = self._first_error = None
+        error, self.source.error = self._settling.too_many or self.source.error, None
+        if self._settling.too_many is not None:
+            self._settling.too_many.__cause__ = decode_error(self._settling.first_error, self._workers.encodes)
+        self._settling.too_many = self._settling.first_error = None
         self._workers.keep_pace(self._work.fn, self._feed.pace)
         self._close(abandon=False, status="finished" if error is None else "stopped")
         if error is not None:
@@ -1107,7 +932,7 @@ class Run:
         return []
 
     def _raise_failure(self) -> None:
-        failure, broken, first = self._failure, self._broken, self._delivery.order.next
+        failure, broken, first = self._settling.failure, self._settling.broken, self._delivery.order.next
         self.give_up()
         try:
             if self._journal is not None and self._journal.failure is not None:
@@ -1122,7 +947,7 @@ class Run:
             raise failure.error
         finally:
             # error -> traceback -> this frame -> error; and the batch holds it too
-            self._failure = self._broken = None
+            self._settling.failure = self._settling.broken = None
             del failure, broken
 
     def _expire(self) -> list[Any]:
@@ -1133,11 +958,10 @@ class Run:
             raise TimeoutError(
                 f"the run of {self.name} took longer than its timeout of {self._timeout:g} s: {tasks:,} tasks had ended"
             )
-        self._cut_short = f"the timeout of {self._timeout:g} s of the run was over"
-        self._end_rest(self._cancel_rest())
+        self._end_rest(self._cut_short(f"the timeout of {self._timeout:g} s of the run was over"))
         if self._journal is not None:
             self._journal.flush()
-            if self._is_failure_due():
+            if self._settling.is_failure_due():
                 self._raise_failure()
         return self._collect() or self._rest_after_timeout()
 
@@ -1148,38 +972,8 @@ class Run:
         self._workers.end(abandon=True, handles=handles)
 
     @locked
-    def _cancel_rest(self) -> list[Future[Any]]:
-        """What is not finished comes as cancelled. Return the handles to cancel."""
-        why = CancelledError(self._cut_short)
-        pieces: list[tuple[int, list[Any]]] = []
-        if self._lives is not None:
-            failed, waiting = self._lives.take_all()
-            self._feed.pending.extend(waiting)
-            pieces += [
-                (alone.start, [self._delivery.outcome(alone, 0)]) for alone in failed
-            ]  # it has failed, and nobody will judge it
-            self._tally.tasks += len(failed)
-            self._tally.failures += len(failed)
-        pieces += [(stretch.start, self._delivery.cancelled(stretch, why)) for stretch in self._feed.pending]
-        self._feed.pending.clear()
-        handles = self._feed.stop_behind(-1)
-        for batch in self._feed.running.values():
-            done = len(batch.results)
-            self._tally.count(batch, done)
-            start = batch.start + batch.taken
-            piece = self._delivery.extract(batch, done)
-            rest = self._delivery.cancelled(Stretch(batch.start + done, batch.items, done, None), why)
-            is_running: Any = batch.began
-            if batch.remote:
-                is_running = batch.handle is not None and batch.handle.has_begun(done)  # type: ignore[attr-defined]  # those of processes have it
-            if is_running and rest:  # the first of them was running
-                rest[0].attempts += 1
-                rest[0].worker = batch.worker
-            pieces.append((start, piece + rest))
-        self._feed.running.clear()
-        for start, piece in sorted(pieces, key=lambda piece: piece[0]):
-            self._delivery.settled(start, piece)
-        return handles
+    def _cut_short(self, why: str) -> list[Future[Any]]:
+        return self._settling.cut_short(why)
 
     def _rest_after_timeout(self) -> list[Any]:
         """Read what is left of inputs that are known to end, to say that they were cancelled."""
@@ -1188,7 +982,7 @@ class Run:
             items = self.source.take(256)
             if items:
                 self._ahead += len(items)
-                why = draining.drained(f"a task of {self.name}") if self._drained else CancelledError(self._cut_short)
+                why = draining.drained(f"a task of {self.name}") if self._feed.drained else CancelledError(self._settling.why_cut)
                 return self._delivery.cancelled(Stretch(start, items, 0, None), why)
         return self._end()
 
@@ -1202,14 +996,13 @@ class Run:
 
     @locked
     def _begin_drain(self) -> list[Future[Any]]:
-        self._drained = True
         handles = self._feed.drain()
         self._bell.ring()
         return handles
 
     def drop(self) -> None:
         """Its own pool is ended as every executor; who waits for a result is told."""
-        self._drained = True
+        self._feed.drained = True
         self._cancel_from_outside()
 
     @locked
@@ -1268,16 +1061,7 @@ class Run:
     @locked
     def _stop_all(self) -> list[Future[Any]]:
         self._stopped = True
-        handles = self._feed.stop_behind(-1)
-        self._tally.given_up += sum(len(batch.items) - len(batch.results) for batch in self._feed.running.values())
-        for batch in self._feed.running.values():
-            done = len(batch.results)
-            self._delivery.record_unwanted(batch, done)
-            self._tally.count(batch, done)
-        self._feed.running.clear()
-        self._delivery.drop()
-        self._bell.ring()
-        return handles
+        return self._settling.stop_all()
 
     @locked
     def _is_first_to_close(self) -> bool:
