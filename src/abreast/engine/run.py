@@ -37,7 +37,7 @@ import threading
 from concurrent.futures import CancelledError
 from contextvars import copy_context
 from time import monotonic, perf_counter, perf_counter_ns
-from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any
 
 from abreast.core import draining, watch
 from abreast.core.current import Scope, current_scopes, here
@@ -59,10 +59,7 @@ from abreast.engine.tally import Tally
 from abreast.engine.watched import end_log, follow, kind_of, log_batch
 from abreast.executors.base import sender
 from abreast.executors.batch import Batch, Work, run_batch
-from abreast.policy.batch import (
-    inputs_at_once,
-    learn_reading,
-)
+from abreast.policy.batch import inputs_at_once, learn_reading
 from abreast.policy.window import items_to_read
 
 if TYPE_CHECKING:
@@ -78,13 +75,9 @@ if TYPE_CHECKING:
 
 __all__ = ["Run"]
 
-P = ParamSpec("P")
-R = TypeVar("R")
-
 _BEHIND = 8192
 """Outcomes that wait to be recorded; while there are more, no task is started: results come faster than the disk takes them."""
 _FAR = float("inf")
-
 _SLOW_READ = 0.001
 _SHORT = 0.005
 _LONG_ENOUGH = 50e-6
@@ -323,7 +316,12 @@ class Run:
         """The consumer has taken `count` results of those that `step` returned: there is room for as many inputs."""
         self._ahead -= count
 
-    # ---- read, form batches, submit
+    def fill(self) -> None:
+        """Read and submit what there is room for."""
+        if not self.over:
+            self._fill()
+
+    # ---- read
 
     def _fill(self) -> None:
         """Submit what is pending, and read more while there is room."""
@@ -338,44 +336,33 @@ class Run:
                 return  # results are due, and are not to wait until a slow source has filled the window
 
     @locked
-    def _has_sent_all(self) -> bool:
-        """Whether nothing more will be sent: so workers without work can end while others still work, and the end takes less time."""
-        if not self.source.exhausted or self._feed.pending or self._workers.closed or self._lives is not None:
-            return False
-        return all(len(batch.items) == 1 and batch.handle is not None for batch in self._feed.running.values())
-
-    @locked
     def _room(self) -> int:
         """Return how many inputs may be read now."""
+        feed, most = self._feed, self._feed.batch_limit()
         if (
             self.source.exhausted
-            or self._feed.pending
+            or feed.pending
             or self._settling.broken is not None
-            or self._feed.drained
-            or self._feed.limit != NEVER
-            or len(self._feed.running) >= self._feed.batch_limit()
+            or feed.drained
+            or feed.limit != NEVER
+            or len(feed.running) >= most
             or (self._deadline is not None and monotonic() >= self._deadline)
         ):
             return 0
-        size = self._feed.size()
-        at_once = inputs_at_once(self._feed.pace, self._workers.count)
-        if self._feed.fixed_size is None:  # else that many are waited for, however slowly they come
+        size = feed.size()
+        at_once = inputs_at_once(feed.pace, self._workers.count)
+        if feed.fixed_size is None:  # else that many are waited for, however slowly they come
             size = min(size, at_once)
         if self._journal is not None and self.buffersize is None:
             size = max(size, min(self._journal.read_ahead, at_once))
         return items_to_read(
             size=size,
             ahead=self._ahead,
-            limit=self._feed.batch_limit(),
+            limit=most,
             buffersize=self.buffersize,
             keeps_all=self._keeps_all,
-            whole=self._feed.fixed_size is not None,
+            whole=feed.fixed_size is not None,
         )
-
-    def fill(self) -> None:
-        """Read and submit what there is room for."""
-        if not self.over:
-            self._fill()
 
     def _read(self, count: int | None) -> None:
         """Read up to `count` inputs, or all; they are pending then."""
@@ -419,11 +406,6 @@ class Run:
             self._cancel(self._resume(admitted.pieces))
 
     @locked
-    def _resume(self, pieces: list[tuple[int, list[Outcome[Any]]]]) -> list[Future[Any]]:
-        self._tally.resumed += sum(len(outcomes) for _, outcomes in pieces)
-        return self._pass_on(pieces)
-
-    @locked
     def _admit(self, stretches: list[Stretch], count: int, seconds: float) -> None:
         self._feed.pace = learn_reading(self._feed.pace, count, seconds)
         self._ahead += count
@@ -434,6 +416,13 @@ class Run:
                 self._delivery.settled(stretch.start, self._delivery.cancelled(stretch, CancelledError(self._settling.why_cut)))
         else:  # or a task has ended the run, or another thread
             self._tally.given_up += sum(map(len, stretches))
+
+    @locked
+    def _resume(self, pieces: list[tuple[int, list[Outcome[Any]]]]) -> list[Future[Any]]:
+        self._tally.resumed += sum(len(outcomes) for _, outcomes in pieces)
+        return self._pass_on(pieces)
+
+    # ---- send: one thread at a time
 
     def _submit_pending(self) -> None:
         """Send batches while there is room; one thread at a time, so that they are sent in the order of the inputs."""
@@ -461,11 +450,6 @@ class Run:
             self._bell.ring()  # the thread that asks has found inputs pending, and has read no more
         return batch
 
-    @locked
-    def _form_to_run_here(self) -> Batch | None:
-        """Form a batch for this worker of an executor that ends; None while one is still in its queue, which is first."""
-        return self._cut() if all(batch.began for batch in self._feed.running.values()) else None
-
     def _cut(self) -> Batch | None:
         """Cut a batch off what is pending, if there is room for one with the workers."""
         if self._feed.drained:
@@ -485,6 +469,10 @@ class Run:
             seconds = self._feed.pace.item or _FAR
             batch.measure = watch.Measure(each=len(batch.items) > 1 and seconds > _LONG_ENOUGH, is_short=seconds < _SHORT)
         return batch
+
+    def _next_start(self) -> float | None:
+        """Return when to look whether more may start by the rate, if that is what is waited for."""
+        return None if self._feed.drained or self._settling.broken is not None else self._feed.next_start()
 
     def _submit(self, batch: Batch) -> bool:
         """Send a batch to the workers; False if this thread, a worker of a closed executor, is to go on with the run itself."""
@@ -525,10 +513,50 @@ class Run:
         self._feed.put_back(batch, 0, len(batch.items))
         return True
 
-    def _goes_on_here(self) -> bool:
-        """Whether this thread is a worker of an executor that ends: what was started before that is still run."""
-        goes_on_here = getattr(self._workers.executor, "goes_on_here", None)
-        return goes_on_here is not None and goes_on_here()
+    @locked
+    def _take_overdue(self) -> None:
+        """Take what stands behind a slow task, for workers that have nothing to do."""
+        feed = self._feed
+        self._look_again = feed.take_overdue() if feed.running and not feed.pending else None
+
+    @locked
+    def _has_sent_all(self) -> bool:
+        """Whether nothing more will be sent: so workers without work can end while others still work, and the end takes less time."""
+        if not self.source.exhausted or self._feed.pending or self._workers.closed or self._lives is not None:
+            return False
+        return all(len(batch.items) == 1 and batch.handle is not None for batch in self._feed.running.values())
+
+    # ---- a worker asks, between two tasks
+
+    @locked
+    def _heed(self, batch: Batch) -> bool:
+        """Called by a worker between two tasks, because the batch's signal is set: whether it is to stop."""
+        done = len(batch.results)
+        if (
+            self._feed.running.get(batch.start) is not batch
+            or batch.start + done > self._feed.limit
+            or done >= len(batch.items)
+            or self._feed.drained
+        ):
+            return True
+        if not batch.cut:
+            batch.signal.clear()
+        self._bell.ring()
+        return False
+
+    @locked
+    def _is_over_time(self, batch: Batch) -> bool:
+        """Called by a worker whose batch has reached its box: whether it is to hand back what it has not started.
+
+        Not while a batch of the run waits in the executor's queue: then no worker is idle, and the rest would come behind that one.
+        Tasks may wait for earlier ones, as they may in the standard library, which starts them in order.
+        """
+        return self._feed.running.get(batch.start) is not batch or all(other.began for other in self._feed.running.values())
+
+    @locked
+    def _is_too_many(self, _batch: Batch) -> bool:
+        """Called by a worker when a task has failed: whether that ends the run."""
+        return self._settling.is_one_too_many()
 
     # ---- a batch is over: in the thread that completed it
 
@@ -583,6 +611,11 @@ class Run:
             self._let_go_if_done()
         return True
 
+    @locked
+    def _settle(self, batch: Batch, lost: BaseException | None) -> list[Future[Any]]:
+        """Take a batch's outcomes, and its rest; return the handles that are to be cancelled because of its error."""
+        return self._settling.settle(batch, lost)
+
     def _cancel(self, handles: list[Future[Any]]) -> None:
         """Cancel what need not be run; not in an executor that breaks: the standard library's does not survive it half-way.
 
@@ -593,11 +626,21 @@ class Run:
                 handle.cancel()
 
     @locked
-    def _settle(self, batch: Batch, lost: BaseException | None) -> list[Future[Any]]:
-        """Take a batch's outcomes, and its rest; return the handles that are to be cancelled because of its error."""
-        return self._settling.settle(batch, lost)
+    def _break(self, error: BaseException) -> None:
+        self._settling.broken = self._settling.broken or error
+        self._bell.ring()
 
-    # ---- a task has failed, and may be tried again
+    def _goes_on_here(self) -> bool:
+        """Whether this thread is a worker of an executor that ends: what was started before that is still run."""
+        goes_on_here = getattr(self._workers.executor, "goes_on_here", None)
+        return goes_on_here is not None and goes_on_here()
+
+    @locked
+    def _form_to_run_here(self) -> Batch | None:
+        """Form a batch for this worker of an executor that ends; None while one is still in its queue, which is first."""
+        return self._cut() if all(batch.began for batch in self._feed.running.values()) else None
+
+    # ---- a task has failed, and may be tried again: life.py
 
     def _judge(self, lives: Lives) -> None:
         """Decide about all tasks that have failed. Runs code of the user's."""
@@ -630,10 +673,7 @@ class Run:
             self._log.calls.pop(alone.start, None)
         return self._settling.has_failed(alone, lives)
 
-    @locked
-    def _is_too_many(self, _batch: Batch) -> bool:
-        """Called by a worker when a task has failed: whether that ends the run."""
-        return self._settling.is_one_too_many()
+    # ---- nobody need iterate: the executor is held until the last retry: hold.py
 
     def _ring(self) -> None:
         """A retry is due; in the timers' thread, which is not to be held up."""
@@ -656,18 +696,6 @@ class Run:
             self._hold.stop()
             self._hold.ring_at(self._lives.next_due, self._ring)
 
-    @locked
-    def _end_hold(self) -> Hold | None:
-        """Return the hold, which is to be let go, if nothing is left that the executor would be needed for."""
-        if self._feed.running or (
-            self._settling.broken is None and ((self._feed.pending and not self._feed.drained) or self._lives)
-        ):
-            return None
-        hold, self._hold = self._hold, None
-        if hold is not None:
-            hold.stop()
-        return hold
-
     def _let_go_if_done(self) -> None:
         while (begins := self._wait_to_be_done_here()) is not None:
             pause(begins - monotonic())
@@ -679,16 +707,21 @@ class Run:
     @locked
     def _wait_to_be_done_here(self) -> float | None:
         """Return until when this thread is to wait for the next retry, since there is no alarm and nobody else to do it."""
-        if (
-            self._hold is None
-            or self._hold.rings
-            or self._feed.running
-            or self._feed.pending
-            or self._settling.broken
-            or self._lives is None
-        ):
+        hold, feed = self._hold, self._feed
+        if hold is None or hold.rings or feed.running or feed.pending or self._settling.broken or self._lives is None:
             return None
         return self._lives.next_due
+
+    @locked
+    def _end_hold(self) -> Hold | None:
+        """Return the hold, which is to be let go, if nothing is left that the executor would be needed for."""
+        feed = self._feed
+        if feed.running or (self._settling.broken is None and ((feed.pending and not feed.drained) or self._lives)):
+            return None
+        hold, self._hold = self._hold, None
+        if hold is not None:
+            hold.stop()
+        return hold
 
     def cancel(self) -> None:
         """The executor is shut down, and what has not started is cancelled: so is what waits for its next attempt."""
@@ -699,68 +732,7 @@ class Run:
     def _cancel_waiting(self) -> list[Future[Any]]:
         return [] if self._lives is None else self._settling.cancel_waiting(self._lives)
 
-    # ---- what is to be done at a time: retries, starts by the rate
-
-    def _next_start(self) -> float | None:
-        """Return when to look whether more may start by the rate, if that is what is waited for."""
-        return None if self._feed.drained or self._settling.broken is not None else self._feed.next_start()
-
-    @locked
-    def _next_look(self) -> float:
-        """Return when the consumer is to look by itself."""
-        self._bell.looks_at = _FAR
-        if not self._sends_itself and self._sends in (
-            None,
-            threading.get_ident(),
-        ):  # else who sends just now does it, and wakes us
-            retry = None if self._lives is None else self._lives.next_due
-            start = self._next_start()
-            self._bell.looks_at = min(_FAR if retry is None else retry, _FAR if start is None else start)
-        return self._bell.looks_at
-
-    # ---- count, lose, fail, take
-
-    def _note(self, error: BaseException, batch: Batch, place: int, *, further: int = 0) -> None:
-        add_note(
-            error,
-            name=self.name,
-            index=batch.start + place,
-            given=batch.items[place],
-            star=self._work.star,
-            worker=batch.worker,
-            further=further,
-            attempt=batch.attempts_at(batch.start + place),
-        )
-
-    @locked
-    def _break(self, error: BaseException) -> None:
-        self._settling.broken = self._settling.broken or error
-        self._bell.ring()
-
-    # ---- collect results, in the thread that asks
-
-    @locked
-    def _collect(self) -> list[Any]:
-        """Return what can be yielded now."""
-        if self._feed.drained and self._outcomes:
-            self._end_pending()
-        return self._delivery.collect(self._feed.running)
-
-    @locked
-    def _is_finished(self) -> bool:
-        """Whether every input has been read and every outcome taken; not if another thread has given the run up, and ends it."""
-        return (
-            not self._stopped
-            and (self.source.exhausted or self._feed.limit != NEVER or self._feed.drained)
-            and not self._feed.pending
-            and not self._feed.running
-            and not self._lives
-            and not self._delivery.recording
-            and not self._delivery.finished
-            and not len(self._delivery.order)
-        )
-
-    # ---- the journal: engine/journaled.py
+    # ---- the journal's thread: journaled.py
 
     @locked
     def _record_done(self) -> bool:
@@ -795,10 +767,31 @@ class Run:
     def _stop_unrecorded(self, error: BaseException) -> list[Future[Any]]:
         return self._settling.stop_unrecorded(error)
 
-    # ---- results of processes, unpickled in the thread that asks: that runs code of the user's
+    # ---- collect results, in the thread that asks; those of processes are unpickled there, which runs code of the user's
+
+    @locked
+    def _collect(self) -> list[Any]:
+        """Return what can be yielded now."""
+        if self._feed.drained and self._outcomes:
+            self._end_pending()
+        return self._delivery.collect(self._feed.running)
+
+    @locked
+    def _is_finished(self) -> bool:
+        """Whether every input has been read and every outcome taken; not if another thread has given the run up, and ends it."""
+        return (
+            not self._stopped
+            and (self.source.exhausted or self._feed.limit != NEVER or self._feed.drained)
+            and not self._feed.pending
+            and not self._feed.running
+            and not self._lives
+            and not self._delivery.recording
+            and not self._delivery.finished
+            and not len(self._delivery.order)
+        )
 
     def _decoded(self, results: list[Any]) -> list[Any]:
-        results = self._decoder.decode(results, self._note)
+        results = self._decoder.decode(results)
         if not results and self._decoder.error is not None:
             self._raise_undecodable()
         return results
@@ -812,33 +805,7 @@ class Run:
         finally:
             del error
 
-    # ---- wait
-
-    @locked
-    def begin_wait(self, waker: Callable[[], object], *, ask: bool = True) -> bool:
-        """Have `waker` called, once, in any thread, when a `step` is worth while; False if it is now.
-
-        Args:
-            waker: must not block.
-            ask: whether to ask the workers for what they have done of the batches that they are at.
-        """
-        if self._bell.news:
-            return False
-        self._bell.patient = not ask
-        if ask and self._delivery.is_at_hand(self._feed.running):
-            return False
-        self._bell.waker = waker
-        return True
-
-    @locked
-    def end_wait(self) -> None:
-        self._bell.waker = None
-
-    @locked
-    def _take_overdue(self) -> None:
-        """Take what stands behind a slow task, for workers that have nothing to do."""
-        feed = self._feed
-        self._look_again = feed.take_overdue() if feed.running and not feed.pending else None
+    # ---- wait: bell.py
 
     def wait(self) -> None:
         """Wait, in a thread, until a `step` is worth while."""
@@ -863,6 +830,26 @@ class Run:
                 return
         park(self, limit, ask=True)
 
+    @locked
+    def begin_wait(self, waker: Callable[[], object], *, ask: bool = True) -> bool:
+        """Have `waker` called, once, in any thread, when a `step` is worth while; False if it is now.
+
+        Args:
+            waker: must not block.
+            ask: whether to ask the workers for what they have done of the batches that they are at.
+        """
+        if self._bell.news:
+            return False
+        self._bell.patient = not ask
+        if ask and self._delivery.is_at_hand(self._feed.running):
+            return False
+        self._bell.waker = waker
+        return True
+
+    @locked
+    def end_wait(self) -> None:
+        self._bell.waker = None
+
     def wait_limit(self) -> float | None:
         """Return how many seconds to wait at most before the next step."""
         limits = []
@@ -877,6 +864,19 @@ class Run:
         return min(limits, default=None)
 
     @locked
+    def _next_look(self) -> float:
+        """Return when the consumer is to look by itself."""
+        self._bell.looks_at = _FAR
+        if not self._sends_itself and self._sends in (
+            None,
+            threading.get_ident(),
+        ):  # else who sends just now does it, and wakes us
+            retry = None if self._lives is None else self._lives.next_due
+            start = self._next_start()
+            self._bell.looks_at = min(_FAR if retry is None else retry, _FAR if start is None else start)
+        return self._bell.looks_at
+
+    @locked
     def _handle_to_wait_for(self) -> Future[Any] | None:
         """Return the handle of a batch that a worker's wait is for, if the executor can tell whether that would be for good."""
         if not hasattr(self._workers.executor, "wait_for_call"):
@@ -887,31 +887,6 @@ class Run:
             if batch.handle is not None
         ]
         return next((handle for handle in handles if handle.running()), handles[0] if handles else None)
-
-    @locked
-    def _heed(self, batch: Batch) -> bool:
-        """Called by a worker between two tasks, because the batch's signal is set: whether it is to stop."""
-        done = len(batch.results)
-        if (
-            self._feed.running.get(batch.start) is not batch
-            or batch.start + done > self._feed.limit
-            or done >= len(batch.items)
-            or self._feed.drained
-        ):
-            return True
-        if not batch.cut:
-            batch.signal.clear()
-        self._bell.ring()
-        return False
-
-    @locked
-    def _is_over_time(self, batch: Batch) -> bool:
-        """Called by a worker whose batch has reached its box: whether it is to hand back what it has not started.
-
-        Not while a batch of the run waits in the executor's queue: then no worker is idle, and the rest would come behind that one.
-        Tasks may wait for earlier ones, as they may in the standard library, which starts them in order.
-        """
-        return self._feed.running.get(batch.start) is not batch or all(other.began for other in self._feed.running.values())
 
     # ---- the ends
 
@@ -943,7 +918,7 @@ class Run:
             if type(failure.error) in self._workers.encodes:
                 failure.error = failure.error.decode()  # type: ignore[attr-defined]  # it is that class
             if not isinstance(failure.error, CancelledError):
-                self._note(failure.error, failure.batch, failure.place, further=self._tally.failures - 1)
+                add_note(failure.error, failure.batch, failure.place, further=self._tally.failures - 1)
             raise failure.error
         finally:
             # error -> traceback -> this frame -> error; and the batch holds it too
@@ -965,15 +940,15 @@ class Run:
                 self._raise_failure()
         return self._collect() or self._rest_after_timeout()
 
+    @locked
+    def _cut_short(self, why: str) -> list[Future[Any]]:
+        return self._settling.cut_short(why)
+
     def _end_rest(self, handles: list[Future[Any]]) -> None:
         self._expired = True
         self._cancel(handles)
         self.scope.cancel()
         self._workers.end(abandon=True, handles=handles)
-
-    @locked
-    def _cut_short(self, why: str) -> list[Future[Any]]:
-        return self._settling.cut_short(why)
 
     def _rest_after_timeout(self) -> list[Any]:
         """Read what is left of inputs that are known to end, to say that they were cancelled."""
@@ -985,6 +960,61 @@ class Run:
                 why = draining.drained(f"a task of {self.name}") if self._feed.drained else CancelledError(self._settling.why_cut)
                 return self._delivery.cancelled(Stretch(start, items, 0, None), why)
         return self._end()
+
+    def give_up(self) -> None:
+        """End the run at once: cancel what waits, leave behind what runs. May be called from any thread, more than once."""
+        if self.over:
+            return
+        self._close(abandon=True, handles=self._stop())
+
+    def _stop(self) -> list[Future[Any]]:
+        handles = self._stop_all()
+        self._cancel(handles)
+        self.scope.cancel()
+        if self._hold is not None:
+            self._let_go_if_done()
+        return handles
+
+    @locked
+    def _stop_all(self) -> list[Future[Any]]:
+        self._stopped = True
+        return self._settling.stop_all()
+
+    def _close(self, *, abandon: bool, handles: Sequence[Future[Any]] = (), status: str = "stopped") -> None:
+        if not self._is_first_to_close():
+            return
+        self._tally.ended = perf_counter()
+        if self._log is not None:
+            end_log(self._log, self.summary())
+        self.source.close()
+        self._delivery.close()
+        for scope in self._outer_scopes:
+            scope.unwatch(self._cancel_from_outside)
+        try:
+            if self.started:
+                self._workers.end(abandon=abandon, handles=handles)
+        finally:
+            if self._journal is not None:
+                self._journal.close(status, self.source.read, waits=not self._lock._is_owned())  # type: ignore[attr-defined]  # CPython's and PyPy's have it
+            if self._progress is not None:
+                self._draw(last=True)
+                self._progress.close()
+
+    @locked
+    def _is_first_to_close(self) -> bool:
+        first, self.over = not self.over, True
+        return first
+
+    # ---- the task or group that it is part of is cancelled
+
+    def _cancel_from_outside(self) -> None:
+        self._note_cancelled()
+        self.scope.cancel()  # tells the tasks, also if nobody asks for results just now
+
+    @locked
+    def _note_cancelled(self) -> None:
+        self._cancelled = True
+        self._bell.ring()
 
     # ---- the program has been asked to end: see core/draining.py, Member
 
@@ -999,18 +1029,6 @@ class Run:
         handles = self._feed.drain()
         self._bell.ring()
         return handles
-
-    def drop(self) -> None:
-        """Its own pool is ended as every executor; who waits for a result is told."""
-        self._feed.drained = True
-        self._cancel_from_outside()
-
-    @locked
-    def is_working(self) -> bool:
-        return bool(self._feed.running or self._delivery.recording)
-
-    def is_consumed(self) -> bool:
-        return self.started and not self.over and not self._reads
 
     @locked
     def _end_pending(self) -> None:
@@ -1044,58 +1062,17 @@ class Run:
             f"by {draining.reason() or 'a signal'}: {ended:,} tasks had ended"
         )
 
-    def give_up(self) -> None:
-        """End the run at once: cancel what waits, leave behind what runs. May be called from any thread, more than once."""
-        if self.over:
-            return
-        self._close(abandon=True, handles=self._stop())
-
-    def _stop(self) -> list[Future[Any]]:
-        handles = self._stop_all()
-        self._cancel(handles)
-        self.scope.cancel()
-        if self._hold is not None:
-            self._let_go_if_done()
-        return handles
+    def drop(self) -> None:
+        """Its own pool is ended as every executor; who waits for a result is told."""
+        self._feed.drained = True
+        self._cancel_from_outside()
 
     @locked
-    def _stop_all(self) -> list[Future[Any]]:
-        self._stopped = True
-        return self._settling.stop_all()
+    def is_working(self) -> bool:
+        return bool(self._feed.running or self._delivery.recording)
 
-    @locked
-    def _is_first_to_close(self) -> bool:
-        first, self.over = not self.over, True
-        return first
-
-    def _close(self, *, abandon: bool, handles: Sequence[Future[Any]] = (), status: str = "stopped") -> None:
-        if not self._is_first_to_close():
-            return
-        self._tally.ended = perf_counter()
-        if self._log is not None:
-            end_log(self._log, self.summary())
-        self.source.close()
-        self._delivery.close()
-        for scope in self._outer_scopes:
-            scope.unwatch(self._cancel_from_outside)
-        try:
-            if self.started:
-                self._workers.end(abandon=abandon, handles=handles)
-        finally:
-            if self._journal is not None:
-                self._journal.close(status, self.source.read, waits=not self._lock._is_owned())  # type: ignore[attr-defined]  # CPython's and PyPy's have it
-            if self._progress is not None:
-                self._draw(last=True)
-                self._progress.close()
-
-    def _cancel_from_outside(self) -> None:
-        self._note_cancelled()
-        self.scope.cancel()  # tells the tasks, also if nobody asks for results just now
-
-    @locked
-    def _note_cancelled(self) -> None:
-        self._cancelled = True
-        self._bell.ring()
+    def is_consumed(self) -> bool:
+        return self.started and not self.over and not self._reads
 
     # ---- looking
 
