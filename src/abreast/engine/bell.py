@@ -6,7 +6,7 @@
     ────────────────────                                    ───────────────────────────────
     a step begins: news = False                             ring: news = True, and the waker is called, once
       … looks at everything …
-    begin_wait: no news so far? then a waker is there ◀──── (run.py decides what is news: see `Settling.wake_after`)
+    begin_wait: no news so far? then a waker is there ◀──── (run.py and settling.py say what is news)
     park: until the waker releases a lock of this wait's own, or the time is up
     end_wait: no waker any more
 

@@ -2,11 +2,11 @@
 
 ::
 
-    read ─▶ [pending] ─ cut ─▶ [running] ─▶ a batch is over: run.py settles it
-               ▲ ▲ ▲               │
-               │ │ └── put_back ◀──┤ a rest that was handed back, or could not be sent
-               │ └ take_overdue ◀──┘ a rest that stands behind a slow task, for workers that have nothing to do
-               └── release ◀── tasks that have failed, and are due again (life.py)
+    read ─▶ [pending] ─ cut ─▶ [running] ─▶ a batch is over (settling.py)
+             ▲ ▲ ▲              │
+             │ │ └─ put_back ◀──┤ a rest that was handed back, or could not be sent
+             │ └ take_overdue ◀─┘ a rest that stands behind a slow task, for workers that have nothing to do
+             └─ release ◀─ tasks that have failed, and are due again (life.py)
 
 The run's lock guards all of it, and is held by who calls. It only decides: no executor is called, no input is read.
 
@@ -51,7 +51,7 @@ class Feed:
     Attributes:
         pending: what has been read and is not in a batch, in the order in which it is sent.
         running: the batches that are with the workers, by start.
-        limit: no task at an index above it is started; see run.py.
+        limit: no task at an index above it is started: the place of the first error where results come in order, -1 when the run is over.
         drained: whether the program has been asked to end: nothing more is started.
         pace: what has been learnt of the tasks.
         fixed_size: of batches, if somebody asked for one.

@@ -1,33 +1,40 @@
 """A run: one function over many inputs, on an executor. Its life, in the order things happen::
 
-    the thread that asks for results                      the threads that complete batches
-    ────────────────────────────────                      ─────────────────────────────────
+    the thread that asks for results                            the threads that complete batches
+    ────────────────────────────────                            ─────────────────────────────────
     step():
-      read inputs ─▶ [pending] ─▶ form a batch ─ submit ─▶ run_batch (executors/batch.py)
-      collect  ◀─ [order] ◀─ [finished] ◀──── settle ◀──── deliver, and submit what is pending
-      wait: parked until there is news            ├─▶ [lives] of tasks that have failed: judged, wait, are pending again
-                                                  └─▶ [journal] recorded first, if there is one (engine/journaled.py), then [finished]
+      read inputs ─▶ Feed: [pending] ─ cut ─▶ [running] ─ submit ─▶ run_batch (executors/batch.py)
+                      ▲  ▲                                            │
+                      │  └─ the rest of a batch ◀─┐                   ▼
+                      └─ due again ◀─ [lives] ◀── Settling ◀──────── deliver, judge what has failed, submit what is pending
+                                                  │
+      collect ◀─ Delivery: [order] ◀─ [finished] ◀┴─ with a journal recorded first: the journal's thread
+      wait: parked until the Bell rings
 
     an outcome reaches the consumer:  when its batch is settled;  or from a batch that still runs, if the consumer waits (live)
+
+This file is what is *done*, by which thread: read, send, run, cancel, wait, raise. What is *known*, and decided by it, is in rooms of its own, each
+of which opens with its picture:
+
+    feed.py      inputs on their way to the workers, and how many          settling.py  what becomes of a batch that is over; how the run ends
+    delivery.py  results on their way to the consumer                      life.py      tasks that have failed, and may go again
+    bell.py      how the consumer waits, and is woken                      tally.py     what is counted
 
 The engine has no thread of its own. Inputs are read by the thread that asks, and nobody else; what has been read (the rest that a
 batch handed back, or everything for ``executor.map``) may be submitted by the thread that completes a batch.
 
 Which lock guards what
-    `_lock` guards everything here but `source`, which belongs to the thread that asks. Methods marked `locked` take it: they
-    only decide. It is never held while calling the executor, an input iterator, or anything of the user's. It is re-entrant,
-    since a finalizer or signal handler may close a run while this thread holds it.
+    `_lock` guards everything here, and in these rooms, but `source`, which belongs to the thread that asks. Methods marked `locked` take it: they
+    only decide, and no room takes it by itself. It is never held while calling the executor, an input iterator, or anything of the user's. It is
+    re-entrant, since a finalizer or signal handler may close a run while this thread holds it.
 
-Invariants
-    Each input is in exactly one place: not read, in `_pending`, in a batch of `_running`, in `_lives`, with the journal (counted by
-    `_recording`), in `_finished` or `_order`, or taken.
-    A batch leaves `_running` once, and only then do its outcomes count; what comes of one that has left is dropped: the run is
-    over for it.
-    No task at an index above `_limit` is started once that is set: `_limit` is the place of the first error where results come in order, and
+Invariants, besides those of the rooms
+    Each input is in exactly one place: not read, `pending`, in a batch that is `running`, in `_lives`, with the journal (counted by
+    `recording`), `finished` or in `order`, or taken.
+    No task at an index above `Feed.limit` is started once that is set: it is the place of the first error where results come in order, and
     -1 when the run is over.
-    A consumer that waits is woken: `_news` is set with everything that could matter to it, reset before a step looks at anything, and
-    looked at before it parks. What is to happen at a time (a retry, a start by the rate) is news if that is before `_looks_at`.
-    With a journal every piece is a list of `Outcome`, and comes into `_finished` after it has been recorded; what is not wanted is recorded too.
+    A consumer that waits is woken: `Bell.news` is set with everything that could matter to it, reset before a step looks at anything, and
+    looked at before it parks. What is to happen at a time (a retry, a start by the rate) is news if that is before `Bell.looks_at`.
     With retries a task's error ends its batch (`Work.fails_fast`), so that there are no holes in one.
 """
 
@@ -140,37 +147,38 @@ class Run:
         """Whether nothing more will come of it: its end was reached, or it was given up."""
         self._open_workers = workers
         self._open_progress = progress
-        self._ordered = ordered
         self._outcomes = outcomes
         self._keeps_all = keeps_all
         self._live = not keeps_all
         self._at_once = at_once
         self._chunksize = chunksize
         self._timeout = timeout
-        self._lives = None if retry is None else Lives(retry)
-        self._starts = None if max_per_second is None else Starts(max_per_second)
         self._journal = journal
         self._lock = threading.RLock()
         self._acquire, self._release = self._lock.acquire, self._lock.release
 
+        # reading and sending
         self._ahead = 0  # inputs read and not taken by the consumer
-        self._expired = self._cancelled = self._stopped = False
-        self._drained_inputs = self._reads = False
-        self._go_on_here = False
-        self._log: watch.Log | None = None  # if somebody watches
+        self._reads = False
         self._sends: int | None = None  # the thread that is sending batches
         self._turned_away = False  # another one wanted to meanwhile
-
-        self._decoder = Decoder(frozenset(), outcomes=outcomes)
+        self._go_on_here = False
         self._look_again: float | None = None  # when a batch will be overdue
         self._hold: Hold | None = None  # of the executor, if nobody need iterate
-        self._bell = Bell()
+        # the ends: `_stopped` is set by whoever gives the run up, `over` by who closes it
+        self._expired = self._cancelled = self._stopped = self._drained_inputs = False
+        self._outer_scopes: tuple[Scope, ...] = ()
+        # who watches
+        self._log: watch.Log | None = None
         self._progress: Progress | None = None
         self._drawn = 0.0
 
+        self._lives = None if retry is None else Lives(retry)
+        self._starts = None if max_per_second is None else Starts(max_per_second)
+        self._decoder = Decoder(frozenset(), outcomes=outcomes)
+        self._bell = Bell()
         self._tally = Tally()
         self.scope = Scope()
-        self._outer_scopes: tuple[Scope, ...] = ()
         self._work = Work(
             fn,
             star=source.star,

@@ -2,11 +2,13 @@
 
 ::
 
-    a batch is over ─▶ settle ──┬─ results ────────────▶ Delivery.settled
-    (any thread)                ├─ a rest not begun ───▶ Feed.put_back
-                                ├─ failed, may go again ▶ Lives.take_out ─ judged (run.py) ─▶ waits, or has_failed ─▶ ▼
-                                └─ an error ───────────▶ fail: it ends the run, at its place;  or it is an outcome
-    the end:  cut_short (time is up, too many failures): the rest comes as cancelled;  stop_all: nobody wants any more
+    a batch is over ─▶ settle ─┬─ results ───────────────▶ Delivery.settled
+                               ├─ a rest, not begun ─────▶ Feed.put_back
+                               ├─ failed, may go again ──▶ Lives.take_out ─ judged (life.py) ─▶ waits, or has_failed ─┐
+                               └─ failed ────────────────▶ an outcome like others, or fail: it ends the run ◀─────────┘
+
+    other ends:  cut_short     the time is up, or too many have failed: the rest comes as cancelled
+                 stop_all      nobody wants any more
 
 The run's lock guards all of it, and is held by who calls. It only decides: batches that need not be run any more are *returned* as handles,
 which the caller cancels when it has let the lock go, since that may run code of the user's.
