@@ -414,7 +414,7 @@ class TestRuns:
                 flaky, range(6), [0, 1, 2] * 2
             )
             run = results._run
-        assert [value[1] for piece in sorted(run._finished) for value in _plain(piece[1])] == [1, 2, 3] * 2
+        assert [value[1] for piece in sorted(run._delivery.finished) for value in _plain(piece[1])] == [1, 2, 3] * 2
         assert list(results) == [(x, x % 3 + 1, "flaky") for x in range(6)]
 
     @every_kind

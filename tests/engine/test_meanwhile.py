@@ -46,7 +46,7 @@ def test_too_many_fail_while_inputs_are_read(tmp_path, journal):
         raise ValueError(x)
 
     def go():  # when the run has been ended, in the worker
-        while not results._run._too_many:
+        while not results._run._settling.too_many:
             if done.wait(0.01):
                 return
         inputs.go.set()

@@ -211,8 +211,8 @@ def test_who_reads_and_finds_another_thread_sending_reads_on_afterwards():
     assert run._form_to_send() is not None
     run._sends = threading.get_ident()
     assert run._form_to_send() is None
-    assert run._news
-    run._running.clear()
+    assert run._bell.news
+    run._feed.running.clear()
     run_parts.close()
 
 

@@ -243,7 +243,7 @@ class TestWhileItWaits:
         finally:
             tracemalloc.stop()
         assert len(results._run._lives._waiting) == count
-        assert not results._run._running
+        assert not results._run._feed.running
         assert used / count < 1000
         assert threading.active_count() <= 4  # this one, the one that waits, two workers
         results._run._cancel_from_outside()

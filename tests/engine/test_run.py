@@ -269,7 +269,7 @@ class TestBuffersize:
 
             def collect_late():
                 gate.let(1, 2, 3)
-                while len(run._running) > 1:
+                while len(run._feed.running) > 1:
                     pass
                 return collect()
 
@@ -461,7 +461,7 @@ class TestWhileABatchRuns:
             assert run.begin_wait(lambda: None, ask=False)
             gate.let(0)
             wait_until_idle(run, 1)
-            while 0 in run._running:  # it is settled a moment later
+            while 0 in run._feed.running:  # it is settled a moment later
                 pass
             run.end_wait()
             seen = not run.begin_wait(lambda: None, ask=True)  # else it would wait, while the others are held, for good

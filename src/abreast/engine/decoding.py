@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
+from abreast.engine.notes import add_note
 
+if TYPE_CHECKING:
     from abreast.core.outcome import Outcome
     from abreast.engine.pieces import Piece
-    from abreast.executors.batch import Batch
 
 __all__ = ["Decoder", "decode_error", "decode_outcome"]
 
@@ -28,8 +27,8 @@ class Decoder:
         self.origins: list[Piece] = []
         self.error: BaseException | None = None
 
-    def decode(self, results: list[Any], note: Callable[[BaseException, Batch, int], None]) -> list[Any]:
-        """Return results as the user wants them, up to one that cannot be unpickled, unless errors are outcomes; `note` tells whose it was."""
+    def decode(self, results: list[Any]) -> list[Any]:
+        """Return results as the user wants them, up to one that cannot be unpickled, unless errors are outcomes."""
         encodes = self.encodes
         origins, self.origins = self.origins, []
         done = 0
@@ -48,19 +47,17 @@ class Decoder:
             except KeyboardInterrupt:
                 raise
             except BaseException as error:
-                _note_undecodable(error, origins, place, note)
+                _note_undecodable(error, origins, place)
                 self.error = error
                 del results[place:]
                 break
         return results
 
 
-def _note_undecodable(
-    error: BaseException, origins: list[Piece], place: int, note: Callable[[BaseException, Batch, int], None]
-) -> None:
+def _note_undecodable(error: BaseException, origins: list[Piece], place: int) -> None:
     for piece in origins:
         if place < piece.size:
-            note(error, piece.batch, piece.first + place)
+            add_note(error, piece.batch, piece.first + place)
             return
         place -= piece.size
 

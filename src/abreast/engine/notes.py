@@ -3,20 +3,28 @@
 from __future__ import annotations
 
 from contextlib import suppress
+from typing import TYPE_CHECKING
 
 from abreast.core.text import shown
+
+if TYPE_CHECKING:
+    from abreast.executors.batch import Batch
 
 __all__ = ["add_note"]
 
 _MOST = 3  # runs in runs each add their own
 
 
-def add_note(
-    error: BaseException, *, name: str, index: int, given: object, star: bool, worker: str, further: int, attempt: int = 1
-) -> None:
-    """Tell with the error, whose type stays, function, index, input, attempt and worker, and how many tasks failed besides."""
-    call = f"{name}({', '.join(map(shown, given)) if star and isinstance(given, tuple) else shown(given)})"
-    note = f"abreast: raised by {call}: input {index}, attempt {attempt}{f', on {worker}' if worker else ''}"
+def add_note(error: BaseException, batch: Batch, place: int, *, further: int = 0) -> None:
+    """Tell with the error, whose type stays, function, index, input, attempt and worker, and how many tasks failed besides.
+
+    Args:
+        batch, place: which task it was.
+        further: how many others failed.
+    """
+    work, index, given = batch.work, batch.start + place, batch.items[place]
+    call = f"{work.name}({', '.join(map(shown, given)) if work.star and isinstance(given, tuple) else shown(given)})"
+    note = f"abreast: raised by {call}: input {index}, attempt {batch.attempts_at(index)}{f', on {batch.worker}' if batch.worker else ''}"
     if further > 0:
         note += f"; {further:,} further task{'s' * (further > 1)} failed"
     # One object may be the error of many tasks: a constant that is raised, or what broke an executor.

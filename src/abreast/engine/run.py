@@ -1,76 +1,74 @@
 """A run: one function over many inputs, on an executor. Its life, in the order things happen::
 
-    the thread that asks for results                      the threads that complete batches
-    ────────────────────────────────                      ─────────────────────────────────
+    the thread that asks for results                            the threads that complete batches
+    ────────────────────────────────                            ─────────────────────────────────
     step():
-      read inputs ─▶ [pending] ─▶ form a batch ─ submit ─▶ run_batch (executors/batch.py)
-      collect  ◀─ [order] ◀─ [finished] ◀──── settle ◀──── deliver, and submit what is pending
-      wait: parked until there is news            ├─▶ [lives] of tasks that have failed: judged, wait, are pending again
-                                                  └─▶ [journal] recorded first, if there is one (engine/journaled.py), then [finished]
+      read inputs ─▶ Feed: [pending] ─ cut ─▶ [running] ─ submit ─▶ run_batch (executors/batch.py)
+                      ▲  ▲                                            │
+                      │  └─ the rest of a batch ◀─┐                   ▼
+                      └─ due again ◀─ [lives] ◀── Settling ◀──────── deliver, judge what has failed, submit what is pending
+                                                  │
+      collect ◀─ Delivery: [order] ◀─ [finished] ◀┴─ with a journal recorded first: the journal's thread
+      wait: parked until the Bell rings
 
     an outcome reaches the consumer:  when its batch is settled;  or from a batch that still runs, if the consumer waits (live)
+
+This file is what is *done*, by which thread: read, send, run, cancel, wait, raise. What is *known*, and decided by it, is in rooms of its own, each
+of which opens with its picture:
+
+    feed.py      inputs on their way to the workers, and how many          settling.py  what becomes of a batch that is over; how the run ends
+    delivery.py  results on their way to the consumer                      life.py      tasks that have failed, and may go again
+    bell.py      how the consumer waits, and is woken                      tally.py     what is counted
 
 The engine has no thread of its own. Inputs are read by the thread that asks, and nobody else; what has been read (the rest that a
 batch handed back, or everything for ``executor.map``) may be submitted by the thread that completes a batch.
 
 Which lock guards what
-    `_lock` guards everything here but `source`, which belongs to the thread that asks. Methods marked `locked` take it: they
-    only decide. It is never held while calling the executor, an input iterator, or anything of the user's. It is re-entrant,
-    since a finalizer or signal handler may close a run while this thread holds it.
+    `_lock` guards everything here, and in these rooms, but `source`, which belongs to the thread that asks. Methods marked `locked` take it: they
+    only decide, and no room takes it by itself. It is never held while calling the executor, an input iterator, or anything of the user's. It is
+    re-entrant, since a finalizer or signal handler may close a run while this thread holds it.
 
-Invariants
-    Each input is in exactly one place: not read, in `_pending`, in a batch of `_running`, in `_lives`, with the journal (counted by
-    `_recording`), in `_finished` or `_order`, or taken.
-    A batch leaves `_running` once, and only then do its outcomes count; what comes of one that has left is dropped: the run is
-    over for it.
-    No task at an index above `_limit` is started once that is set: `_limit` is the place of the first error where results come in order, and
+Invariants, besides those of the rooms
+    Each input is in exactly one place: not read, `pending`, in a batch that is `running`, in `_lives`, with the journal (counted by
+    `recording`), `finished` or in `order`, or taken.
+    No task at an index above `Feed.limit` is started once that is set: it is the place of the first error where results come in order, and
     -1 when the run is over.
-    A consumer that waits is woken: `_news` is set with everything that could matter to it, reset before a step looks at anything, and
-    looked at before it parks. What is to happen at a time (a retry, a start by the rate) is news if that is before `_looks_at`.
-    With a journal every piece is a list of `Outcome`, and comes into `_finished` after it has been recorded; what is not wanted is recorded too.
+    A consumer that waits is woken: `Bell.news` is set with everything that could matter to it, reset before a step looks at anything, and
+    looked at before it parks. What is to happen at a time (a retry, a start by the rate) is news if that is before `Bell.looks_at`.
     With retries a task's error ends its batch (`Work.fails_fast`), so that there are no holes in one.
 """
 
 from __future__ import annotations
 
-import sys
 import threading
-from collections import deque
-from concurrent.futures import BrokenExecutor, CancelledError
+from concurrent.futures import CancelledError
 from contextvars import copy_context
 from time import monotonic, perf_counter, perf_counter_ns
-from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any
 
 from abreast.core import draining, watch
 from abreast.core.current import Scope, current_scopes, here
-from abreast.core.errors import Drained, TooManyFailures
-from abreast.core.future import acquire_patiently, pause
+from abreast.core.errors import Drained
+from abreast.core.future import pause
 from abreast.core.outcome import Outcome, RunSummary
 from abreast.engine import forked
+from abreast.engine.bell import Bell, park, patience
 from abreast.engine.decoding import Decoder, decode_error
+from abreast.engine.delivery import Delivery
+from abreast.engine.feed import NEVER, Feed
 from abreast.engine.hold import Hold
 from abreast.engine.life import Lives, judge
 from abreast.engine.locking import locked, weakly, weakly_told
 from abreast.engine.notes import add_note
-from abreast.engine.pieces import Failure, Piece, Stretch
+from abreast.engine.pieces import Stretch
+from abreast.engine.settling import Settling
 from abreast.engine.starts import Starts
+from abreast.engine.tally import Tally
 from abreast.engine.watched import end_log, follow, kind_of, log_batch
 from abreast.executors.base import sender
 from abreast.executors.batch import Batch, Work, run_batch
-from abreast.policy.batch import (
-    TIME_BOX,
-    batch_size,
-    inputs_at_once,
-    learn,
-    learn_dispatch,
-    learn_reading,
-    stride,
-    time_target,
-)
-from abreast.policy.failures import are_too_many
-from abreast.policy.order import InOrder
-from abreast.policy.retry import is_for_good
-from abreast.policy.window import batch_limit, items_to_read, wakes_reader
+from abreast.policy.batch import inputs_at_once, learn_reading
+from abreast.policy.window import items_to_read
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -85,25 +83,13 @@ if TYPE_CHECKING:
 
 __all__ = ["Run"]
 
-P = ParamSpec("P")
-R = TypeVar("R")
-
-_NEVER = sys.maxsize
 _BEHIND = 8192
 """Outcomes that wait to be recorded; while there are more, no task is started: results come faster than the disk takes them."""
 _FAR = float("inf")
-
-_PATIENCE = 0.001
-"""Seconds to wait for a whole batch of tiny tasks before asking for what there is of it: without the GIL, a consumer that is quicker
-than the workers would else be woken for each task, at 20 us."""
-_TINY = 20e-6
-_TINY_FOR_PROCESSES, _PATIENCE_FOR_PROCESSES = 500e-6, 0.008
-"""The same where each wake-up of the consumer takes a core from the processes that compute: 40 us of CPU time, on two cores."""
 _SLOW_READ = 0.001
 _SHORT = 0.005
 _LONG_ENOUGH = 50e-6
 """Seconds of a task whose CPU time is measured by itself, if somebody watches: that takes 0.4 us. Shorter ones share their batch's."""
-_SHARES = getattr(sys, "_is_gil_enabled", lambda: True)()
 
 
 def _stop(handle: Future[Any]) -> None:
@@ -162,59 +148,38 @@ class Run:
         """Whether nothing more will come of it: its end was reached, or it was given up."""
         self._open_workers = workers
         self._open_progress = progress
-        self._ordered = ordered
         self._outcomes = outcomes
         self._keeps_all = keeps_all
+        self._live = not keeps_all
         self._at_once = at_once
         self._chunksize = chunksize
         self._timeout = timeout
-        self._lives = None if retry is None else Lives(retry)
-        self._starts = None if max_per_second is None else Starts(max_per_second)
-        self._max_failures = max_failures
         self._journal = journal
         self._lock = threading.RLock()
         self._acquire, self._release = self._lock.acquire, self._lock.release
 
-        self._pending: deque[Stretch] = deque()
-        self._running: dict[int, Batch] = {}  # by start
-        self._head: Batch | None = None  # some of whose results have been taken already
-        self._finished: deque[tuple[int, list[Any]]] = deque()
-        self._order: InOrder[list[Any]] = InOrder()
+        # reading and sending
         self._ahead = 0  # inputs read and not taken by the consumer
-        self._limit = self._first_dropped = _NEVER
-        self._failure: Failure | None = None
-        self._broken: BaseException | None = None  # the executor refused a batch, or a bug of ours
-        self._expired = self._cancelled = self._executor_breaks = self._stopped = False
-        self._drained = self._drained_inputs = self._reads = False
-        self._go_on_here = False
-        self._recording = 0  # outcomes that the journal has, and has not recorded
-        self._unrecorded = False  # the journal has failed
-        self._resumed = 0
-        self._log: watch.Log | None = None  # if somebody watches
+        self._reads = False
         self._sends: int | None = None  # the thread that is sending batches
         self._turned_away = False  # another one wanted to meanwhile
-
-        self._decoder = Decoder(frozenset(), outcomes=outcomes)
+        self._go_on_here = False
         self._look_again: float | None = None  # when a batch will be overdue
-        self._looks_at = 0.0  # when the consumer looks by itself; 0 while it does
-        self._too_many: TooManyFailures | None = None
-        self._first_error: Any = None  # of max_failures
-        self._halted: list[Future[Any]] = []  # by max_failures
-        self._cut_short = ""  # why the rest comes as cancelled
         self._hold: Hold | None = None  # of the executor, if nobody need iterate
-        self._news = False
-        self._patient = False  # waits for more than one result
-        self._waker: Callable[[], object] | None = None
+        # the ends: `_stopped` is set by whoever gives the run up, `over` by who closes it
+        self._expired = self._cancelled = self._stopped = self._drained_inputs = False
+        self._outer_scopes: tuple[Scope, ...] = ()
+        # who watches
+        self._log: watch.Log | None = None
         self._progress: Progress | None = None
         self._drawn = 0.0
 
-        self._begun = self._ended = 0.0
-        self._tasks = self._failures = self._given_up = 0
-        self._task_time = 0.0
-        self._worker_names: set[str] = set()
-
+        self._lives = None if retry is None else Lives(retry)
+        self._starts = None if max_per_second is None else Starts(max_per_second)
+        self._decoder = Decoder(frozenset(), outcomes=outcomes)
+        self._bell = Bell()
+        self._tally = Tally()
         self.scope = Scope()
-        self._outer_scopes: tuple[Scope, ...] = ()
         self._work = Work(
             fn,
             star=source.star,
@@ -233,6 +198,23 @@ class Run:
             self._work.is_too_many = weakly(self, Run._is_too_many)
         if self._lives is not None:
             self._work.tried = self._lives.tried
+        self._feed = Feed(self._work, source, self._tally, lives=self._lives, starts=self._starts)
+        self._delivery = Delivery(
+            self._work, self._decoder, self._tally, journal, ordered=ordered, outcomes=outcomes, live=not keeps_all
+        )
+        self._settling = Settling(
+            self._work,
+            source,
+            self._feed,
+            self._delivery,
+            self._tally,
+            self._bell,
+            lives=self._lives,
+            max_failures=max_failures,
+            ordered=ordered,
+            outcomes=outcomes,
+            keeps_all=keeps_all,
+        )
 
     # ---- start
 
@@ -240,9 +222,9 @@ class Run:
         """Open the workers; from now on the time counts."""
         draining.enrol(self, draining.RUN)
         forked.enrol(self)
-        if self._drained:
+        if self._feed.drained:
             raise draining.drained(f"the run of {self.name}")
-        self._begun = perf_counter()
+        self._tally.begun = perf_counter()
         if self._journal is not None:
             self._journal.open(self)
         self._deadline = None if self._timeout is None else monotonic() + self._timeout
@@ -255,13 +237,9 @@ class Run:
             self._work.timed = True
         if self._journal is not None:
             self._journal.has_encoded(workers.encodes)
+        self._settling.open(workers)
         self._send = sender(workers.executor)
-        self._fixed_size = workers.chunksize or self._chunksize
-        self._goes_deep = self._fixed_size is not None and (self._keeps_all or self._at_once or self.buffersize is not None)
-        self._pace = workers.first_pace(self._work.fn)
-        self._live = not self._keeps_all
-        if self._starts is not None and not self._starts.may_wait_ahead(workers.count):
-            workers.per_worker = 1
+        self._feed.open(workers, self._chunksize, goes_deep=self._keeps_all or self._at_once or self.buffersize is not None)
         # Everything is pending from the start, and the threads that complete batches send it. The one that iterates must not: the
         # executor may have been dropped or shut down since, when only its own workers can go on.
         self._sends_itself = self._at_once and self.buffersize is None
@@ -280,7 +258,7 @@ class Run:
                 self._retry_here(self._lives)
             if self._hold is not None:
                 self._let_go_if_done()  # there may have been no input
-            error, self.source.error = self._broken or self.source.error, None
+            error, self.source.error = self._settling.broken or self.source.error, None
             if error is not None:
                 try:
                     raise error
@@ -289,7 +267,7 @@ class Run:
 
     def _retry_here(self, lives: Lives) -> None:
         """Wait for retries and make them, in the caller's thread, which runs all tasks."""
-        while self._broken is None and (begins := lives.next_due) is not None:
+        while self._settling.broken is None and (begins := lives.next_due) is not None:
             pause(begins - monotonic())
             self._fill()
 
@@ -309,14 +287,14 @@ class Run:
             return []
         if self._decoder.error is not None:  # before anything that stands behind it
             self._raise_undecodable()
-        self._news = False  # before anything is looked at: what comes from now on may have been missed by this step
-        self._looks_at = 0.0
-        if self._too_many is not None and not self._expired:
-            self._end_rest(self._halted)
+        self._bell.news = False  # before anything is looked at: what comes from now on may have been missed by this step
+        self._bell.looks_at = 0.0
+        if self._settling.too_many is not None and not self._expired:
+            self._end_rest(self._settling.halted)
         if not self._sends_itself:
             self._fill()
-            self._take_back_overdue()
-            if self._pending:
+            self._take_overdue()
+            if self._feed.pending:
                 self._submit_pending()
         if self._workers.own and self._has_sent_all():
             self._workers.close()
@@ -327,14 +305,14 @@ class Run:
             return self._decoded(results) if self._workers.encodes else results
         if self._cancelled:
             self.give_up()
-            if self._drained:
+            if self._feed.drained:
                 raise Drained(f"the run of {self.name} was still going on when the program ended")
             raise CancelledError(
                 f"the run of {self.name} was cancelled: the task or group that it is part of has been asked to end"
             )
-        if self._is_failure_due():
+        if self._settling.is_failure_due():
             self._raise_failure()
-        if self._drained and (self._is_dry() or self._drained_inputs):
+        if self._feed.drained and (self._is_dry() or self._drained_inputs):
             return self._rest_after_drain()
         if self._is_finished():
             return self._rest_after_timeout() if self._expired else self._end()
@@ -349,59 +327,53 @@ class Run:
         """The consumer has taken `count` results of those that `step` returned: there is room for as many inputs."""
         self._ahead -= count
 
-    # ---- read, form batches, submit
+    def fill(self) -> None:
+        """Read and submit what there is room for."""
+        if not self.over:
+            self._fill()
+
+    # ---- read
 
     def _fill(self) -> None:
         """Submit what is pending, and read more while there is room."""
-        if self._pending or self._lives is not None:
+        if self._feed.pending or self._lives is not None:
             self._submit_pending()
         while not self.source.exhausted and (count := self._room()) > 0:
             begun = perf_counter()
             self._read(count)
             slow = perf_counter() - begun > _SLOW_READ
             self._submit_pending()
-            if slow and self._live and self._finished and not self._at_once:
+            if slow and self._live and self._delivery.finished and not self._at_once:
                 return  # results are due, and are not to wait until a slow source has filled the window
-
-    @locked
-    def _has_sent_all(self) -> bool:
-        """Whether nothing more will be sent: so workers without work can end while others still work, and the end takes less time."""
-        if not self.source.exhausted or self._pending or self._workers.closed or self._lives is not None:
-            return False
-        return all(len(batch.items) == 1 and batch.handle is not None for batch in self._running.values())
 
     @locked
     def _room(self) -> int:
         """Return how many inputs may be read now."""
+        feed, most = self._feed, self._feed.batch_limit()
         if (
             self.source.exhausted
-            or self._pending
-            or self._broken is not None
-            or self._drained
-            or self._limit != _NEVER
-            or len(self._running) >= self._batch_limit()
+            or feed.pending
+            or self._settling.broken is not None
+            or feed.drained
+            or feed.limit != NEVER
+            or len(feed.running) >= most
             or (self._deadline is not None and monotonic() >= self._deadline)
         ):
             return 0
-        size = self._size()
-        at_once = inputs_at_once(self._pace, self._workers.count)
-        if self._fixed_size is None:  # else that many are waited for, however slowly they come
+        size = feed.size()
+        at_once = inputs_at_once(feed.pace, self._workers.count)
+        if feed.fixed_size is None:  # else that many are waited for, however slowly they come
             size = min(size, at_once)
         if self._journal is not None and self.buffersize is None:
             size = max(size, min(self._journal.read_ahead, at_once))
         return items_to_read(
             size=size,
             ahead=self._ahead,
-            limit=self._batch_limit(),
+            limit=most,
             buffersize=self.buffersize,
             keeps_all=self._keeps_all,
-            whole=self._fixed_size is not None,
+            whole=feed.fixed_size is not None,
         )
-
-    def fill(self) -> None:
-        """Read and submit what there is room for."""
-        if not self.over:
-            self._fill()
 
     def _read(self, count: int | None) -> None:
         """Read up to `count` inputs, or all; they are pending then."""
@@ -410,7 +382,7 @@ class Run:
         self._reads = True
         try:
             # Many are read while all of them are recorded. One that is new is not to wait for those behind it.
-            hurries = self._fixed_size is None and self._journal is not None and self._journal.read_ahead
+            hurries = self._feed.fixed_size is None and self._journal is not None and self._journal.read_ahead
             items = self.source.take(count, within=_SLOW_READ if hurries else None)
         finally:
             self._reads = False
@@ -445,21 +417,23 @@ class Run:
             self._cancel(self._resume(admitted.pieces))
 
     @locked
-    def _resume(self, pieces: list[tuple[int, list[Outcome[Any]]]]) -> list[Future[Any]]:
-        self._resumed += sum(len(outcomes) for _, outcomes in pieces)
-        return self._pass_on(pieces)
+    def _admit(self, stretches: list[Stretch], count: int, seconds: float) -> None:
+        self._feed.pace = learn_reading(self._feed.pace, count, seconds)
+        self._ahead += count
+        if self._feed.limit == NEVER:
+            self._feed.pending.extend(stretches)
+        elif self._settling.why_cut:  # while they were read, too many tasks have failed
+            for stretch in stretches:
+                self._delivery.settled(stretch.start, self._delivery.cancelled(stretch, CancelledError(self._settling.why_cut)))
+        else:  # or a task has ended the run, or another thread
+            self._tally.given_up += sum(map(len, stretches))
 
     @locked
-    def _admit(self, stretches: list[Stretch], count: int, seconds: float) -> None:
-        self._pace = learn_reading(self._pace, count, seconds)
-        self._ahead += count
-        if self._limit == _NEVER:
-            self._pending.extend(stretches)
-        elif self._cut_short:  # while they were read, too many tasks have failed
-            for stretch in stretches:
-                self._settled(stretch.start, self._cancelled_outcomes(stretch, CancelledError(self._cut_short)))
-        else:  # or a task has ended the run, or another thread
-            self._given_up += sum(map(len, stretches))
+    def _resume(self, pieces: list[tuple[int, list[Outcome[Any]]]]) -> list[Future[Any]]:
+        self._tally.resumed += sum(len(outcomes) for _, outcomes in pieces)
+        return self._pass_on(pieces)
+
+    # ---- send: one thread at a time
 
     def _submit_pending(self) -> None:
         """Send batches while there is room; one thread at a time, so that they are sent in the order of the inputs."""
@@ -480,67 +454,36 @@ class Run:
             return None
         batch = self._cut()
         self._sends = None if batch is None else here_now
-        if batch is None and (begins := self._next_start()) is not None:
-            self._notice(begins)
+        if batch is None and self._starts is not None and (begins := self._next_start()) is not None:
+            self._bell.notice(begins)
         if batch is None and self._turned_away:
             self._turned_away = False
-            self._wake()  # the thread that asks has found inputs pending, and has read no more
+            self._bell.ring()  # the thread that asks has found inputs pending, and has read no more
         return batch
-
-    @locked
-    def _form_to_run_here(self) -> Batch | None:
-        """Form a batch for this worker of an executor that ends; None while one is still in its queue, which is first."""
-        return self._cut() if all(batch.began for batch in self._running.values()) else None
 
     def _cut(self) -> Batch | None:
         """Cut a batch off what is pending, if there is room for one with the workers."""
-        if self._drained:
+        if self._feed.drained:
             return None
         if self._lives is not None:
-            self._pending.extendleft(reversed(self._lives.release(monotonic())))
-        if (
-            not self._pending
-            or self._broken is not None
-            or len(self._running) >= self._batch_limit()
-            or self._recording > _BEHIND
-        ):
+            self._feed.release(self._lives, monotonic())
+        if not self._feed.pending or self._settling.broken is not None or self._delivery.recording > _BEHIND:
             return None
-        # One that goes again by itself: thousands may, and what is left is not to be counted for each.
-        size = 1 if len(self._pending[0]) == 1 else self._size()
-        if self._starts is not None and (size := self._starts.begin(min(size, len(self._pending[0])))) == 0:
+        batch = self._feed.cut()
+        if batch is None:
             return None
-        stretch = self._pending[0]
-        start, pace, workers = stretch.start, self._pace, self._workers.count
-        items = stretch.cut(size)
-        step, box = stride(pace), None if self._fixed_size is not None else TIME_BOX * time_target(pace, workers)
-        if not len(stretch):
-            self._pending.popleft()
-        batch = Batch(self._work, start, items, stretch.context, step, box)
-        self._running[start] = batch
-        if self._waker is not None and self._live and len(items) > 1:
+        if self._bell.waker is not None and self._live and len(batch.items) > 1:
             batch.signal.append(None)  # somebody waits for results already
-        if self._journal is not None and len(items) > 1:
+        if self._journal is not None and len(batch.items) > 1:
             self._journal.look_soon()
         if self._log is not None:
-            seconds = pace.item or _FAR
-            batch.measure = watch.Measure(each=len(items) > 1 and seconds > _LONG_ENOUGH, is_short=seconds < _SHORT)
+            seconds = self._feed.pace.item or _FAR
+            batch.measure = watch.Measure(each=len(batch.items) > 1 and seconds > _LONG_ENOUGH, is_short=seconds < _SHORT)
         return batch
 
-    def _batch_limit(self) -> int:
-        """Return how many batches may be with the workers."""
-        seconds = None
-        if self._goes_deep and self._fixed_size is not None and self._pace.item is not None:
-            seconds = self._pace.item * self._fixed_size
-        return batch_limit(self._workers.count, self._workers.per_worker, seconds)
-
-    def _size(self) -> int:
-        if self._fixed_size is not None:
-            return self._fixed_size
-        left = self.source.left()
-        if left is not None:
-            left += sum(map(len, self._pending))
-        size = batch_size(self._pace, self._workers.count, left)
-        return size if self._starts is None else min(size, self._starts.burst)
+    def _next_start(self) -> float | None:
+        """Return when to look whether more may start by the rate, if that is what is waited for."""
+        return None if self._feed.drained or self._settling.broken is not None else self._feed.next_start()
 
     def _submit(self, batch: Batch) -> bool:
         """Send a batch to the workers; False if this thread, a worker of a closed executor, is to go on with the run itself."""
@@ -554,7 +497,7 @@ class Run:
                 follow(self._log, batch)
             batch.handle = self._send(batch, self._deliver)
         except Exception as error:
-            if self._take_back(batch) and not self._drained:
+            if self._take_back(batch) and not self._feed.drained:
                 if self._at_once and isinstance(error, RuntimeError) and self._goes_on_here():
                     self._go_on_here = True
                 else:
@@ -566,43 +509,71 @@ class Run:
             batch.sent = perf_counter() - begun
         if batch.handle.cancelled():  # within submit(), when _deliver could not know whether it would be refused
             self._deliver(batch, CancelledError())
-        if batch.start > self._limit:  # stopped meanwhile, when there was no handle yet
+        if batch.start > self._feed.limit:  # stopped meanwhile, when there was no handle yet
             batch.handle.cancel()
-        elif self._drained:
+        elif self._feed.drained:
             _stop(batch.handle)
         return True
 
     @locked
     def _take_back(self, batch: Batch) -> bool:
         """A batch could not be sent: its inputs are pending again; False if the run has been given up meanwhile."""
-        if self._running.get(batch.start) is not batch:
+        if self._feed.running.get(batch.start) is not batch:
             return False
-        del self._running[batch.start]
-        self._put_back(batch, 0, len(batch.items))
+        del self._feed.running[batch.start]
+        self._feed.put_back(batch, 0, len(batch.items))
         return True
 
-    def _put_back(self, batch: Batch, first: int, last: int) -> None:
-        """Some tasks of a batch were not started: they are pending again."""
-        self._pending.appendleft(Stretch(batch.start + first, batch.items[:last], first, batch.context))
-        if self._starts is not None:
-            self._starts.take_back(last - first)
+    @locked
+    def _take_overdue(self) -> None:
+        """Take what stands behind a slow task, for workers that have nothing to do."""
+        feed = self._feed
+        self._look_again = feed.take_overdue() if feed.running and not feed.pending else None
 
     @locked
     def _give_back(self, batch: Batch, place: int) -> bool:
         """A worker process that is at a long task gives back those behind it, from `place` on; whether something is pending."""
-        if self._running.get(batch.start) is not batch or batch.start > self._limit or place >= len(batch.items):
-            return False
-        if batch.start + place <= self._limit:
-            self._put_back(batch, place, len(batch.items))
-        else:
-            self._given_up += len(batch.items) - place
-        batch.items = batch.items[:place]
-        return bool(self._pending)
+        self._feed.give_back(batch, place)
+        return bool(self._feed.pending)
 
-    def _goes_on_here(self) -> bool:
-        """Whether this thread is a worker of an executor that ends: what was started before that is still run."""
-        goes_on_here = getattr(self._workers.executor, "goes_on_here", None)
-        return goes_on_here is not None and goes_on_here()
+    @locked
+    def _has_sent_all(self) -> bool:
+        """Whether nothing more will be sent: so workers without work can end while others still work, and the end takes less time."""
+        if not self.source.exhausted or self._feed.pending or self._workers.closed or self._lives is not None:
+            return False
+        return all(len(batch.items) == 1 and batch.handle is not None for batch in self._feed.running.values())
+
+    # ---- a worker asks, between two tasks
+
+    @locked
+    def _heed(self, batch: Batch) -> bool:
+        """Called by a worker between two tasks, because the batch's signal is set: whether it is to stop."""
+        done = len(batch.results)
+        if (
+            self._feed.running.get(batch.start) is not batch
+            or batch.start + done > self._feed.limit
+            or done >= len(batch.items)
+            or self._feed.drained
+        ):
+            return True
+        if not batch.cut:
+            batch.signal.clear()
+        self._bell.ring()
+        return False
+
+    @locked
+    def _is_over_time(self, batch: Batch) -> bool:
+        """Called by a worker whose batch has reached its box: whether it is to hand back what it has not started.
+
+        Not while a batch of the run waits in the executor's queue: then no worker is idle, and the rest would come behind that one.
+        Tasks may wait for earlier ones, as they may in the standard library, which starts them in order.
+        """
+        return self._feed.running.get(batch.start) is not batch or all(other.began for other in self._feed.running.values())
+
+    @locked
+    def _is_too_many(self, _batch: Batch) -> bool:
+        """Called by a worker when a task has failed: whether that ends the run."""
+        return self._settling.is_one_too_many()
 
     # ---- a batch is over: in the thread that completed it
 
@@ -643,7 +614,7 @@ class Run:
         except BaseException as error:  # as above
             self._break(error)
             return self._hold is not None
-        return bool(self._pending) or self._hold is not None or (self._lives is not None and self._lives.has_unjudged())
+        return bool(self._feed.pending) or self._hold is not None or (self._lives is not None and self._lives.has_unjudged())
 
     def _send_more(self, _batch: Batch | None = None) -> bool:
         try:
@@ -657,98 +628,36 @@ class Run:
             self._let_go_if_done()
         return True
 
+    @locked
+    def _settle(self, batch: Batch, lost: BaseException | None) -> list[Future[Any]]:
+        """Take a batch's outcomes, and its rest; return the handles that are to be cancelled because of its error."""
+        return self._settling.settle(batch, lost)
+
     def _cancel(self, handles: list[Future[Any]]) -> None:
         """Cancel what need not be run; not in an executor that breaks: the standard library's does not survive it half-way.
 
         (Its manager thread fails all futures, and dies at one that is cancelled: InvalidStateError; its processes stay.)
         """
-        if not self._executor_breaks:
+        if not self._settling.executor_breaks:
             for handle in handles:
                 handle.cancel()
 
     @locked
-    def _settle(self, batch: Batch, lost: BaseException | None) -> list[Future[Any]]:
-        """Take a batch's outcomes, and its rest; return the handles that are to be cancelled because of its error."""
-        if self._running.get(batch.start) is not batch:
-            batch.errors.clear()
-            return []  # the run has been given up
-        if self._drained and isinstance(lost, CancelledError):
-            lost = None  # what of it has not begun is not lost: it comes as Drained
-        del self._running[batch.start]
-        if self._head is batch:
-            self._head = None
-        done = len(batch.results)
-        self._count(batch, done)
-        if batch.start > self._limit:  # it was cancelled, or told to stop: nothing of it is wanted
-            self._record_unwanted(batch, done)
-            self._given_up += len(batch.items) - done
-            self._wake_after(batch)
-            return []
-        handles: list[Future[Any]] = []
-        if lost is None and batch.lost is not None:
-            handles = self._settle_lost(batch, done, *batch.lost)
-        elif lost is None and done < len(batch.items):
-            if batch.start + done <= self._limit:
-                self._put_back(batch, done, len(batch.items))
-            else:
-                self._given_up += len(batch.items) - done
-        elif lost is not None:
-            done = self._lose(batch, done, lost)
-        if done and lost is None:
-            pace = learn_dispatch(self._pace, batch.sent)
-            self._pace = learn(pace, done, batch.seconds, self._workers.count, typical=bool(self._workers.encodes))
-        last = done
-        first_failed = min(batch.errors, default=done)
-        if first_failed == done:
-            pass
-        elif self._lives is not None and not (lost is not None and is_for_good(lost)):
-            self._take_out_failed(batch, done, self._lives)
-        elif self._outcomes:
-            if self._max_failures is not None:
-                self._first_error = self._first_error or batch.errors[first_failed]
-        else:
-            last = first_failed
-            self._record_unwanted(batch, done, first=last)
-            # Those dropped with it may be before it.
-            handles += self._fail(Failure(min(batch.start + last, self._first_dropped), batch.errors[last], batch, last))
-        self._settled(batch.start + batch.taken, self._extract(batch, last))
-        if self._lives is not None and first_failed == done == len(batch.items):
-            self._lives.forget(batch.start)  # if it was one that had failed before: such a task is a batch of its own
-        if self._max_failures is not None:
-            handles += self._end_if_too_many(self._max_failures)
-        # The worker may hold the batch a moment longer than the consumer wants its results; and an error must not hold itself,
-        # through its traceback, whose frames may hold the batch.
-        batch.results = []
-        batch.errors.clear()
-        self._wake_after(batch)
-        return handles
+    def _break(self, error: BaseException) -> None:
+        self._settling.broken = self._settling.broken or error
+        self._bell.ring()
 
-    def _settle_lost(self, batch: Batch, done: int, place: int, error: BaseException, seconds: float) -> list[Future[Any]]:
-        """A task was lost with its process; those before it, from place `done` on, are to run again, and those behind it have not run.
+    def _goes_on_here(self) -> bool:
+        """Whether this thread is a worker of an executor that ends: what was started before that is still run."""
+        goes_on_here = getattr(self._workers.executor, "goes_on_here", None)
+        return goes_on_here is not None and goes_on_here()
 
-        It becomes a batch of its own, which is over.
-        """
-        alone = Batch(self._work, batch.start + place, batch.items[place : place + 1], batch.context, 1, None)
-        alone.worker, alone.remote = batch.worker, True
-        alone.results, alone.errors, alone.ends, alone.seconds = [None], {0: error}, [seconds], seconds
-        for first, last in ((place + 1, len(batch.items)), (done, place)):
-            if first < last and batch.start + first <= self._limit:
-                self._put_back(batch, first, last)
-            else:
-                self._given_up += last - first
-        self._running[alone.start] = alone
-        return self._settle.__wrapped__(self, alone, None)  # type: ignore[attr-defined,no-any-return]  # what @locked has wrapped
+    @locked
+    def _form_to_run_here(self) -> Batch | None:
+        """Form a batch for this worker of an executor that ends; None while one is still in its queue, which is first."""
+        return self._cut() if all(batch.began for batch in self._feed.running.values()) else None
 
-    # ---- a task has failed, and may be tried again
-
-    def _take_out_failed(self, batch: Batch, done: int, lives: Lives) -> None:
-        """Take out of a batch what is to be judged; the results between go on."""
-        for place in sorted(place for place in batch.errors if place < done):
-            self._settled(batch.start + batch.taken, self._extract(batch, place))
-            lives.take_out(batch, place)
-            batch.taken = place + 1
-            self._tasks -= 1  # counted when it is over
-            self._failures -= 1
+    # ---- a task has failed, and may be tried again: life.py
 
     def _judge(self, lives: Lives) -> None:
         """Decide about all tasks that have failed. Runs code of the user's."""
@@ -767,51 +676,21 @@ class Run:
         """A failed task waits for its next attempt, or has failed for good. Return the handles that are to be cancelled because of that."""
         if not lives.is_over(alone):
             return []  # the run has been given up
-        if alone.start > self._limit:  # of a task before it, meanwhile
-            self._given_up += 1
+        if alone.start > self._feed.limit:  # of a task before it, meanwhile
+            self._tally.given_up += 1
             return []
-        begins = _NEVER if wait is None else monotonic() + wait
+        begins = NEVER if wait is None else monotonic() + wait
         if wait is not None and not lives.no_more and (self._deadline is None or begins < self._deadline):
             lives.wait(alone, begins)
-            self._notice(begins)
+            self._bell.notice(begins)
             if self._hold is not None:
                 self._hold.ring_at(lives.next_due, self._ring)
             return []
-        self._tasks += 1
-        self._failures += 1
         if self._log is not None:
             self._log.calls.pop(alone.start, None)
-        if self._outcomes:
-            handles = []
-            self._settled(alone.start, [self._outcome(alone, 0)])
-            lives.forget(alone.start)
-            if self._max_failures is not None:
-                self._first_error = self._first_error or alone.errors[0]
-                handles = self._end_if_too_many(self._max_failures)
-        else:
-            self._record_unwanted(alone, 1)
-            handles = self._fail(Failure(alone.start, alone.errors[0], alone, 0))
-        self._wake()
-        return handles
+        return self._settling.has_failed(alone, lives)
 
-    @locked
-    def _is_too_many(self, _batch: Batch) -> bool:
-        """Called by a worker when a task has failed: whether that ends the run. What has failed and will be tried again is not counted here."""
-        if self._max_failures is None or self._lives is not None:
-            return False
-        failures = self._failures + sum(len(batch.errors) for batch in self._running.values())
-        ended = self._tasks + sum(len(batch.results) for batch in self._running.values())
-        return are_too_many(failures, ended, self._max_failures)
-
-    def _end_if_too_many(self, most: float) -> list[Future[Any]]:
-        """End the run if more tasks have failed than may: the rest comes as cancelled. Return the handles that are to be cancelled."""
-        if self._limit != _NEVER or not are_too_many(self._failures, self._tasks, most):
-            return []
-        self._too_many = TooManyFailures(self._failures, self._tasks, most)
-        self._cut_short = f"{self._failures:,} tasks of the run had failed, more than its max_failures={most!r} allows"
-        self._halted = self._cancel_rest()
-        self._wake()
-        return self._halted
+    # ---- nobody need iterate: the executor is held until the last retry: hold.py
 
     def _ring(self) -> None:
         """A retry is due; in the timers' thread, which is not to be held up."""
@@ -834,16 +713,6 @@ class Run:
             self._hold.stop()
             self._hold.ring_at(self._lives.next_due, self._ring)
 
-    @locked
-    def _end_hold(self) -> Hold | None:
-        """Return the hold, which is to be let go, if nothing is left that the executor would be needed for."""
-        if self._running or (self._broken is None and ((self._pending and not self._drained) or self._lives)):
-            return None
-        hold, self._hold = self._hold, None
-        if hold is not None:
-            hold.stop()
-        return hold
-
     def _let_go_if_done(self) -> None:
         while (begins := self._wait_to_be_done_here()) is not None:
             pause(begins - monotonic())
@@ -855,9 +724,21 @@ class Run:
     @locked
     def _wait_to_be_done_here(self) -> float | None:
         """Return until when this thread is to wait for the next retry, since there is no alarm and nobody else to do it."""
-        if self._hold is None or self._hold.rings or self._running or self._pending or self._broken or self._lives is None:
+        hold, feed = self._hold, self._feed
+        if hold is None or hold.rings or feed.running or feed.pending or self._settling.broken or self._lives is None:
             return None
         return self._lives.next_due
+
+    @locked
+    def _end_hold(self) -> Hold | None:
+        """Return the hold, which is to be let go, if nothing is left that the executor would be needed for."""
+        feed = self._feed
+        if feed.running or (self._settling.broken is None and ((feed.pending and not feed.drained) or self._lives)):
+            return None
+        hold, self._hold = self._hold, None
+        if hold is not None:
+            hold.stop()
+        return hold
 
     def cancel(self) -> None:
         """The executor is shut down, and what has not started is cancelled: so is what waits for its next attempt."""
@@ -866,272 +747,16 @@ class Run:
 
     @locked
     def _cancel_waiting(self) -> list[Future[Any]]:
-        lives = self._lives
-        if lives is None:
-            return []
-        lives.no_more = True
-        if not lives:
-            return []
-        failed, waiting = lives.take_all()
-        items = [(alone.start, alone.items[0]) for alone in failed] + [(stretch.start, stretch.items[0]) for stretch in waiting]
-        index, item = min(items, key=lambda each: each[0])
-        self._given_up += len(items)
-        error = CancelledError()
-        handles = self._fail(Failure(index, error, Batch(self._work, index, [item], None, 1, None), 0))
-        self._wake()
-        return handles
+        return [] if self._lives is None else self._settling.cancel_waiting(self._lives)
 
-    # ---- what is to be done at a time: retries, starts by the rate
-
-    def _next_start(self) -> float | None:
-        """Return when to look whether more may start, if that is what keeps pending tasks from free workers."""
-        if (
-            self._starts is None
-            or self._drained
-            or not self._pending
-            or self._broken is not None
-            or len(self._running) >= self._batch_limit()
-        ):
-            return None
-        return self._starts.next()
-
-    def _notice(self, when: float) -> None:
-        """Something is to be done at a time: wake the consumer if it would sleep longer."""
-        if when < self._looks_at:
-            self._wake()
-
-    @locked
-    def _next_look(self) -> float:
-        """Return when the consumer is to look by itself."""
-        self._looks_at = _FAR
-        if not self._sends_itself and self._sends in (
-            None,
-            threading.get_ident(),
-        ):  # else who sends just now does it, and wakes us
-            retry = None if self._lives is None else self._lives.next_due
-            start = self._next_start()
-            self._looks_at = min(_FAR if retry is None else retry, _FAR if start is None else start)
-        return self._looks_at
-
-    # ---- count, lose, fail, take
-
-    def _count(self, batch: Batch, done: int) -> None:
-        if done:
-            self._worker_names.add(batch.worker)
-        self._tasks += done
-        self._failures += sum(place < done for place in batch.errors)  # one may be known a moment before its result is
-        self._task_time += batch.seconds
-
-    def _lose(self, batch: Batch, done: int, lost: BaseException) -> int:
-        """The executor has lost a batch: tasks that it had not finished, as far as is known, have this error. Return the new count."""
-        missing = len(batch.items) - done
-        if isinstance(lost, CancelledError):  # by whoever owns the executor: what else is pending would meet the same
-            self._given_up += missing
-            pending, self._pending = self._pending, deque()
-            if not self._outcomes:
-                self._given_up += sum(map(len, pending))
-                self._first_dropped = min((stretch.start for stretch in pending), default=_NEVER)
-            else:
-                for stretch in pending:
-                    self._settled(stretch.start, self._cancelled_outcomes(stretch, lost))
-        else:
-            self._tasks += missing
-            self._failures += missing
-            self._executor_breaks = isinstance(lost, BrokenExecutor)
-            if missing > 1:
-                lost.add_note(f"abreast: {missing} tasks were lost together; which of them had run is not known")
-        batch.results += [None] * missing
-        batch.ends += [0.0] * (len(batch.results) - len(batch.ends))
-        batch.errors.update(dict.fromkeys(range(done, done + missing), lost))
-        return done + missing
-
-    def _fail(self, failure: Failure) -> list[Future[Any]]:
-        """A task's error ends the run: at once, or where results come in order at its place."""
-        if failure.index > self._limit:
-            return []
-        if self._failure is None or failure.index < self._failure.index:
-            self._failure = failure
-        return self._stop_behind(failure.index if self._ordered and not self._keeps_all else -1)
-
-    def _stop_behind(self, index: int) -> list[Future[Any]]:
-        """Start no task behind `index`; return the handles of batches that need not be run."""
-        self._limit = min(self._limit, index)
-        self._given_up += sum(len(stretch) for stretch in self._pending if stretch.start >= self._limit)
-        self._pending = deque(stretch for stretch in self._pending if stretch.start < self._limit)
-        if self._lives is not None:
-            self._given_up += self._lives.drop_behind(self._limit)
-        behind = [batch for batch in self._running.values() if batch.start > self._limit]
-        for batch in behind:
-            batch.stopped = True
-            batch.signal.append(None)
-        return [batch.handle for batch in behind if batch.handle is not None]
-
-    def _extract(self, batch: Batch, last: int) -> list[Any]:
-        """Return the results of a batch that have not been taken, up to place `last`."""
-        first, batch.taken = batch.taken, max(batch.taken, last)
-        if self._outcomes or self._journal is not None:
-            return [self._outcome(batch, place) for place in range(first, last)]
-        results = batch.results[first:last] if first or last < len(batch.results) else batch.results
-        return Piece(results, batch, first) if self._workers.encodes else results
-
-    def _outcome(self, batch: Batch, place: int) -> Outcome[Any]:
-        error = batch.errors.get(place)
-        ended = batch.ends[place]
-        begun = batch.ends[place - 1] if place else batch.began
-        return Outcome(
-            batch.start + place,
-            batch.items[place],
-            batch.results[place],
-            error,
-            attempts=batch.attempts_at(batch.start + place) - (isinstance(error, CancelledError) and not ended),
-            worker=batch.worker,
-            duration=ended - begun if ended else 0.0,
-        )
-
-    def _note(self, error: BaseException, batch: Batch, place: int, *, further: int = 0) -> None:
-        add_note(
-            error,
-            name=self.name,
-            index=batch.start + place,
-            given=batch.items[place],
-            star=self._work.star,
-            worker=batch.worker,
-            further=further,
-            attempt=batch.attempts_at(batch.start + place),
-        )
-
-    def _wake_after(self, batch: Batch) -> None:
-        """Wake the consumer if it could do something now."""
-        if (
-            self._is_failure_due()
-            or (not self._running and self._drained)
-            or (not self._running and not self._pending)
-            or (
-                self._live
-                and not self._patient
-                and (not self._ordered or batch.start <= self._order.next <= batch.start + len(batch.items))
-            )
-            or (len(self._running) < self._workers.count and self._is_something_stuck())
-            or (not self.source.exhausted and wakes_reader(len(self._running), self._batch_limit(), self._workers.count))
-        ):
-            self._wake()
-
-    @locked
-    def _break(self, error: BaseException) -> None:
-        self._broken = self._broken or error
-        self._wake()
-
-    # ---- collect results, in the thread that asks
-
-    @locked
-    def _collect(self) -> list[Any]:
-        """Return what can be yielded now."""
-        results: list[Any] = []
-        if self._drained and self._outcomes:
-            self._end_pending()
-        while self._finished:
-            start, piece = self._finished.popleft()
-            if not self._ordered:
-                self._add(results, piece)
-            else:
-                self._order.put(start, piece)
-        if self._ordered:
-            while (piece_in_turn := self._order.take()) is not None:
-                self._add(results, piece_in_turn)
-        if not results and self._live:
-            for batch in self._awaited():
-                if self._journal is None:
-                    self._add(results, self._take_from_running(batch))
-                else:
-                    self._record_running(batch)
-        return results
-
-    def _add(self, results: list[Any], piece: list[Any]) -> None:
-        results += piece
-        if type(piece) is Piece:
-            self._decoder.origins.append(piece)
-
-    def _awaited(self) -> list[Batch]:
-        """Return the batches that may have the next result."""
-        if not self._ordered:
-            return list(self._running.values())
-        following = self._order.next
-        head = self._running.get(following, self._head)
-        if self._journal is not None and head is not None and following < head.start:  # its thread takes from all of them
-            head = next((each for each in self._running.values() if each.start <= following < each.start + len(each.items)), None)
-        if head is None or self._running.get(head.start) is not head or following >= head.start + len(head.items):
-            return []
-        return [head]
-
-    def _take_from_running(self, batch: Batch) -> list[Any]:
-        """Take what a batch that still runs has done so far."""
-        done = len(batch.results)
-        last = min(batch.errors, default=done) if self._work.fails_fast else done
-        first = batch.taken
-        if last <= first:
-            return []
-        batch.taken = last
-        if self._outcomes or self._journal is not None:
-            results: list[Any] = [self._outcome(batch, place) for place in range(first, last)]
-        else:
-            results = batch.results[first:last]
-            if self._workers.encodes:
-                results = Piece(results, batch, first)
-        batch.results[first:last] = [None] * (last - first)  # the consumer may drop them: so do we
-        if self._ordered:
-            if self._journal is None:  # else they come in their turn when they are recorded
-                self._order.next += len(results)
-            self._head = batch
-        return results
-
-    def _is_failure_due(self) -> bool:
-        failure = self._failure
-        if self._broken is not None and (self._keeps_all or self._unrecorded or not (self._running or self._recording)):
-            return True  # what is before the failure, if there is one, cannot be run any more
-        return failure is not None and (self._limit < 0 or self._order.next >= failure.index)
-
-    @locked
-    def _is_finished(self) -> bool:
-        """Whether every input has been read and every outcome taken; not if another thread has given the run up, and ends it."""
-        return (
-            not self._stopped
-            and (self.source.exhausted or self._limit != _NEVER or self._drained)
-            and not self._pending
-            and not self._running
-            and not self._lives
-            and not self._recording
-            and not self._finished
-            and not len(self._order)
-        )
-
-    # ---- the journal: engine/journaled.py
-
-    def _settled(self, start: int, piece: list[Any]) -> None:
-        """Results are final: they go to the consumer, by way of the journal if there is one."""
-        if self._journal is None:
-            self._finished.append((start, piece))
-        elif piece and not self._unrecorded:
-            self._recording += len(piece)
-            self._journal.record(start, piece)
-
-    def _record_running(self, batch: Batch) -> None:
-        start = batch.start + batch.taken
-        self._settled(start, self._take_from_running(batch))
-
-    def _record_unwanted(self, batch: Batch, done: int, *, first: int | None = None) -> None:
-        """What has been done and is not delivered, since the run ends before, need not be done again."""
-        if self._journal is not None:
-            first = batch.taken if first is None else first
-            outcomes = [self._outcome(batch, place) for place in range(first, done)]
-            if outcomes:
-                self._journal.record(batch.start + first, outcomes, is_wanted=False)
+    # ---- the journal's thread: journaled.py
 
     @locked
     def _record_done(self) -> bool:
         """Called by the journal's thread, from time to time: record what batches that are at work have done; whether there are such."""
-        several = [batch for batch in self._running.values() if len(batch.items) > 1]
+        several = [batch for batch in self._feed.running.values() if len(batch.items) > 1]
         for batch in several:
-            self._record_running(batch)
+            self._delivery.record_running(batch)
         return bool(several)
 
     def _recorded(self, pieces: list[tuple[int, list[Outcome[Any]]]]) -> None:
@@ -1142,28 +767,14 @@ class Run:
     def _take_recorded(self, pieces: list[tuple[int, list[Outcome[Any]]]]) -> list[Future[Any]]:
         if self._stopped:
             return []
-        self._recording -= sum(len(outcomes) for _, outcomes in pieces)
+        self._delivery.recording -= sum(len(outcomes) for _, outcomes in pieces)
         handles = self._pass_on(pieces)
-        self._wake()
+        self._bell.ring()
         return handles
 
     def _pass_on(self, pieces: list[tuple[int, list[Outcome[Any]]]]) -> list[Future[Any]]:
         """Outcomes that are recorded go to the consumer; return the handles that are to be cancelled because of an error."""
-        if self._outcomes:
-            self._finished.extend(pieces)
-            return []
-        handles: list[Future[Any]] = []
-        for start, outcomes in pieces:
-            # Recorded by an earlier run, or found when the journal unpickled it: other errors are failures already.
-            place = next((place for place, outcome in enumerate(outcomes) if outcome.error is not None), len(outcomes))
-            self._finished.append((start, [outcome.value for outcome in outcomes[:place]]))
-            if place < len(outcomes):
-                failed = outcomes[place]
-                assert failed.error is not None
-                batch = Batch(self._work, start + place, [failed.input], None, 1, None)
-                batch.worker = failed.worker
-                handles += self._fail(Failure(start + place, failed.error, batch, 0))
-        return handles
+        return [handle for failure in self._delivery.pass_on(pieces) for handle in self._settling.fail(failure)]
 
     def _journal_failed(self, error: BaseException) -> None:
         """Called by the journal's thread: nothing can be recorded any more, so nothing is started, and nothing unrecorded delivered."""
@@ -1171,12 +782,7 @@ class Run:
 
     @locked
     def _stop_unrecorded(self, error: BaseException) -> list[Future[Any]]:
-        self._unrecorded = True
-        self._recording = 0
-        self._broken = error
-        handles = self._stop_behind(-1)
-        self._wake()
-        return handles
+        return self._settling.stop_unrecorded(error)
 
     # ---- in a forked child: engine/forked.py
 
@@ -1188,10 +794,10 @@ class Run:
             scope.forget_threads()
         if not self.started or self.over or self._stopped:
             return
-        self._log, self._halted = None, []
-        is_known = not (self._pending or self._running or self._lives or self._recording)
-        self._running.clear()
-        if not (is_known and (self.source.exhausted or self._limit != _NEVER)):
+        self._log, self._settling.halted = None, []
+        is_known = not (self._feed.pending or self._feed.running or self._lives or self._delivery.recording)
+        self._feed.running.clear()
+        if not (is_known and (self.source.exhausted or self._feed.limit != NEVER)):
             if self._journal is not None:
                 self._journal.leave()
             name = self.name
@@ -1201,10 +807,31 @@ class Run:
                 )
             )
 
-    # ---- results of processes, unpickled in the thread that asks: that runs code of the user's
+    # ---- collect results, in the thread that asks; those of processes are unpickled there, which runs code of the user's
+
+    @locked
+    def _collect(self) -> list[Any]:
+        """Return what can be yielded now."""
+        if self._feed.drained and self._outcomes:
+            self._end_pending()
+        return self._delivery.collect(self._feed.running)
+
+    @locked
+    def _is_finished(self) -> bool:
+        """Whether every input has been read and every outcome taken; not if another thread has given the run up, and ends it."""
+        return (
+            not self._stopped
+            and (self.source.exhausted or self._feed.limit != NEVER or self._feed.drained)
+            and not self._feed.pending
+            and not self._feed.running
+            and not self._lives
+            and not self._delivery.recording
+            and not self._delivery.finished
+            and not len(self._delivery.order)
+        )
 
     def _decoded(self, results: list[Any]) -> list[Any]:
-        results = self._decoder.decode(results, self._note)
+        results = self._decoder.decode(results)
         if not results and self._decoder.error is not None:
             self._raise_undecodable()
         return results
@@ -1218,81 +845,7 @@ class Run:
         finally:
             del error
 
-    # ---- wait
-
-    @locked
-    def begin_wait(self, waker: Callable[[], object], *, ask: bool = True) -> bool:
-        """Have `waker` called, once, in any thread, when a `step` is worth while; False if it is now.
-
-        Args:
-            waker: must not block.
-            ask: whether to ask the workers for what they have done of the batches that they are at.
-        """
-        if self._news:
-            return False
-        self._patient = not ask
-        if ask and self._live:
-            if self._finished:
-                return False
-            awaited = self._awaited()
-            for batch in awaited:
-                if len(batch.items) - len(batch.results) > 1:  # else it will be settled as soon
-                    batch.signal.append(None)
-            # Looked at after the signal was set: what is done later finds it.
-            if any(len(batch.results) > batch.taken and not (self._work.fails_fast and batch.errors) for batch in awaited):
-                return False
-        self._waker = waker
-        return True
-
-    @locked
-    def end_wait(self) -> None:
-        self._waker = None
-
-    # ---- take back what is stuck behind a slow task
-
-    def _is_something_stuck(self) -> bool:
-        """Whether a batch holds tasks that have not started, while some worker has nothing to do."""
-        return (
-            _SHARES
-            and not self._pending
-            and any(batch.box is not None and len(batch.items) - len(batch.results) > 1 for batch in self._running.values())
-        )
-
-    @locked
-    def _take_back_overdue(self) -> None:
-        """Take the tasks that have not started out of batches over their time, for workers that have nothing to do.
-
-        The worker of such a batch is in a task that takes long, and looks at the clock only after it. Without this, tasks
-        behind it would wait while others are idle, which shows at the end of a run (2 % of 2.5 s, when naps of 50 ms met in one batch).
-        """
-        self._look_again = None
-        if self._pending or not _SHARES or len(self._running) >= self._workers.count:
-            return
-        now = perf_counter()
-        for batch in sorted(self._running.values(), key=lambda batch: batch.start):
-            if (
-                batch.box is None
-                or not batch.began
-                or batch.cut
-                or batch.start > self._limit
-                or len(batch.items) - len(batch.results) < 2
-            ):
-                continue
-            overdue_at = batch.began + batch.box
-            if now < overdue_at:
-                self._look_again = min(self._look_again or overdue_at, overdue_at)
-                continue
-            # In this order. Once the signal is set, the worker starts at most the task at `done`: it looks at the signal after each
-            # task, and then waits for this lock. With the GIL there is no third possibility; without, it would have to be shown
-            # for each processor's order of memory, so there nothing is taken (_SHARES).
-            batch.signal.append(None)
-            batch.cut = True
-            keep = len(batch.results) + 1
-            if keep < len(batch.items):
-                self._pending.append(Stretch(batch.start + keep, batch.items, keep, batch.context))
-                if self._starts is not None:
-                    self._starts.take_back(len(batch.items) - keep)
-                batch.items = batch.items[:keep]
+    # ---- wait: bell.py
 
     def wait(self) -> None:
         """Wait, in a thread, until a `step` is worth while."""
@@ -1311,22 +864,31 @@ class Run:
             self._park(limit)
 
     def _park(self, limit: float | None) -> None:
-        item = self._pace.item
-        tiny, patience = (_TINY_FOR_PROCESSES, _PATIENCE_FOR_PROCESSES) if self._workers.encodes else (_TINY, _PATIENCE)
-        if self._live and item is not None and item < tiny and self._park_once(min(patience, limit or patience), ask=False):
-            return
-        self._park_once(limit, ask=True)
+        if self._live:
+            seconds = patience(self._feed.pace.item, processes=bool(self._workers.encodes))
+            if seconds is not None and park(self, min(seconds, limit or seconds), ask=False):
+                return
+        park(self, limit, ask=True)
 
-    def _park_once(self, limit: float | None, *, ask: bool) -> bool:
-        """Wait `limit` seconds at most; whether there is news."""
-        lock = threading.Lock()
-        lock.acquire()
-        try:
-            if not self.begin_wait(lock.release, ask=ask):
-                return True
-            return acquire_patiently(lock, None if limit is None else min(limit, threading.TIMEOUT_MAX))
-        finally:
-            self.end_wait()
+    @locked
+    def begin_wait(self, waker: Callable[[], object], *, ask: bool = True) -> bool:
+        """Have `waker` called, once, in any thread, when a `step` is worth while; False if it is now.
+
+        Args:
+            waker: must not block.
+            ask: whether to ask the workers for what they have done of the batches that they are at.
+        """
+        if self._bell.news:
+            return False
+        self._bell.patient = not ask
+        if ask and self._delivery.is_at_hand(self._feed.running):
+            return False
+        self._bell.waker = waker
+        return True
+
+    @locked
+    def end_wait(self) -> None:
+        self._bell.waker = None
 
     def wait_limit(self) -> float | None:
         """Return how many seconds to wait at most before the next step."""
@@ -1342,56 +904,40 @@ class Run:
         return min(limits, default=None)
 
     @locked
+    def _next_look(self) -> float:
+        """Return when the consumer is to look by itself."""
+        self._bell.looks_at = _FAR
+        if not self._sends_itself and self._sends in (
+            None,
+            threading.get_ident(),
+        ):  # else who sends just now does it, and wakes us
+            retry = None if self._lives is None else self._lives.next_due
+            start = self._next_start()
+            self._bell.looks_at = min(_FAR if retry is None else retry, _FAR if start is None else start)
+        return self._bell.looks_at
+
+    @locked
     def _handle_to_wait_for(self) -> Future[Any] | None:
         """Return the handle of a batch that a worker's wait is for, if the executor can tell whether that would be for good."""
         if not hasattr(self._workers.executor, "wait_for_call"):
             return None
         handles = [
-            batch.handle for batch in sorted(self._running.values(), key=lambda batch: batch.start) if batch.handle is not None
+            batch.handle
+            for batch in sorted(self._feed.running.values(), key=lambda batch: batch.start)
+            if batch.handle is not None
         ]
         return next((handle for handle in handles if handle.running()), handles[0] if handles else None)
-
-    def _wake(self) -> None:
-        self._news = True
-        waker, self._waker = self._waker, None
-        if waker is not None:
-            waker()
-
-    @locked
-    def _heed(self, batch: Batch) -> bool:
-        """Called by a worker between two tasks, because the batch's signal is set: whether it is to stop."""
-        done = len(batch.results)
-        if (
-            self._running.get(batch.start) is not batch
-            or batch.start + done > self._limit
-            or done >= len(batch.items)
-            or self._drained
-        ):
-            return True
-        if not batch.cut:
-            batch.signal.clear()
-        self._wake()
-        return False
-
-    @locked
-    def _is_over_time(self, batch: Batch) -> bool:
-        """Called by a worker whose batch has reached its box: whether it is to hand back what it has not started.
-
-        Not while a batch of the run waits in the executor's queue: then no worker is idle, and the rest would come behind that one.
-        Tasks may wait for earlier ones, as they may in the standard library, which starts them in order.
-        """
-        return self._running.get(batch.start) is not batch or all(other.began for other in self._running.values())
 
     # ---- the ends
 
     def _end(self) -> list[Any]:
         """Everything has been delivered: end the workers; then the error of the inputs, if there was one."""
         error: BaseException | None
-        error, self.source.error = self._too_many or self.source.error, None
-        if self._too_many is not None:
-            self._too_many.__cause__ = decode_error(self._first_error, self._workers.encodes)
-        self._too_many = self._first_error = None
-        self._workers.keep_pace(self._work.fn, self._pace)
+        error, self.source.error = self._settling.too_many or self.source.error, None
+        if self._settling.too_many is not None:
+            self._settling.too_many.__cause__ = decode_error(self._settling.first_error, self._workers.encodes)
+        self._settling.too_many = self._settling.first_error = None
+        self._workers.keep_pace(self._work.fn, self._feed.pace)
         self._close(abandon=False, status="finished" if error is None else "stopped")
         if error is not None:
             try:
@@ -1401,7 +947,7 @@ class Run:
         return []
 
     def _raise_failure(self) -> None:
-        failure, broken, first = self._failure, self._broken, self._order.next
+        failure, broken, first = self._settling.failure, self._settling.broken, self._delivery.order.next
         self.give_up()
         try:
             if self._journal is not None and self._journal.failure is not None:
@@ -1412,75 +958,37 @@ class Run:
             if type(failure.error) in self._workers.encodes:
                 failure.error = failure.error.decode()  # type: ignore[attr-defined]  # it is that class
             if not isinstance(failure.error, CancelledError):
-                self._note(failure.error, failure.batch, failure.place, further=self._failures - 1)
+                add_note(failure.error, failure.batch, failure.place, further=self._tally.failures - 1)
             raise failure.error
         finally:
             # error -> traceback -> this frame -> error; and the batch holds it too
-            self._failure = self._broken = None
+            self._settling.failure = self._settling.broken = None
             del failure, broken
 
     def _expire(self) -> list[Any]:
         """The run's time is up."""
         if not self._outcomes:
-            tasks = self._tasks
+            tasks = self._tally.tasks
             self.give_up()
             raise TimeoutError(
                 f"the run of {self.name} took longer than its timeout of {self._timeout:g} s: {tasks:,} tasks had ended"
             )
-        self._cut_short = f"the timeout of {self._timeout:g} s of the run was over"
-        self._end_rest(self._cancel_rest())
+        self._end_rest(self._cut_short(f"the timeout of {self._timeout:g} s of the run was over"))
         if self._journal is not None:
             self._journal.flush()
-            if self._is_failure_due():
+            if self._settling.is_failure_due():
                 self._raise_failure()
         return self._collect() or self._rest_after_timeout()
+
+    @locked
+    def _cut_short(self, why: str) -> list[Future[Any]]:
+        return self._settling.cut_short(why)
 
     def _end_rest(self, handles: list[Future[Any]]) -> None:
         self._expired = True
         self._cancel(handles)
         self.scope.cancel()
         self._workers.end(abandon=True, handles=handles)
-
-    @locked
-    def _cancel_rest(self) -> list[Future[Any]]:
-        """What is not finished comes as cancelled. Return the handles to cancel."""
-        why = CancelledError(self._cut_short)
-        pieces: list[tuple[int, list[Any]]] = []
-        if self._lives is not None:
-            failed, waiting = self._lives.take_all()
-            self._pending.extend(waiting)
-            pieces += [(alone.start, [self._outcome(alone, 0)]) for alone in failed]  # it has failed, and nobody will judge it
-            self._tasks += len(failed)
-            self._failures += len(failed)
-        pieces += [(stretch.start, self._cancelled_outcomes(stretch, why)) for stretch in self._pending]
-        self._pending.clear()
-        handles = self._stop_behind(-1)
-        for batch in self._running.values():
-            done = len(batch.results)
-            self._count(batch, done)
-            start = batch.start + batch.taken
-            piece = self._extract(batch, done)
-            rest = self._cancelled_outcomes(Stretch(batch.start + done, batch.items, done, None), why)
-            is_running: Any = batch.began
-            if batch.remote:
-                is_running = batch.handle is not None and batch.handle.has_begun(done)  # type: ignore[attr-defined]  # those of processes have it
-            if is_running and rest:  # the first of them was running
-                rest[0].attempts += 1
-                rest[0].worker = batch.worker
-            pieces.append((start, piece + rest))
-        self._running.clear()
-        for start, piece in sorted(pieces, key=lambda piece: piece[0]):
-            self._settled(start, piece)
-        return handles
-
-    def _cancelled_outcomes(self, stretch: Stretch, why: BaseException) -> list[Any]:
-        items = stretch.items[stretch.place :]
-        self._given_up += len(items)
-        tried, again = self._work.tried.get, self._work.again.get  # these have run, and what came of them was lost with a process
-        return [
-            Outcome(index, item, error=why, attempts=tried(index, 0) + again(index, 0))
-            for index, item in enumerate(items, stretch.start)
-        ]
 
     def _rest_after_timeout(self) -> list[Any]:
         """Read what is left of inputs that are known to end, to say that they were cancelled."""
@@ -1489,73 +997,9 @@ class Run:
             items = self.source.take(256)
             if items:
                 self._ahead += len(items)
-                why = draining.drained(f"a task of {self.name}") if self._drained else CancelledError(self._cut_short)
-                return self._cancelled_outcomes(Stretch(start, items, 0, None), why)
+                why = draining.drained(f"a task of {self.name}") if self._feed.drained else CancelledError(self._settling.why_cut)
+                return self._delivery.cancelled(Stretch(start, items, 0, None), why)
         return self._end()
-
-    # ---- the program has been asked to end: see core/draining.py, Member
-
-    def drain(self) -> None:
-        """Start nothing more. What has not started comes as Drained, when what runs has ended."""
-        for handle in self._begin_drain():
-            _stop(handle)
-        self._let_go_if_done()
-
-    @locked
-    def _begin_drain(self) -> list[Future[Any]]:
-        self._drained = True
-        if self._lives is not None:
-            self._lives.no_more = True
-            self._pending.extendleft(reversed(self._lives.release(_FAR)))
-        for batch in self._running.values():
-            batch.stopped = True
-            batch.signal.append(None)
-        self._wake()
-        return [batch.handle for batch in self._running.values() if batch.handle is not None]
-
-    def drop(self) -> None:
-        """Its own pool is ended as every executor; who waits for a result is told."""
-        self._drained = True
-        self._cancel_from_outside()
-
-    @locked
-    def is_working(self) -> bool:
-        return bool(self._running or self._recording)
-
-    def is_consumed(self) -> bool:
-        return self.started and not self.over and not self._reads
-
-    @locked
-    def _end_pending(self) -> None:
-        """Inputs that have been read, and not been begun, come as Drained."""
-        for stretch in self._pending:
-            self._settled(stretch.start, self._cancelled_outcomes(stretch, draining.drained(f"a task of {self.name}")))
-        self._pending.clear()
-
-    @locked
-    def _is_dry(self) -> bool:
-        """Whether nothing that could still be delivered is to come of a run that is drained, and not everything has been."""
-        if (
-            self._stopped
-            or self._running
-            or self._recording
-            or self._lives
-            or self._finished
-            or (self._outcomes and self._pending)
-        ):
-            return False
-        return bool(self._pending or len(self._order)) or self.source.left() != 0
-
-    def _rest_after_drain(self) -> list[Any]:
-        if self._outcomes and self.source.total is not None:
-            self._drained_inputs = True
-            return self._rest_after_timeout()
-        ended = self._tasks
-        self.give_up()
-        raise Drained(
-            f"the run of {self.name} was ended before its last input: the program has been asked to end, "
-            f"by {draining.reason() or 'a signal'}: {ended:,} tasks had ended"
-        )
 
     def give_up(self) -> None:
         """End the run at once: cancel what waits, leave behind what runs. May be called from any thread, more than once."""
@@ -1574,31 +1018,16 @@ class Run:
     @locked
     def _stop_all(self) -> list[Future[Any]]:
         self._stopped = True
-        handles = self._stop_behind(-1)
-        self._given_up += sum(len(batch.items) - len(batch.results) for batch in self._running.values())
-        for batch in self._running.values():
-            done = len(batch.results)
-            self._record_unwanted(batch, done)
-            self._count(batch, done)
-        self._running.clear()
-        self._finished.clear()
-        self._recording = 0  # it is recorded, but nobody waits for it
-        self._wake()
-        return handles
-
-    @locked
-    def _is_first_to_close(self) -> bool:
-        first, self.over = not self.over, True
-        return first
+        return self._settling.stop_all()
 
     def _close(self, *, abandon: bool, handles: Sequence[Future[Any]] = (), status: str = "stopped") -> None:
         if not self._is_first_to_close():
             return
-        self._ended = perf_counter()
+        self._tally.ended = perf_counter()
         if self._log is not None:
             end_log(self._log, self.summary())
         self.source.close()
-        self._order = InOrder()
+        self._delivery.close()
         for scope in self._outer_scopes:
             scope.unwatch(self._cancel_from_outside)
         try:
@@ -1611,6 +1040,13 @@ class Run:
                 self._draw(last=True)
                 self._progress.close()
 
+    @locked
+    def _is_first_to_close(self) -> bool:
+        first, self.over = not self.over, True
+        return first
+
+    # ---- the task or group that it is part of is cancelled
+
     def _cancel_from_outside(self) -> None:
         self._note_cancelled()
         self.scope.cancel()  # tells the tasks, also if nobody asks for results just now
@@ -1618,7 +1054,65 @@ class Run:
     @locked
     def _note_cancelled(self) -> None:
         self._cancelled = True
-        self._wake()
+        self._bell.ring()
+
+    # ---- the program has been asked to end: see core/draining.py, Member
+
+    def drain(self) -> None:
+        """Start nothing more. What has not started comes as Drained, when what runs has ended."""
+        for handle in self._begin_drain():
+            _stop(handle)
+        self._let_go_if_done()
+
+    @locked
+    def _begin_drain(self) -> list[Future[Any]]:
+        handles = self._feed.drain()
+        self._bell.ring()
+        return handles
+
+    @locked
+    def _end_pending(self) -> None:
+        """Inputs that have been read, and not been begun, come as Drained."""
+        for stretch in self._feed.pending:
+            self._delivery.settled(stretch.start, self._delivery.cancelled(stretch, draining.drained(f"a task of {self.name}")))
+        self._feed.pending.clear()
+
+    @locked
+    def _is_dry(self) -> bool:
+        """Whether nothing that could still be delivered is to come of a run that is drained, and not everything has been."""
+        if (
+            self._stopped
+            or self._feed.running
+            or self._delivery.recording
+            or self._lives
+            or self._delivery.finished
+            or (self._outcomes and self._feed.pending)
+        ):
+            return False
+        return bool(self._feed.pending or len(self._delivery.order)) or self.source.left() != 0
+
+    def _rest_after_drain(self) -> list[Any]:
+        if self._outcomes and self.source.total is not None:
+            self._drained_inputs = True
+            return self._rest_after_timeout()
+        ended = self._tally.tasks
+        self.give_up()
+        raise Drained(
+            f"the run of {self.name} was ended before its last input: the program has been asked to end, "
+            f"by {draining.reason() or 'a signal'}: {ended:,} tasks had ended"
+        )
+
+    def drop(self) -> None:
+        """Its own pool is ended as every executor; who waits for a result is told."""
+        self._feed.drained = True
+        self._cancel_from_outside()
+
+    @locked
+    def is_working(self) -> bool:
+        return bool(self._feed.running or self._delivery.recording)
+
+    def is_consumed(self) -> bool:
+        return self.started and not self.over and not self._reads
 
     # ---- looking
 
@@ -1633,10 +1127,8 @@ class Run:
     @locked
     def _counts(self) -> tuple[int, int, int]:
         """Return how many tasks have ended, how many failed (in batches that are over), and how many workers are at work."""
-        finished = self._tasks + sum(len(batch.results) for batch in self._running.values())
-        if self._lives is not None:  # what has failed is not over, and is not to be taken back later
-            finished -= sum(place < len(batch.results) for batch in self._running.values() for place in list(batch.errors))
-        return finished + self._resumed, self._failures, min(len(self._running), self._workers.count)
+        finished = self._tally.finished(self._feed.running.values(), retries=self._lives is not None)
+        return finished + self._tally.resumed, self._tally.failures, min(len(self._feed.running), self._workers.count)
 
     def left(self) -> int | None:
         """Return how many results are still to come, if the inputs can tell."""
@@ -1646,16 +1138,5 @@ class Run:
     def summary(self) -> RunSummary:
         if not self.started:
             return RunSummary(0, 0, 0.0, 0.0, 0)
-        wall_time = (self._ended or perf_counter()) - self._begun
         finished, failed, _ = self._counts()
-        retries = 0 if self._lives is None else self._lives.retries
-        return RunSummary(
-            finished - self._resumed,
-            len(self._worker_names),
-            wall_time,
-            self._task_time,
-            failed,
-            self._given_up,
-            retries,
-            self._resumed,
-        )
+        return self._tally.summary(finished - self._tally.resumed, failed, 0 if self._lives is None else self._lives.retries)
