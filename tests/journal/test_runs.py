@@ -18,7 +18,7 @@ import warnings
 import abreast
 import pytest
 from abreast import (
-    InputChanged, Interrupted, Journal, JournalError, JournalWarning, ProcessPoolExecutor, ResultDecodeError, Retry, TaskTimeout, ThreadPoolExecutor, TooManyFailures, WorkerCrashed,
+    InputChanged, Interrupted, Journal, JournalError, JournalWarning, MemoryLimitExceeded, ProcessPoolExecutor, ResultDecodeError, Retry, TaskPickleError, TaskTimeout, ThreadPoolExecutor, TooManyFailures, WorkerCrashed,
 )  # fmt: skip
 from abreast.engine import journaled, run as engine
 from abreast.journal import schema
@@ -854,6 +854,43 @@ class TestAtMostOnce:
         once = Journal(path, at_most_once=True)
         assert abreast.map(flaky, range(9), journal=once, retries=SOON, max_workers=2) == list(range(9))
         assert set(statuses(path).values()) == {OK} and set(tries.values()) == {2}
+
+    def test_one_over_its_limit_may_have_done_its_work(self, path):
+        gate, once = threading.Event(), Journal(path, at_most_once=True)
+        try:
+            (outcome,) = abreast.outcomes(lambda x: gate.wait(PATIENCE), [1], journal=once, task_timeout=0.05)
+            assert type(outcome.error) is TaskTimeout and statuses(path) == {0: TIMEOUT}
+        finally:
+            gate.set()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", JournalWarning)  # another lambda
+            (outcome,) = abreast.outcomes(lambda x: pytest.fail("started again"), [1], journal=once)
+            assert type(outcome.error) is Interrupted and outcome.resumed
+            assert abreast.map(lambda x: 2 * x, [1], journal=path) == [2]
+
+    def test_a_process_that_was_killed_for_its_memory_is_no_error_of_the_tasks_own(self):
+        assert journaled._is_crash(MemoryLimitExceeded()) and not journaled._is_crash(MemoryError())
+
+    @linux
+    def test_so_may_one_whose_process_died_or_whose_result_was_lost(self, path, tmp_path):
+        once, paid = Journal(path, at_most_once=True), tmp_path / "paid"
+
+        def pay(x):
+            with open(paid, "a") as file:
+                file.write(f"{x}\n")
+            if x == 1:
+                os.kill(os.getpid(), signal.SIGKILL)
+            if x == 4:
+                raise ValueError("no money")
+            return {2: Unreadable(), 3: threading.Lock()}.get(x, x)
+
+        outcomes = list(abreast.outcomes(pay, range(6), journal=once, kind="process", max_workers=1))
+        errors = {outcome.index: type(outcome.error) for outcome in outcomes if not outcome.ok}
+        assert errors == {1: WorkerCrashed, 2: ResultDecodeError, 3: TaskPickleError, 4: ValueError}
+        assert statuses(path) == {0: OK, 1: CRASHED, 2: STARTED, 3: STARTED, 4: ERROR, 5: OK}
+        again = list(abreast.outcomes(pay, range(6), journal=once, kind="process", max_workers=1))
+        assert [outcome.index for outcome in again if type(outcome.error) is Interrupted] == [1, 2, 3]
+        assert collections.Counter(paid.read_text().split()) == {**dict.fromkeys("01235", 1), "4": 2}
 
     @linux
     def test_processes_that_do_not_tell_of_each_task_are_refused(self, path):

@@ -34,8 +34,9 @@ class Journal:
             about half the speed.
         on_change: what to do when the function's own code is another than when results were recorded: ``"keep"`` them (default) with a
             `JournalWarning`, ``"error"``, or ``"rerun"`` all its tasks. Functions that it calls are not looked at.
-        at_most_once: True: a task of which it is not known what came of it is not started again, as one that was under way when the program was killed. That
-            one is reported as `Interrupted`: you find out. Tasks that are known to have failed run again, as ever. It costs a commit before each batch.
+        at_most_once: True: a task of which it is not known what came of it is not started again: one that was under way, or waiting in a batch, when the
+            run ended or was killed, whose process died, that was over its ``task_timeout``, or whose result could not be sent here. That one is reported as
+            `Interrupted`: you find out. Tasks that raised an error of their own run again, as ever. It costs a commit before each batch.
         trust: True: read a journal that belongs to someone else, or that others may write, which can run whatever code they put into it.
         check: whether to check the whole file when it is opened; None (default) is for files of up to 1 GiB.
 

@@ -65,6 +65,8 @@ GROUP, GROUP_BYTES = 1024, 8 << 20
 READ_AHEAD = 1024
 RESUMED_BYTES = 8 << 20
 """Bytes of recorded results that are read at once, about: a consumer that takes them one by one has little memory, maybe."""
+_UNKNOWN = (schema.STARTED, schema.TIMEOUT, schema.CRASHED)
+"""Statuses of tasks that may have done their work, or not."""
 _CHANGED = 0.05
 _TEXT = 10_000
 """Characters of an error's text that are kept."""
@@ -275,7 +277,7 @@ class Journaling:
         once = self.journal.at_most_once
         if recorded.run in self._stale:
             return None
-        if recorded.status == schema.STARTED:
+        if recorded.status in _UNKNOWN:
             return _outcome_of(index, item, recorded, error=Interrupted(recorded.started)) if once else None
         if recorded.status != schema.OK:
             return None
@@ -517,6 +519,8 @@ class Journaling:
                 )
             return Row(*identity, outcome.index, schema.OK, outcome.attempts, started, outcome.duration, kind, payload)
         status = schema.TIMEOUT if isinstance(error, TaskTimeout) else schema.CRASHED if _is_crash(error) else schema.ERROR
+        if self.journal.at_most_once and _is_of_result(error):
+            status = schema.STARTED  # it may have done its work, and is not to be started again
         kind_name = f"{type(error).__module__}.{type(error).__qualname__}".removeprefix("builtins.")
         return Row(
             *identity,
@@ -554,11 +558,20 @@ def unrecorded(journal: Journal, fn: Callable[..., Any], inputs: Iterable[Any]) 
 
 def _is_crash(error: BaseException) -> bool:
     """Whether a task was lost with its process; what cannot be unpickled is a `BrokenExecutor` too, as in the standard library."""
-    if not isinstance(error, BrokenExecutor):
+    if not isinstance(error, (BrokenExecutor, MemoryError)):
         return False
-    from abreast.core.process_errors import ResultDecodeError, TaskDecodeError
+    from abreast.core.process_errors import MemoryLimitExceeded, ResultDecodeError, TaskDecodeError
 
+    if isinstance(error, MemoryError):
+        return isinstance(error, MemoryLimitExceeded)
     return not isinstance(error, (ResultDecodeError, TaskDecodeError))
+
+
+def _is_of_result(error: BaseException) -> bool:
+    """Whether a task has returned, and its result did not come here."""
+    from abreast.core.process_errors import ResultDecodeError, TaskPickleError
+
+    return isinstance(error, ResultDecodeError) or (isinstance(error, TaskPickleError) and error.what == "the result")
 
 
 def _outcome_of(
