@@ -10,6 +10,7 @@ import itertools
 import os
 import signal
 import sqlite3
+import subprocess
 import sys
 import threading
 import time
@@ -316,6 +317,37 @@ class Values:
 
     def __call__(self, x):
         return self.value
+
+
+def test_a_run_amid_the_import_of_the_module_that_its_results_are_from(path, tmp_path):
+    """To pickle them the usual way waits for the end of the import, in which the run is waited for."""
+    (tmp_path / "job.py").write_text(
+        "import abreast, dataclasses, enum, os\n"
+        "@dataclasses.dataclass\nclass Page:\n    x: int\n    class Kind(enum.Enum):\n        A = 1\n"
+        "def local():\n    class Page: pass\n    return Page\n"
+        "def work(x):\n    return (Page(x), Page.Kind.A, work, int) if x else local()()\n"
+        "results = abreast.imap(work, range(3), journal=os.environ['RUN'])\n"
+        "first, *rest = results\n"
+        "assert type(first).__name__ == 'Page' and rest == [(Page(x), Page.Kind.A, work, int) for x in (1, 2)]\n"
+        "print(results.summary().resumed)\n"
+    )
+    for expected in ("0", "2"):
+        command = [sys.executable, "-c", "import sys; sys.path.insert(0, sys.argv[1]); import job", str(tmp_path)]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE, env={**os.environ, "RUN": str(path)})
+        assert (done.returncode, done.stdout.strip()) == (0, expected), done.stderr
+        assert "result of input 0" in done.stderr and "job.local.<locals>.Page" in done.stderr
+
+
+@linux
+def test_a_run_in_processes_amid_an_import_is_refused(path, tmp_path):
+    (tmp_path / "job.py").write_text(
+        "import abreast, os\n"
+        "try:\n    abreast.map(abs, [1], journal=os.environ['RUN'], kind='process')\nexcept abreast.JournalError as error:\n    print(error)\n"
+        "print(abreast.map(abs, [-1], kind='process'))\n"
+    )
+    command = [sys.executable, "-c", "import sys; sys.path.insert(0, sys.argv[1]); import job", str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE, env={**os.environ, "RUN": str(path)})
+    assert "while job is being imported" in done.stdout and done.stdout.endswith("[1]\n"), done.stderr
 
 
 def test_what_cannot_be_kept_is_delivered_told_once_and_run_again(path):

@@ -28,6 +28,7 @@ import contextlib
 import logging
 import os
 import queue
+import sys
 import threading
 import time
 import traceback
@@ -50,6 +51,7 @@ from abreast.journal.store import Recorded, Row, Store, forked
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
     from contextvars import Context
+    from types import FrameType
 
     from abreast.core.journal import Journal
     from abreast.engine.run import Run
@@ -130,6 +132,7 @@ class Journaling:
         self._has_ended = threading.Event()
         self._encodes: frozenset[type[Any]] = frozenset()
         self._fail: Callable[[BaseException], object] = id  # tells the run
+        self._importing: frozenset[str] = frozenset()
         self._ends: tuple[str, int] | None = None  # how the run ended, if the writer is to close the file
 
     # ---- the beginning
@@ -151,6 +154,7 @@ class Journaling:
             self.close("failed", 0)
             raise
         self._fail = run._journal_failed
+        self._importing = _imported_here()
         self._thread = threading.Thread(target=self._write_all, args=(run,), name=f"{run.name}-journal", daemon=True)
         self._thread.start()
 
@@ -194,8 +198,17 @@ class Journaling:
         return identity
 
     def has_encoded(self, encodes: frozenset[type[Any]]) -> None:
-        """Results may come as objects of these classes, which are still bytes."""
+        """Results may come as objects of these classes, which are still bytes.
+
+        Raises:
+            JournalError: this thread is importing a module.
+        """
         self._encodes = encodes
+        if encodes and self._importing:
+            raise JournalError(
+                f"results of processes cannot be recorded in {self.journal.path!r} while {', '.join(sorted(self._importing))} is being imported: unpickling them would "
+                "wait for the end of the import, which waits for this run; call it from a function, after the import"
+            )
 
     # ---- inputs come in: in the thread that asks
 
@@ -510,7 +523,7 @@ class Journaling:
             return None
         started = time.time() - outcome.duration
         if error is None:
-            kind, payload, why = codec.encode(outcome.value, is_json_text=self.journal.keeps_json_text)
+            kind, payload, why = codec.encode(outcome.value, is_json_text=self.journal.keeps_json_text, importing=self._importing)
             if why and not self._unkept:
                 self._unkept = True
                 _warn(
@@ -554,6 +567,18 @@ def unrecorded(journal: Journal, fn: Callable[..., Any], inputs: Iterable[Any]) 
                 yield item
     finally:
         journaling.close("stopped", 0)
+
+
+def _imported_here() -> frozenset[str]:
+    """Return the modules that this thread is importing just now: a call at a module's top level."""
+    frame: FrameType | None = sys._getframe()
+    names = set()
+    while frame is not None:
+        spec: Any = frame.f_globals.get("__spec__") if frame.f_code.co_name == "<module>" else None
+        if getattr(spec, "_initializing", False):
+            names.add(str(spec.name))
+        frame = frame.f_back
+    return frozenset(names)
 
 
 def _is_crash(error: BaseException) -> bool:
