@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import collections
 import concurrent.futures
+import copy
 import gc
 import itertools
 import os
+import pickle
 import signal
 import sqlite3
 import subprocess
@@ -948,6 +950,12 @@ class TestAtMostOnce:
             assert abreast.map(double, [1, 2], journal=once, executor=executor, chunksize=1) == [2, 4]
         with concurrent.futures.ThreadPoolExecutor(1) as executor:
             assert abreast.map(double, [1, 3], journal=once, executor=executor) == [2, 6]
+
+
+def test_the_option_can_be_copied_and_sent_to_another_process(path):
+    journal = Journal(path, durability="power", at_most_once=True, check=False)
+    for other in (copy.copy(journal), copy.deepcopy(journal), pickle.loads(pickle.dumps(journal))):
+        assert other == journal and repr(other) == repr(journal) and abreast.map(double, [1], journal=other) == [2]
 
 
 def test_a_run_that_cannot_begin_leaves_the_journal_free(path, monkeypatch):

@@ -105,6 +105,11 @@ class Journal:
     def __delattr__(self, name: str) -> NoReturn:
         raise AttributeError(f"a Journal cannot be changed ({name}): make another one")
 
+    def __setstate__(self, state: tuple[None, dict[str, Any]]) -> None:
+        """Of a copy, or one that comes to another process in an argument."""
+        for name, value in state[1].items():
+            super().__setattr__(name, value)
+
     def _values(self) -> tuple[Any, ...]:
         return tuple(getattr(self, name) for name in sorted(self.__slots__))
 
