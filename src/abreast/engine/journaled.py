@@ -593,10 +593,12 @@ def _is_crash(error: BaseException) -> bool:
 
 
 def _is_of_result(error: BaseException) -> bool:
-    """Whether a task has returned, and its result did not come here."""
+    """Whether a task has returned, and its result did not come here, or was not what the command can write (cli/task.py)."""
     from abreast.core.process_errors import ResultDecodeError, TaskPickleError
 
-    return isinstance(error, ResultDecodeError) or (isinstance(error, TaskPickleError) and error.what == "the result")
+    if isinstance(error, TaskPickleError):
+        return error.what == "the result"
+    return isinstance(error, ResultDecodeError) or getattr(error, "is_of_result", False) is True
 
 
 def _outcome_of(
