@@ -33,7 +33,8 @@ class Journal:
         durability: what a delivered result survives: ``"process"`` (default) the death of all processes; ``"power"`` a power cut too, for
             about half the speed.
         on_change: what to do when the function's own code is another than when results were recorded: ``"keep"`` them (default) with a
-            `JournalWarning`, ``"error"``, or ``"rerun"`` all its tasks. Functions that it calls are not looked at.
+            `JournalWarning`, ``"error"``, or ``"rerun"`` all its tasks. Functions that it calls, values that it closes over, and the object
+            whose method it is are not looked at.
         at_most_once: True: a task of which it is not known what came of it is not started again: one that was under way, or waiting in a batch, when the
             run ended or was killed, whose process died, that was over its ``task_timeout``, or whose result could not be sent here. That one is reported as
             `Interrupted`: you find out. Tasks that raised an error of their own run again, as ever. It costs a commit before each batch.
