@@ -14,11 +14,11 @@ codec   payload                                     read by `abreast journal`
 from __future__ import annotations
 
 import functools
-import importlib
 import io
 import json
 import math
 import pickle
+import pkgutil
 import sys
 import types
 from typing import TYPE_CHECKING, Any
@@ -116,8 +116,4 @@ class _Pickler(pickle.Pickler):
             found = None
         if found is not value:
             raise pickle.PicklingError(f"Can't pickle {value!r}: it's not found as {module}.{name}")
-        return _named, (module, name)
-
-
-def _named(module: str, name: str) -> Any:
-    return functools.reduce(getattr, name.split("."), importlib.import_module(module))
+        return pkgutil.resolve_name, (f"{module}:{name}",)
