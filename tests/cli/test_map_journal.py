@@ -63,6 +63,10 @@ def fails_at_3(text):
         raise LookupError("not yet")
     return text
 
+def returns_a_set(text):
+    note(text)
+    return {text}
+
 def long(text): return text * 1000
 """
 
@@ -198,6 +202,12 @@ class TestWhatEndsIt:
         assert "3" not in results(done.stdout)
         assert max(effects().values()) == 1
         assert results(abreast(*command[:-2], "f:hangs_at_3", given=numbers(5)).stdout) == list("01234")
+
+    def test_at_most_once_a_result_that_is_not_json_is_of_work_that_was_done(self, here):  # noqa: F811
+        command = ["map", "--journal", "run.db", "--at-most-once", "f:returns_a_set"]
+        assert "the result is not JSON" in abreast(*command, given=numbers(2), status=1).stderr
+        assert "Interrupted" in abreast(*command, given=numbers(2), status=1).stderr
+        assert effects() == {"0": 1, "1": 1}
 
 
 class TestFiles:

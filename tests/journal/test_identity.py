@@ -19,10 +19,12 @@ import typing
 import uuid
 import zoneinfo
 
+import abreast
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from abreast.journal import identity
 from abreast.journal.identity import KEY, Unidentified, identity_of, is_unstable, key_of, users_key
 from tests.helpers import ROOT
 
@@ -310,16 +312,20 @@ def test_keys_are_the_same_in_processes_with_other_hashes(tmp_path):
     assert run_script(tmp_path / "sample.py", seed="1") == run_script(tmp_path / "sample.py", seed="4711") != ""
 
 
-def test_a_function_is_the_same_run_by_path_as_a_module_and_imported(tmp_path):
+def test_functions_and_classes_are_the_same_run_by_path_as_a_module_and_imported(tmp_path):
     (tmp_path / "shop.py").write_text(
         textwrap.dedent("""
-        from abreast.journal.identity import identity_of
+        import dataclasses
+        from abreast.journal.identity import identity_of, key_of
         def fetch(x, size=3):
             '''Fetch.'''
             return [x] * size
+        @dataclasses.dataclass
+        class Order:
+            number: int
         def show():
             identity = identity_of(fetch)
-            print(identity.qualname, identity.digest.hex(), identity.scheme)
+            print(identity.qualname, identity.digest.hex(), identity.scheme, key_of(Order(1)).hex())
         if __name__ == "__main__":
             show()
         """)
@@ -331,6 +337,40 @@ def test_a_function_is_the_same_run_by_path_as_a_module_and_imported(tmp_path):
         run_script(path, module=["-c", "import shop; shop.show()"]),
     }
     assert len(told) == 1 and "fetch" in told.pop()
+
+
+def test_the_script_has_the_name_that_it_is_imported_by(tmp_path):
+    inner = tmp_path / "shop" / "orders"
+    inner.mkdir(parents=True)
+    assert identity._name_of_file(str(inner / "new.py")) == "new"
+    (inner / "__init__.py").touch()
+    (inner.parent / "__init__.py").touch()
+    identity._name_of_file.cache_clear()
+    assert identity._name_of_file(str(inner / "new.py")) == "shop.orders.new"
+
+
+def test_classes_of_one_name_out_of_two_modules_are_two(tmp_path):
+    def of(module):
+        names = {"__name__": module}
+        text = """if True:
+            import collections, dataclasses, enum
+            @dataclasses.dataclass
+            class D:
+                n: int
+            class E(enum.Enum):
+                A = 1
+            N = collections.namedtuple("N", "n", module=__name__)
+        """
+        exec(compile(text, module, "exec", dont_inherit=True), names)
+        return [names["D"](1), names["E"].A, names["N"](1)]
+
+    values = [*of("v1"), *of("v2"), *of("api.v1")]
+    assert len(set(map(key_of, values))) == 9
+    assert set(map(key_of, values)) == set(map(key_of, [*of("v1"), *of("v2"), *of("api.v1")]))
+    first, _, _, second, *_ = values
+    path = tmp_path / "run.db"
+    abreast.map(lambda item: type(item).__module__, [first, second], journal=path, kind="serial")
+    assert abreast.map(lambda item: type(item).__module__, [second, first], journal=path, kind="serial") == ["v2", "v1"]
 
 
 # ---- functions

@@ -54,7 +54,9 @@ class TestBusy:
         with abreast.imap(double, range(9), journal=path, buffersize=1) as first:
             assert next(first) == 0
             second = abreast.imap(double, range(9), journal=path)
-            with pytest.raises(JournalBusy, match=re.escape(str(path))) as caught:
+            with pytest.raises(
+                JournalBusy, match=re.escape(str(path)) + r".*which is this one, since .*close\(\) its iterator"
+            ) as caught:
                 next(second)
             assert (caught.value.pid, caught.value.host) == (os.getpid(), socket.gethostname())
             assert begun - 1 <= caught.value.since <= time.time()
@@ -126,6 +128,26 @@ class TestBusy:
             finally:
                 owner.kill()
                 os.kill(pid, signal.SIGKILL)
+
+    def test_one_that_is_still_being_opened_is_told_and_not_the_run_before(self, tmp_path):
+        path = tmp_path / "run.db"
+        abreast.map(double, [1], journal=path)
+        opening = """
+            import sys
+            from abreast.journal import locking
+            lock = locking.Lock(sys.argv[1], trust=False)
+            print("has it", flush=True)
+            sys.stdin.read()
+        """
+        with child(opening, path) as other:
+            try:
+                other.stdout.readline()
+                with pytest.raises(JournalBusy) as caught:
+                    abreast.map(double, [1], journal=path)
+                assert caught.value.pid == other.pid
+            finally:
+                other.kill()
+        assert abreast.map(double, [1], journal=path) == [2]
 
     def test_a_lock_file_that_is_not_whole(self, tmp_path):
         path = tmp_path / "run.db"

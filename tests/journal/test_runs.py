@@ -4,20 +4,24 @@ from __future__ import annotations
 
 import collections
 import concurrent.futures
+import copy
 import gc
 import itertools
 import os
+import pickle
 import signal
 import sqlite3
+import subprocess
 import sys
 import threading
 import time
+import types
 import warnings
 
 import abreast
 import pytest
 from abreast import (
-    InputChanged, Interrupted, Journal, JournalError, JournalWarning, ProcessPoolExecutor, ResultDecodeError, Retry, TaskTimeout, TooManyFailures, WorkerCrashed,
+    InputChanged, Interrupted, Journal, JournalError, JournalWarning, MemoryLimitExceeded, ProcessPoolExecutor, ResultDecodeError, Retry, TaskPickleError, TaskTimeout, ThreadPoolExecutor, TooManyFailures, WorkerCrashed,
 )  # fmt: skip
 from abreast.engine import journaled, run as engine
 from abreast.journal import schema
@@ -315,6 +319,35 @@ class Values:
 
     def __call__(self, x):
         return self.value
+
+
+def test_a_run_amid_the_import_of_the_module_that_its_results_are_from(path, tmp_path):
+    """To pickle them the usual way waits for the end of the import, in which the run is waited for."""
+    (tmp_path / "job.py").write_text(
+        "import abreast, dataclasses, enum, os\n"
+        "@dataclasses.dataclass\nclass Page:\n    x: int\n    class Kind(enum.Enum):\n        A = 1\n"
+        "def local():\n    class Page: pass\n    return Page\n"
+        "def work(x):\n    return (Page(x), Page.Kind.A, work, int) if x else local()()\n"
+        "results = abreast.imap(work, range(3), journal=os.environ['RUN'])\n"
+        "first, *rest = results\n"
+        "assert type(first).__name__ == 'Page' and rest == [(Page(x), Page.Kind.A, work, int) for x in (1, 2)]\n"
+        "print(results.summary().resumed)\n"
+    )
+    program = "import sys; sys.path.insert(0, sys.argv[1]); import job; del sys.modules['job']; import job"
+    done = subprocess.run(
+        [sys.executable, "-c", program, str(tmp_path)], capture_output=True, text=True, timeout=PATIENCE, env={**os.environ, "RUN": str(path)}
+    )  # fmt: skip
+    assert (done.returncode, done.stdout.split()) == (0, ["0", "2"]), done.stderr
+    assert "result of input 0" in done.stderr and "job.local.<locals>.Page" in done.stderr
+
+
+@linux
+def test_a_run_in_processes_amid_an_import_is_refused(path):
+    spec = types.SimpleNamespace(name="job", _initializing=True)  # as of a module that is being imported
+    text = "abreast.map(abs, [-1], journal=path, kind='process', max_workers=1)"
+    with pytest.raises(JournalError, match="while job is being imported"):
+        exec(compile(text, "job", "exec"), {"abreast": abreast, "path": path, "__spec__": spec})
+    assert abreast.map(abs, [-1], journal=path) == [1]
 
 
 def test_what_cannot_be_kept_is_delivered_told_once_and_run_again(path):
@@ -854,6 +887,43 @@ class TestAtMostOnce:
         assert abreast.map(flaky, range(9), journal=once, retries=SOON, max_workers=2) == list(range(9))
         assert set(statuses(path).values()) == {OK} and set(tries.values()) == {2}
 
+    def test_one_over_its_limit_may_have_done_its_work(self, path):
+        gate, once = threading.Event(), Journal(path, at_most_once=True)
+        try:
+            (outcome,) = abreast.outcomes(lambda x: gate.wait(PATIENCE), [1], journal=once, task_timeout=0.05)
+            assert type(outcome.error) is TaskTimeout and statuses(path) == {0: TIMEOUT}
+        finally:
+            gate.set()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", JournalWarning)  # another lambda
+            (outcome,) = abreast.outcomes(lambda x: pytest.fail("started again"), [1], journal=once)
+            assert type(outcome.error) is Interrupted and outcome.resumed
+            assert abreast.map(lambda x: 2 * x, [1], journal=path) == [2]
+
+    def test_a_process_that_was_killed_for_its_memory_is_no_error_of_the_tasks_own(self):
+        assert journaled._is_crash(MemoryLimitExceeded()) and not journaled._is_crash(MemoryError())
+
+    @linux
+    def test_so_may_one_whose_process_died_or_whose_result_was_lost(self, path, tmp_path):
+        once, paid = Journal(path, at_most_once=True), tmp_path / "paid"
+
+        def pay(x):
+            with open(paid, "a") as file:
+                file.write(f"{x}\n")
+            if x == 1:
+                os.kill(os.getpid(), signal.SIGKILL)
+            if x == 4:
+                raise ValueError("no money")
+            return {2: Unreadable(), 3: threading.Lock()}.get(x, x)
+
+        outcomes = list(abreast.outcomes(pay, range(6), journal=once, kind="process", max_workers=1))
+        errors = {outcome.index: type(outcome.error) for outcome in outcomes if not outcome.ok}
+        assert errors == {1: WorkerCrashed, 2: ResultDecodeError, 3: TaskPickleError, 4: ValueError}
+        assert statuses(path) == {0: OK, 1: CRASHED, 2: STARTED, 3: STARTED, 4: ERROR, 5: OK}
+        again = list(abreast.outcomes(pay, range(6), journal=once, kind="serial"))
+        assert [outcome.index for outcome in again if type(outcome.error) is Interrupted] == [1, 2, 3]
+        assert collections.Counter(paid.read_text().split()) == {**dict.fromkeys("01235", 1), "4": 2}
+
     @linux
     def test_processes_that_do_not_tell_of_each_task_are_refused(self, path):
         once = Journal(path, at_most_once=True)
@@ -877,6 +947,12 @@ class TestAtMostOnce:
             assert abreast.map(double, [1, 2], journal=once, executor=executor, chunksize=1) == [2, 4]
         with concurrent.futures.ThreadPoolExecutor(1) as executor:
             assert abreast.map(double, [1, 3], journal=once, executor=executor) == [2, 6]
+
+
+def test_the_option_can_be_copied_and_sent_to_another_process(path):
+    journal = Journal(path, durability="power", at_most_once=True, check=False)
+    for other in (copy.copy(journal), copy.deepcopy(journal), pickle.loads(pickle.dumps(journal))):
+        assert other == journal and repr(other) == repr(journal) and abreast.map(double, [1], journal=other) == [2]
 
 
 def test_a_run_that_cannot_begin_leaves_the_journal_free(path, monkeypatch):

@@ -226,6 +226,29 @@ class TestDamage:
         path.unlink()
         assert abreast.map(abs, [-1], journal=path) == [1]  # one that was deleted is a new beginning
 
+    @pytest.mark.skipif(os.name != "posix", reason="a file that is open cannot be moved there")
+    @pytest.mark.parametrize("how", ["moved", "deleted"])
+    def test_one_that_is_taken_away_ends_the_run_and_its_log_is_kept(self, tmp_path, how):
+        path, got = tmp_path / "run.db", []
+        with pytest.raises(JournalError, match="was moved or deleted while this run went on; put the file back"):
+            for result in abreast.imap(abs, range(10_000), journal=path, buffersize=2):
+                got.append(result)
+                if result == 5:
+                    path.rename(tmp_path / "other.db") if how == "moved" else path.unlink()
+        calls = Calls(abs)
+        for _ in range(2):
+            with pytest.raises(JournalError, match="is gone, but its log is there, which may hold all"):
+                abreast.map(calls, range(10), journal=path)
+        assert not path.exists() and not calls.seen
+        if how == "moved":
+            (tmp_path / "other.db").rename(path)
+            results = abreast.imap(abs, range(10_000), journal=path)
+            assert [next(results) for _ in got] == got and results.summary().resumed >= len(got)
+            results.close()
+        else:
+            (tmp_path / "run.db-wal").unlink()
+            assert abreast.map(abs, [-1], journal=path) == [1]
+
     def test_an_empty_file_beside_a_log_was_a_journal(self, whole, tmp_path_factory):
         with copied(whole[1], tmp_path_factory) as path:
             unlinked(path)

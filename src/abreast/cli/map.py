@@ -334,6 +334,8 @@ class _Run:
             return 0
         missing = "" if self.with_outcomes else "; they have no line in the output, --outcomes gives each input one"
         again = "" if self.journal is None else "; the same command again tries them again"
+        if self.journal is not None and self.journal.at_most_once:
+            again += ", but those of which it is not known whether they were done"
         self.bar.say(f"{self.failures:,} of {_count(self.done, 'task')} failed{missing}{again}")
         return 1
 

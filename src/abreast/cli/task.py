@@ -40,10 +40,16 @@ class Call:
         try:
             return to_json(value)
         except RecursionError:
-            raise TypeError("the result is not JSON: it is nested too deep") from None
+            raise _not_json("it is nested too deep") from None
         except (TypeError, ValueError) as error:
             # `from None`: where json gave up is of no use to anybody
-            raise TypeError(f"the result is not JSON: {error}") from None
+            raise _not_json(str(error)) from None
+
+
+def _not_json(why: str) -> TypeError:
+    error = TypeError(f"the result is not JSON: {why}")
+    error.is_of_result = True  # type: ignore[attr-defined]  # for engine/journaled.py: the function has done its work
+    return error
 
 
 def to_json(value: object) -> str:

@@ -33,9 +33,11 @@ class Journal:
         durability: what a delivered result survives: ``"process"`` (default) the death of all processes; ``"power"`` a power cut too, for
             about half the speed.
         on_change: what to do when the function's own code is another than when results were recorded: ``"keep"`` them (default) with a
-            `JournalWarning`, ``"error"``, or ``"rerun"`` all its tasks. Functions that it calls are not looked at.
-        at_most_once: True: a task of which it is not known what came of it is not started again, as one that was under way when the program was killed. That
-            one is reported as `Interrupted`: you find out. Tasks that are known to have failed run again, as ever. It costs a commit before each batch.
+            `JournalWarning`, ``"error"``, or ``"rerun"`` all its tasks. Functions that it calls, values that it closes over, and the object
+            whose method it is are not looked at.
+        at_most_once: True: a task of which it is not known what came of it is not started again: one that was under way, or waiting in a batch, when the
+            run ended or was killed, whose process died, that was over its ``task_timeout``, or whose result could not be sent here. That one is reported as
+            `Interrupted`: you find out. Tasks that raised an error of their own run again, as ever. It costs a commit before each batch.
         trust: True: read a journal that belongs to someone else, or that others may write, which can run whatever code they put into it.
         check: whether to check the whole file when it is opened; None (default) is for files of up to 1 GiB.
 
@@ -103,6 +105,11 @@ class Journal:
 
     def __delattr__(self, name: str) -> NoReturn:
         raise AttributeError(f"a Journal cannot be changed ({name}): make another one")
+
+    def __setstate__(self, state: tuple[None, dict[str, Any]]) -> None:
+        """Of a copy, or one that comes to another process in an argument."""
+        for name, value in state[1].items():
+            super().__setattr__(name, value)
 
     def _values(self) -> tuple[Any, ...]:
         return tuple(getattr(self, name) for name in sorted(self.__slots__))

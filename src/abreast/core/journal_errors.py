@@ -54,10 +54,16 @@ class JournalBusy(JournalError):
         self.since = since
 
     def __str__(self) -> str:
+        import os
         import time
 
         who = f"process {self.pid} on {self.host}" if self.pid else "another process"
         when = f" since {time.strftime('%Y-%m-%d %H:%M:%S', time.localtime(self.since))}" if self.since else ""
+        if self.pid == os.getpid():
+            return (
+                f"the journal {self.path!r} is in use by {who}, which is this one,{when}: by a run that is not over; close() its iterator, or use that in a with block, "
+                "or give this run a journal of its own"
+            )
         return f"the journal {self.path!r} is in use by {who}{when}; wait for it to end, or give this run a journal of its own"
 
 

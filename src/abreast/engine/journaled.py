@@ -28,6 +28,7 @@ import contextlib
 import logging
 import os
 import queue
+import sys
 import threading
 import time
 import traceback
@@ -50,6 +51,7 @@ from abreast.journal.store import Recorded, Row, Store, forked
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
     from contextvars import Context
+    from types import FrameType
 
     from abreast.core.journal import Journal
     from abreast.engine.run import Run
@@ -65,6 +67,8 @@ GROUP, GROUP_BYTES = 1024, 8 << 20
 READ_AHEAD = 1024
 RESUMED_BYTES = 8 << 20
 """Bytes of recorded results that are read at once, about: a consumer that takes them one by one has little memory, maybe."""
+_UNKNOWN = (schema.STARTED, schema.TIMEOUT, schema.CRASHED)
+"""Statuses of tasks that may have done their work, or not."""
 _CHANGED = 0.05
 _TEXT = 10_000
 """Characters of an error's text that are kept."""
@@ -127,6 +131,7 @@ class Journaling:
         self._looks = threading.Event()
         self._has_ended = threading.Event()
         self._encodes: frozenset[type[Any]] = frozenset()
+        self._importing: frozenset[str] = frozenset()
         self._ends: tuple[str, int] | None = None  # how the run ended, if the writer is to close the file
 
     # ---- the beginning
@@ -147,6 +152,7 @@ class Journaling:
         except BaseException:
             self.close("failed", 0)
             raise
+        self._importing = _imported_here()
         self._thread = threading.Thread(target=self._write_all, args=(run,), name=f"{run.name}-journal", daemon=True)
         self._thread.start()
 
@@ -190,8 +196,17 @@ class Journaling:
         return identity
 
     def has_encoded(self, encodes: frozenset[type[Any]]) -> None:
-        """Results may come as objects of these classes, which are still bytes."""
+        """Results may come as objects of these classes, which are still bytes.
+
+        Raises:
+            JournalError: this thread is importing a module.
+        """
         self._encodes = encodes
+        if encodes and self._importing:
+            raise JournalError(
+                f"results of processes cannot be recorded in {self.journal.path!r} while {', '.join(sorted(self._importing))} is being imported: unpickling them would "
+                "wait for the end of the import, which waits for this run; call it from a function, after the import"
+            )
 
     # ---- inputs come in: in the thread that asks
 
@@ -273,7 +288,7 @@ class Journaling:
         once = self.journal.at_most_once
         if recorded.run in self._stale:
             return None
-        if recorded.status == schema.STARTED:
+        if recorded.status in _UNKNOWN:
             return _outcome_of(index, item, recorded, error=Interrupted(recorded.started)) if once else None
         if recorded.status != schema.OK:
             return None
@@ -505,7 +520,7 @@ class Journaling:
             return None
         started = time.time() - outcome.duration
         if error is None:
-            kind, payload, why = codec.encode(outcome.value, is_json_text=self.journal.keeps_json_text)
+            kind, payload, why = codec.encode(outcome.value, is_json_text=self.journal.keeps_json_text, importing=self._importing)
             if why and not self._unkept:
                 self._unkept = True
                 _warn(
@@ -514,6 +529,8 @@ class Journaling:
                 )
             return Row(*identity, outcome.index, schema.OK, outcome.attempts, started, outcome.duration, kind, payload)
         status = schema.TIMEOUT if isinstance(error, TaskTimeout) else schema.CRASHED if _is_crash(error) else schema.ERROR
+        if self.journal.at_most_once and _is_of_result(error):
+            status = schema.STARTED  # it may have done its work, and is not to be started again
         kind_name = f"{type(error).__module__}.{type(error).__qualname__}".removeprefix("builtins.")
         return Row(
             *identity,
@@ -549,13 +566,36 @@ def unrecorded(journal: Journal, fn: Callable[..., Any], inputs: Iterable[Any]) 
         journaling.close("stopped", 0)
 
 
+def _imported_here() -> frozenset[str]:
+    """Return the modules that this thread is importing just now: a call at a module's top level."""
+    frame: FrameType | None = sys._getframe()
+    names = set()
+    while frame is not None:
+        spec: Any = frame.f_globals.get("__spec__") if frame.f_code.co_name == "<module>" else None
+        if getattr(spec, "_initializing", False):
+            names.add(str(spec.name))
+        frame = frame.f_back
+    return frozenset(names)
+
+
 def _is_crash(error: BaseException) -> bool:
     """Whether a task was lost with its process; what cannot be unpickled is a `BrokenExecutor` too, as in the standard library."""
-    if not isinstance(error, BrokenExecutor):
+    if not isinstance(error, (BrokenExecutor, MemoryError)):
         return False
-    from abreast.core.process_errors import ResultDecodeError, TaskDecodeError
+    from abreast.core.process_errors import MemoryLimitExceeded, ResultDecodeError, TaskDecodeError
 
+    if isinstance(error, MemoryError):
+        return isinstance(error, MemoryLimitExceeded)
     return not isinstance(error, (ResultDecodeError, TaskDecodeError))
+
+
+def _is_of_result(error: BaseException) -> bool:
+    """Whether a task has returned, and its result did not come here, or was not what the command can write (cli/task.py)."""
+    from abreast.core.process_errors import ResultDecodeError, TaskPickleError
+
+    if isinstance(error, TaskPickleError):
+        return error.what == "the result"
+    return isinstance(error, ResultDecodeError) or getattr(error, "is_of_result", False) is True
 
 
 def _outcome_of(

@@ -13,10 +13,18 @@ codec   payload                                     read by `abreast journal`
 
 from __future__ import annotations
 
+import functools
+import io
 import json
 import math
 import pickle
-from typing import Any
+import pkgutil
+import sys
+import types
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
 
 __all__ = ["IN_FILE", "JSON", "JSON_TEXT", "NOTHING", "PICKLE", "decode", "encode"]
 
@@ -31,8 +39,11 @@ _DIGITS = 2_000
 _read = json.JSONDecoder().raw_decode  # a third of the time of json.loads: it looks for no spaces around
 
 
-def encode(value: Any, *, is_json_text: bool = False) -> tuple[int, bytes | None, str]:
-    """Return codec and payload of a result, and why it cannot be kept, if so. Runs code of the user's."""
+def encode(value: Any, *, is_json_text: bool = False, importing: Collection[str] = ()) -> tuple[int, bytes | None, str]:
+    """Return codec and payload of a result, and why it cannot be kept, if so. Runs code of the user's.
+
+    `importing`: modules that a thread is importing which waits for this one.
+    """
     kind = type(value)
     if is_json_text and kind is str:
         return JSON_TEXT, value.encode("utf-8", "surrogatepass"), ""
@@ -44,7 +55,7 @@ def encode(value: Any, *, is_json_text: bool = False) -> tuple[int, bytes | None
     except Exception:  # noqa: S110  # half of a surrogate pair, which JSON may join with another; or a list that somebody changes meanwhile
         pass
     try:
-        return PICKLE, pickle.dumps(value, 5), ""
+        return PICKLE, _pickled_amid_import(value, importing) if importing else pickle.dumps(value, 5), ""
     except Exception as error:  # TypeError, PicklingError, RecursionError, or what a __reduce__ of the user's raises
         return NOTHING, None, f"{type(error).__name__}: {error}"
 
@@ -79,3 +90,30 @@ def _is_exact(value: Any, depth: int) -> bool:
     if kind is dict:
         return all(type(key) is str and _is_exact(item, depth - 1) for key, item in value.items())
     return False
+
+
+def _pickled_amid_import(value: Any, importing: Collection[str]) -> bytes:
+    file = io.BytesIO()
+    _Pickler(file, importing).dump(value)
+    return file.getvalue()
+
+
+class _Pickler(pickle.Pickler):
+    """Has classes and functions of some modules looked up here: pickle imports their modules, and so waits for the end of an import."""
+
+    def __init__(self, file: io.BytesIO, importing: Collection[str]) -> None:
+        super().__init__(file, 5)
+        self._importing = importing
+
+    def reducer_override(self, value: Any) -> Any:
+        if not isinstance(value, (type, types.FunctionType)) or value.__module__ not in self._importing:
+            return NotImplemented
+        module, name = value.__module__, value.__qualname__
+        found: Any
+        try:
+            found = functools.reduce(getattr, name.split("."), sys.modules[module])
+        except (KeyError, AttributeError):
+            found = None
+        if found is not value:
+            raise pickle.PicklingError(f"Can't pickle {value!r}: it's not found as {module}.{name}")
+        return pkgutil.resolve_name, (f"{module}:{name}",)

@@ -174,14 +174,14 @@ class _Encoder:
         if isinstance(value, pathlib.PurePath) and kind.__module__.partition(".")[0] == "pathlib":
             return _framed(b"p", _name(value) + str(value).encode("utf-8", "surrogatepass"))
         if isinstance(value, enum.Enum):
-            return self._items(b"e", (value.name, value.value), _name(value))
+            return self._items(b"e", (value.name, value.value), _full_name(kind))
         if "__dataclass_fields__" in kind.__dict__ and not any(
             base in _METHODS or base is BaseException for base in kind.__mro__
         ):
             items = [(field.name, getattr(value, field.name, None)) for field in dataclasses.fields(kind) if field.compare]
-            return self._items(b"D", items, _name(value))
+            return self._items(b"D", items, _full_name(kind))
         if isinstance(value, tuple) and hasattr(kind, "_fields") and not getattr(value, "__dict__", None):
-            return self._items(b"N", value, _name(value))
+            return self._items(b"N", value, _full_name(kind))
         if kind.__module__ == "numpy":
             return self._numpy(value)
         return self._pickled(value)
@@ -208,8 +208,36 @@ def _framed(letter: bytes, data: bytes) -> bytes:
 
 
 def _name(value: object) -> bytes:
-    """The class's name, without its module: that differs between a script that is run and one that is imported."""
+    """The class's name, without its module: Python's own classes have others in other versions."""
     return type(value).__qualname__.encode() + b"\0"
+
+
+def _full_name(kind: type) -> bytes:
+    """The name of a class of the user's, with its module: ``v1.Order(1)`` is not ``v2.Order(1)``."""
+    module = kind.__module__
+    if module in ("__main__", "__mp_main__"):
+        module = _name_of_main()
+    return f"{module}:{kind.__qualname__}".encode("utf-8", "backslashreplace") + b"\0"
+
+
+def _name_of_main() -> str:
+    """Return the name that the script which is run has when it is imported."""
+    main = sys.modules.get("__main__")
+    spec, file = getattr(main, "__spec__", None), getattr(main, "__file__", None)
+    if spec is not None and spec.name != "__main__":
+        return str(spec.name)
+    return _name_of_file(file) if isinstance(file, str) else "__main__"
+
+
+@functools.lru_cache(1)
+def _name_of_file(file: str) -> str:
+    path = pathlib.Path(file).absolute()
+    names = [path.stem]
+    for folder in path.parents:
+        if not (folder / "__init__.py").exists():
+            break
+        names.append(folder.name)
+    return ".".join(reversed(names))
 
 
 _CONSTANTS: dict[object, bytes] = {None: b"0", True: b"T", False: b"F", ...: b"E"}

@@ -11,6 +11,7 @@ It stays: to delete a file that others may be opening just now would let two of 
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import socket
@@ -125,6 +126,10 @@ class Lock:
             except BaseException:
                 os.close(fd)
                 raise
+        with contextlib.suppress(OSError):  # a full disk is told of by what comes next
+            self.tell(
+                self.uuid
+            )  # at once: opening may take long, and who is refused meanwhile is not to be told of a run that is over
 
     def tell(self, uuid: str) -> None:
         """Write down who has it."""

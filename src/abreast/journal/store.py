@@ -109,6 +109,7 @@ class Store:
         self._writer: sqlite3.Connection | None = None
         self._lock: locking.Lock | None = None
         self._file = (0, 0)
+        self._has_log = False
         self.files = Files(path)
         check_folder(path, trust=journal.trust)
         if os.path.isdir(path):
@@ -135,8 +136,12 @@ class Store:
     def _open(self, journal: Journal, lock: locking.Lock) -> None:
         path = self.path
         with translated(path):
-            if lock.uuid and not os.path.lexists(path):
-                lock.tell("")  # it was deleted: what comes is a new one, also if this process dies before it is complete
+            if not os.path.lexists(path):
+                check_others((f"{path}{end}" for end in _ENDS), trust=journal.trust)
+                if log.committed_of(f"{path}-wal"):  # which SQLite would delete, beside a file without content
+                    raise _gone(path, "is gone, but its log is there, which may hold all that was recorded")
+                if lock.uuid:
+                    lock.tell("")  # it was deleted: what comes is a new one, also if this process dies before it is complete
             fd, _ = open_checked(path, trust=journal.trust)
             try:
                 found, start = os.fstat(fd), os.read(fd, 100)
@@ -261,6 +266,7 @@ class Store:
             )
             return
         mode = writer.execute("PRAGMA journal_mode = WAL").fetchone()[0]
+        self._has_log = mode == "wal"
         power = self._journal.durability == "power"
         writer.execute(f"PRAGMA synchronous = {'FULL' if power or mode != 'wal' else 'NORMAL'}")
         writer.execute("PRAGMA wal_autocheckpoint = 4000")
@@ -450,6 +456,8 @@ class Store:
         with translated(self.path):
             writer = self._writer
             assert writer is not None
+            if self._has_moved():
+                raise _gone(self.path, "was moved or deleted while this run went on")
             if failpoints.hit is not None:
                 failpoints.hit("journal.before_begin")
             writer.execute("BEGIN IMMEDIATE")
@@ -467,6 +475,16 @@ class Store:
                 raise
             if failpoints.hit is not None:
                 failpoints.hit("journal.after_commit")
+
+    def _has_moved(self) -> bool:
+        """Whether the file is no longer where it was: SQLite would go on without a word, with a log that nobody finds beside it."""
+        if not self._has_log or os.name != "posix":
+            return False
+        try:
+            found = os.stat(self.path)
+        except FileNotFoundError:
+            return True
+        return (found.st_dev, found.st_ino) != self._file
 
     def _write_large(self, payload: bytes) -> bytes:
         try:
@@ -543,6 +561,12 @@ def beginning_of(path: str, start: bytes, *, was_journal: bool) -> int | None:
 def _corrupt(path: str, why: str) -> JournalCorrupt:
     return JournalCorrupt(
         f"the journal {path!r} is damaged ({why}); nothing of it was changed. `abreast journal salvage {path} NEW` copies what is whole into a new one"
+    )
+
+
+def _gone(path: str, what: str) -> JournalError:
+    return JournalError(
+        f"the journal {path!r} {what}; put the file back beside '{path}-wal', or, to begin anew, delete that too; then run again"
     )
 
 
