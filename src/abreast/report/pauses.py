@@ -9,6 +9,7 @@
 from __future__ import annotations
 
 from bisect import bisect_right
+from itertools import pairwise
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
@@ -59,7 +60,7 @@ def pauses(attempts: Iterable[Attempt], elapsed: int) -> Pauses | None:
         longest_so_far.append(max(longest_so_far[-1], last, key=_end) if longest_so_far else last)
     waited: dict[int, int] = {}
     found: dict[int, Attempt] = {}
-    for begin, end in zip(submits, submits[1:], strict=False):
+    for begin, end in pairwise(submits):
         if (end - begin) * len(submits) <= _LONG * elapsed:
             continue
         last = longest_so_far[bisect_right(begins, begin) - 1]
