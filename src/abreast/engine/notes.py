@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
 from reprlib import repr as short
 
-__all__ = ["add_note"]
+from abreast.core import notes as core_notes
 
-_MOST = 3  # runs in runs each add their own
+__all__ = ["add_note"]
 
 
 def add_note(
@@ -18,11 +17,7 @@ def add_note(
     note = f"abreast: raised by {call}: input {index}, attempt {attempt}{f', on {worker}' if worker else ''}"
     if further > 0:
         note += f"; {further:,} further task{'s' * (further > 1)} failed"
-    # One object may be the error of many tasks: a constant that is raised, or what broke an executor.
-    if sum(str(other).startswith("abreast: raised by") for other in getattr(error, "__notes__", ())) >= _MOST:
-        return
-    with suppress(Exception):  # an exception class of the user's may forbid it; its error is worth more than our note
-        error.add_note(note)
+    core_notes.note(error, note)
 
 
 def _shown(value: object) -> str:
