@@ -59,7 +59,8 @@ class RunOptions(TaskOptions, total=False):
             the usable cores, at most 32; of processes the usable cores (affinity and container limit count), and 1 in a task that
             runs in a process itself.
         ordered: True (default): results in the order of the inputs; False: as they are completed.
-        buffersize: how many inputs may be taken ahead of the consumer, at least 1. None: two batches a worker.
+        buffersize: how many inputs may be taken ahead of the consumer, at least 1. None: two batches a worker; of `map` and `amap` more. In
+            order, a task that is slow or waits for a retry lets no more than these go on.
         chunksize: how many tasks go to a worker at a time, at least 1; ``"auto"`` (default) finds it by measuring.
             With threads, a number and `task_timeout` exclude each other.
         timeout: seconds the whole run may take, above 0; then `TimeoutError`: threads that are at work are left behind, processes
