@@ -30,6 +30,7 @@ import threading
 import types
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from abreast.core.current import Around
 from abreast.core.errors import DeadlockDetected
 from abreast.core.watch import Watched
 from abreast.executors.attempt import Attempt
@@ -153,6 +154,8 @@ def describe_call(task: Future[Any]) -> str:
         fn = fn.fn
     if isinstance(fn, Watched):
         fn = fn.__wrapped__
+    if isinstance(fn, Around):
+        fn, args = fn.call(args)
     if isinstance(fn, functools.partial):  # more telling than 'partial(…)'
         fn, args, kwargs = fn.func, (*fn.args, *args), {**fn.keywords, **kwargs}
     name = fn.__qualname__ if isinstance(fn, _NAMED) else type(fn).__qualname__
