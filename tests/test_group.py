@@ -1865,3 +1865,31 @@ class TestMany:
             except TimeoutError:
                 ended["late"] += 1
         assert sum(ended.values()) == 60
+
+
+class NamedThread(threading.Thread):
+    def run(self):
+        raise KeyError("t")
+
+
+class Unreadable:
+    def __repr__(self):
+        raise ValueError
+
+
+def fetch(url, *, how=None):
+    raise ValueError(how)
+
+
+def note_of(start):
+    with pytest.raises(ExceptionGroup) as caught, TaskGroup() as group:
+        start(group)
+    ((note,),) = (error.__notes__ for error in caught.value.exceptions)
+    return note
+
+
+def test_an_error_tells_which_task_raised_it():
+    assert note_of(lambda group: group.submit(fetch, "a", how=1)) == "abreast: raised by fetch('a', how=1), in a TaskGroup"
+    assert note_of(lambda group: group.start(fetch, args=("b",), name="F")) == "abreast: raised by F('b'), in a TaskGroup"
+    assert note_of(lambda group: group.start(NamedThread(name="T1"))) == "abreast: raised by T1, in a TaskGroup"
+    assert note_of(lambda group: group.submit(fetch, Unreadable())).startswith("abreast: raised by fetch(<Unreadable")

@@ -1065,3 +1065,9 @@ def test_errors_of_processes_are_logged_if_they_are_lost(caplog, fork):
         sys.exit()
     assert "ended with exit code 4" in caplog.text
     assert caplog.records[0].levelno == logging.ERROR
+
+
+def test_an_error_tells_which_task_raised_it():
+    with pytest.raises(ExceptionGroup) as caught, TaskGroup(kind="process") as group:
+        group.start(int, args=("x",), name="X")
+    assert caught.value.exceptions[0].__notes__ == ["abreast: raised by X('x'), in a TaskGroup"]

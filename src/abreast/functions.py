@@ -238,7 +238,11 @@ def make_run(
             f"max_failures={options['max_failures']!r} is for outcomes(), which goes on when tasks fail; this raises the first failed task's error"
         )
     if executor is not None and get("task_timeout") is not None and not has_limits(executor):
-        raise TypeError(f"task_timeout={options['task_timeout']!r}: a {type(executor).__name__} cannot end a task for us")
+        kind = type(executor)
+        who = kind.__name__ if kind.__module__.startswith("abreast.") else f"{kind.__module__}.{kind.__name__}"
+        raise TypeError(
+            f"task_timeout={options['task_timeout']!r}: a {who} cannot end a task for us; abreast's ThreadPoolExecutor and ProcessPoolExecutor can"
+        )
     journal = get("journal")
     once = journal is not None and journal.at_most_once
     chunksize = get("chunksize", "auto")

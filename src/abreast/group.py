@@ -49,6 +49,7 @@ from abreast.core.check import count_or_none, function, initargs_tuple, no_corou
 from abreast.core.current import Body, Scope, Task, current_scopes, here, locked, name_of
 from abreast.core.errors import Drained
 from abreast.core.future import Future, acquire_patiently
+from abreast.core.notes import note
 from abreast.executors.crew import _let_writes_end
 from abreast.executors.threads import ThreadPool
 
@@ -131,8 +132,8 @@ class TaskGroup:
     `abreast.sleep` and `abreast.checkpoint` raise `CancelledError` at once, in tasks and in the body of the block. A
     function that does not ask runs to its end. Groups can be nested: cancelling one cancels what is inside.
 
-    Leaving the block raises, when all have ended: an ``ExceptionGroup`` of what the tasks and the body raised (tasks
-    that ended with CancelledError because they were asked to are no errors). Ctrl-C goes first: threads that run are left behind,
+    Leaving the block raises, when all have ended: an ``ExceptionGroup`` of what the tasks and the body raised, each with a note that names its
+    task (tasks that ended with CancelledError because they were asked to are no errors). Ctrl-C goes first: threads that run are left behind,
     processes killed. What else comes out of the body and is no ``Exception``, such as SystemExit or asyncio's CancelledError, goes up as it is,
     when all have ended. A group that was cancelled from outside, and did not get everything done, raises `CancelledError`.
 
@@ -344,11 +345,12 @@ class TaskGroup:
         from abreast.executors.process.futures import ProcessFuture
 
         future: ProcessFuture[T] = ProcessFuture()
+        settled = partial(self._settled, call=partial(watch.call_text, name, args, kwargs))
         try:
             if self._admit(future) is None:
                 self._give_up(future)
             else:
-                pool.start(future, fn, args, kwargs, name, begin=self._begin, settled=self._settled)
+                pool.start(future, fn, args, kwargs, name, begin=self._begin, settled=settled)
         except BaseException:
             self._give_up(future)
             raise
@@ -426,6 +428,7 @@ class TaskGroup:
     def _run(self, future: Future[Any], job: _Job) -> None:
         before, worker = here.running, here.worker
         outer = None if worker is None else worker.task
+        args, kwargs = future._args, future._kwargs
         try:
             if self._begin(future):
                 here.running = job
@@ -436,8 +439,8 @@ class TaskGroup:
             here.running = before
             if worker is not None:
                 worker.task = outer
-            self._settled(future, future._exception)
-            del future, outer
+            self._settled(future, future._exception, partial(watch.call_text, job.name, args, kwargs))
+            del future, outer, args, kwargs
 
     def _run_thread(self, thread: threading.Thread, run: Callable[[], object], own: object, future: Future[None]) -> None:
         _unwrap(thread, own)
@@ -454,7 +457,7 @@ class TaskGroup:
                     future._invoke_callbacks(BaseException)
         finally:
             here.running = before
-            self._settled(future, error)
+            self._settled(future, error, partial(str, thread.name))
             del error, future, thread, run, own
 
     @locked
@@ -464,11 +467,13 @@ class TaskGroup:
         self._waiting.discard(future)
         return begins
 
-    def _settled(self, future: Future[Any], error: BaseException | None) -> None:
-        """A task has ended. Its error, unless it only did as it was asked, is the group's."""
+    def _settled(self, future: Future[Any], error: BaseException | None, call: Callable[[], str] | None = None) -> None:
+        """A task has ended. Its error, unless it only did as it was asked, is the group's, and tells which `call` it was."""
         try:
             if error is not None and self._note(error):
                 self.cancel()
+                if call is not None:
+                    note(error, f"abreast: raised by {call()}, in a TaskGroup")
         finally:
             self._end(future)
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import concurrent.futures
 from functools import partial
+from reprlib import repr as short
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from abreast.core.check import count, count_or_none, function, no_coroutine_function
 from abreast.core.current import name_of
-from abreast.core.options import check_task_options
+from abreast.core.options import TaskOptions, check_task_options
 from abreast.engine.results import Results
 from abreast.engine.run import Run
 from abreast.engine.source import Source
@@ -20,9 +21,9 @@ from abreast.functions import make_run
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
-    from typing import Unpack
+    from typing import Never, Unpack
 
-    from abreast.core.options import RunOptions, TaskOptions
+    from abreast.core.options import RunOptions
     from abreast.core.outcome import Outcome
 
 __all__ = ["SerialExecutor", "ThreadPoolExecutor"]
@@ -69,6 +70,7 @@ class _Runs(concurrent.futures.Executor):
         timeout: float | None = None,
         chunksize: int | Literal["auto"] = "auto",
         buffersize: int | None = None,
+        **others: Never,
     ) -> Iterator[T]:
         """Call `fn` on the items of the iterables, side by side, and return an iterator over the results, in order.
 
@@ -81,6 +83,7 @@ class _Runs(concurrent.futures.Executor):
             chunksize: how many tasks go to a worker at a time, at least 1; ``"auto"`` finds it by measuring.
             buffersize: how many tasks may have been started and not yet yielded; None is all. More are read, in the thread that
                 iterates, as results are taken.
+            others: none, as in the standard library; `imap`, `outcomes` and `with_options` have more.
 
         Raises:
             TypeError, ValueError: a wrong argument, at the call.
@@ -95,6 +98,12 @@ class _Runs(concurrent.futures.Executor):
         [1, 4, 9]
         [3, 2, 1, 0, 1]
         """
+        wrong: dict[str, Any] = dict(others)
+        for name, value in wrong.items():
+            cure = f"with_options({name}=…).map" if name in TaskOptions.__annotations__ else "imap or outcomes"
+            raise TypeError(
+                f"{name}={short(value)}: an executor's map has timeout, chunksize and buffersize; for more see its {cure}"
+            )
         function("fn", fn)
         no_coroutine_function("fn", fn, "this executor")
         size = None if chunksize == "auto" else count("chunksize", chunksize, default=" or 'auto'")

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from abreast.core import watch
@@ -39,6 +41,7 @@ def record(path: str | os.PathLike[str] | None = None, *, limit: int = LIMIT, ob
 
     Raises:
         TypeError, ValueError: a wrong argument, or an ending of `path` that is none of these.
+        OSError: there is no folder for `path`; or, at the end of the block, the file cannot be written.
 
     >>> import abreast, time
     >>> with abreast.record() as run:
@@ -67,6 +70,9 @@ class RecordedRun:
 
     def __init__(self, path: str | os.PathLike[str] | None = None, *, limit: int = LIMIT, observers: Iterable[Any] = ()) -> None:
         self.path = None if path is None else _checked_path(path)
+        if self.path is not None and not (folder := Path(self.path).parent).is_dir():
+            # Now, not at the end of the block: what is done there may take hours.
+            raise FileNotFoundError(errno.ENOENT, f"there is no folder '{folder}' to write it to; make it first", self.path)
         self._recorder = Recorder(count("limit", limit))
         self._observers = _opened(observers)
         self._entered = False

@@ -230,7 +230,7 @@ class TestFailures:
     def test_task_timeout_fails_that_task_only(self):
         done = abreast("map", "--task-timeout", "0.3", "-j", "2", "m:first_hangs", given="0\n1\n2\n", status=1)
         assert done.stdout == '"1"\n"2"\n'
-        assert "line 1 ('0'): TaskTimeout" in done.stderr
+        assert "line 1 ('0'): TaskTimeout: first_hangs('0') ran longer than its task_timeout of 0.3 s" in done.stderr
 
     def test_timeout_ends_a_run_whose_tasks_hang(self):
         begin = time.monotonic()

@@ -37,3 +37,25 @@ def test_a_long_value_is_shortened():
     with pytest.raises(TypeError) as raised:
         check.count("n", "x" * 1000)
     assert len(str(raised.value)) < 100
+
+
+def test_a_call_instead_of_a_function():
+    with pytest.raises(
+        TypeError, match=r"^fn must be callable, not 3 \(int\); give the function itself and its arguments, as fn, 3, not"
+    ):
+        check.function("fn", 3)
+    with pytest.raises(TypeError, match=r"^key must be callable, not 3 \(int\)$"):
+        check.function("key", 3)
+
+
+async def coroutine_function():
+    pass
+
+
+def test_coroutines():
+    coroutine = coroutine_function()
+    with pytest.raises(TypeError, match="a coroutine, which only an event loop can run$"):
+        check.function("fn", coroutine)
+    coroutine.close()
+    with pytest.raises(TypeError, match=r"coroutine function \(coroutine_function\): a thread cannot .*asyncio\.gather"):
+        check.no_coroutine_function("fn", coroutine_function, "a thread")

@@ -307,3 +307,11 @@ class TestReplacedSubmit:
         with Counting(2) as executor:
             assert list(executor.map(pow, range(20), itertools.repeat(2))) == [square(i) for i in range(20)]
         assert Counting.calls == 20
+
+
+def test_options_that_map_of_an_executor_does_not_have_are_told_where_to_go():
+    executor = SerialExecutor()
+    with pytest.raises(TypeError, match=r"^retries=3: an executor's map has timeout, .* see its with_options\(retries=…\)\.map$"):
+        executor.map(square, [1], retries=3)
+    with pytest.raises(TypeError, match=r"^ordered=False: .* see its imap or outcomes$"):
+        executor.map(square, [1], ordered=False)

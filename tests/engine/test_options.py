@@ -61,6 +61,9 @@ class TestWrong:
             ({"chunk_size": 3}, TypeError, "did you mean 'chunksize'"),
             ({"buffer": 3}, TypeError, "did you mean 'buffersize'"),
             ({"time_out": 3}, TypeError, "did you mean 'timeout'"),
+            ({"processes": 3}, TypeError, r"no option 'processes' \(given processes=3\); here it is max_workers"),
+            ({"n_jobs": 3}, TypeError, "here it is max_workers"),
+            ({"return_exceptions": True}, TypeError, r"here it is outcomes\(\), which gives the error of each input"),
             ({"zzz": 1}, TypeError, r"there is no option 'zzz' \(given zzz=1\); the options are: name, .*timeout"),
             (
                 {"initializer": print},
@@ -156,7 +159,7 @@ class TestWrong:
             (
                 {"executor": concurrent.futures.ThreadPoolExecutor(), "task_timeout": 3},
                 TypeError,
-                "task_timeout=3: a ThreadPoolExecutor cannot",
+                r"task_timeout=3: a concurrent\.futures\.thread\.ThreadPoolExecutor cannot .*; abreast's ThreadPoolExecutor",
             ),
         ],
         ids=lambda value: (

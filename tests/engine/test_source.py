@@ -153,3 +153,10 @@ class TestLeft:
         inputs.take(1)
         inputs.close()
         assert (inputs.exhausted, inputs.take(1), inputs.left()) == (True, [], 0)
+
+    def test_asynchronous_inputs_are_refused_with_the_cure(self):
+        async def pages():
+            yield 1
+
+        with pytest.raises(TypeError, match=r"not <async_gen.*collect it first, \[item async for item in …\]$"):
+            source(pages())

@@ -6,9 +6,10 @@ import pickle
 import threading
 import time
 from concurrent.futures import as_completed
+from pathlib import PurePosixPath
 
 import pytest
-from abreast import AbreastError, DeadlockDetected, ThreadPoolExecutor
+from abreast import AbreastError, DeadlockDetected, Future, ThreadPoolExecutor
 from abreast.executors import deadlock
 
 from tests.helpers import in_threads
@@ -258,3 +259,17 @@ def test_it_is_an_error_of_ours_and_pickles():
     assert isinstance(error, RuntimeError)
     assert error.chain == ("a waits for b",)
     assert "a waits for b" in str(error)
+
+
+def test_a_path_is_shown_one_of_a_class_of_the_users_is_not():
+    class OwnPath(PurePosixPath):
+        def __str__(self):
+            raise AssertionError("code of the user's")
+
+    future = Future()
+    future._kwargs = {}
+    future._fn, future._args = open, (PurePosixPath("a/b.txt"), OwnPath("c"), [PurePosixPath("x" * 200)])
+    text = deadlock.describe_call(future)
+    assert text.startswith("open(PurePosixPath('a/b.txt'), <test_a_path_")
+    assert "PurePosixPath('xxx" in text
+    assert len(text) < 200

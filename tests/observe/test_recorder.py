@@ -499,3 +499,16 @@ def test_a_finalizer_under_the_recorders_lock_may_be_watched_itself():
 
         log.attempts(watch.Attempts(0, None, 0, 0, [1], Failed(), [1], are_texts=False))
     assert run.stats()["tasks"] == 3
+
+
+def test_a_folder_that_is_not_there_is_told_before_the_block(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"there is no folder '.*missing' to write it to; make it first: '.*run\.json'$"):
+        abreast.record(tmp_path / "missing" / "run.json")
+    abreast.record("run.json")  # here
+
+
+def test_an_error_at_writing_names_the_file_once(tmp_path):
+    run = abreast.record(tmp_path / "run.json")
+    with pytest.raises(FileNotFoundError) as caught, run:  # noqa: PT012  # at the end of the block
+        tmp_path.rename(tmp_path.with_name("moved"))
+    assert str(caught.value).endswith("run.json'")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from abreast.core.recording import RETRIED
 from abreast.report.advice import advise
 from abreast.report.summary import summarize
 from hypothesis import given, settings
@@ -129,3 +130,74 @@ def test_any_recording_has_one_sentence_or_none(recording):
             assert advice.text.endswith(".")
             assert "nan" not in advice.text
             assert any(char.isdigit() for char in advice.text)
+
+
+def held(**more):
+    """Eight workers, batches of ten, each after the retry of a task of the batch before."""
+    book = Book("fetch", workers=8)
+    for turn in range(6):
+        at = turn * 1.2
+        for n in range(10):
+            number = turn * 10 + n
+            if n == 3:
+                book.task(n % 8, at, at + 0.1, queued=at, number=number, outcome=RETRIED, error="OSError: busy")
+                book.task(n % 8, at + 1.1, at + 1.2, queued=at + 1.1, number=number, attempt=2)
+            else:
+                book.task(n % 8, at, at + 0.1, queued=at, number=number)
+    return book
+
+
+def test_a_run_in_order_that_waits_for_retries():
+    advice = said(held())
+    assert advice.rule == "order"
+    assert advice.figure == pytest.approx(5 / 6)
+    assert advice.text == (
+        "For 83 % of the time nothing new was started, since one task was waited for (5 times; longest for task 3, fetch(3), which had "
+        "2 attempts): a run in order goes on meanwhile with ordered=False, or a larger buffersize=."
+    )
+
+
+def test_a_run_in_order_that_waits_for_a_slow_task():
+    book = Book("fetch", workers=8)
+    for n in range(60):
+        late = 0 if n < 20 else 2
+        begin = late + n * 0.01
+        book.task(n % 8, begin, 2 if n == 3 else begin + 0.01, queued=begin)
+    assert said(book).text == (
+        "For 77 % of the time nothing new was started, since one task was waited for (task 3, fetch(3)): "
+        "a run in order goes on meanwhile with ordered=False, or a larger buffersize=."
+    )
+
+
+def test_inputs_that_come_late_are_not_waiting_for_a_task():
+    book = Book("fetch", workers=8)
+    for n in range(60):
+        begin = n // 20 * 2  # twenty at a time, and 2 s between
+        book.task(n % 8, begin, begin + 0.1, queued=begin)
+    assert rule(book) == "idle"
+
+
+def test_a_retry_that_held_nobody_up_is_not_blamed():
+    book = Book("fetch", workers=8)
+    for n in range(60):
+        book.task(n % 8, n // 8 * 0.1, n // 8 * 0.1 + 0.1, outcome=RETRIED if n == 3 else 0)
+    book.task(0, 9, 9.1, queued=9.0, number=3, attempt=2)
+    assert rule(book) != "order"
+
+
+def test_few_errors_do_not_hide_why_a_run_was_slow():
+    book = held()
+    book.task(0, 7.2, 7.3, queued=7.2, outcome=1, error="KeyError: 'x'")
+    assert rule(book) == "order"
+    assert rule(held(), totals={"failed": 4}) == "errors"
+
+
+def test_tasks_that_are_too_small():
+    book = Book("abs", workers=2)
+    for n in range(200):
+        book.task(n % 2, n * 1e-4, n * 1e-4 + 2e-6, cpu=2e-6, gil=None)
+    assert (
+        said(book).text
+        == "Handing tasks out takes longer than they do (≈ 2 µs each): a plain loop is faster, or tasks that do more."
+    )
+    assert rule(book, totals={"attempts": 99}) != "small"

@@ -48,7 +48,7 @@ Examples
 """
 
 
-@click.command("report", epilog=EPILOG)
+@click.command("report", epilog=EPILOG, short_help="Tell what a recorded run did, and what to change.")
 @click.argument("file", metavar="FILE")
 @click.option(
     "-o",

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from abreast.core.current import Around
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -24,7 +26,7 @@ class Line(NamedTuple):
         return repr(self.value)
 
 
-class Call:
+class Call(Around):
     """The task: the function on a line's value, and its result as JSON."""
 
     def __init__(self, fn: Callable[[Any], Any]) -> None:
@@ -34,6 +36,9 @@ class Call:
     def __wrapped__(self) -> Callable[[Any], Any]:
         """The function that a journal belongs to."""
         return self.fn
+
+    def call(self, args: tuple[Any, ...]) -> tuple[Callable[..., Any], tuple[Any, ...]]:
+        return self.fn, tuple(line.value for line in args)
 
     def __call__(self, line: Line) -> str:
         value = self.fn(line.value)

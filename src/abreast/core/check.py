@@ -78,14 +78,22 @@ def number(name: str, value: Any, what: str) -> float:
 def function(name: str, value: object) -> None:
     """Raise TypeError unless `value` can be called."""
     if not callable(value):
-        raise TypeError(f"{name} must be callable, not {short(value)} ({type(value).__name__})")
+        hint = ""
+        if inspect.iscoroutine(value):
+            hint = ": a coroutine, which only an event loop can run"
+        elif name in ("fn", "target"):
+            hint = "; give the function itself and its arguments, as fn, 3, not what fn(3) returns"
+        raise TypeError(f"{name} must be callable, not {short(value)} ({type(value).__name__}){hint}")
 
 
 def no_coroutine_function(name: str, value: Any, who: str) -> None:
     """Raise TypeError if calling `value` gives something to await; `who` cannot do that."""
     for called in (value, getattr(value, "__call__", None)):  # noqa: B004  # not whether it can be called: what is
         if inspect.iscoroutinefunction(called) or inspect.isasyncgenfunction(called):
-            raise TypeError(f"{name} must not be a coroutine function ({short(value)}): {who} cannot await what it returns")
+            raise TypeError(
+                f"{name} must not be a coroutine function ({getattr(value, '__qualname__', None) or short(value)}): {who} cannot await what it "
+                "returns; give a plain function, or run coroutines in an event loop, with asyncio.gather or asyncio.TaskGroup"
+            )
 
 
 def callable_or_none(name: str, value: Callable[..., object] | None) -> None:

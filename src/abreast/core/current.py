@@ -48,7 +48,7 @@ if TYPE_CHECKING:
         def scope(self) -> Scope: ...
 
 
-__all__ = ["Body", "Scope", "Task", "current_scopes", "current_task", "here", "locked", "name_of"]
+__all__ = ["Around", "Body", "Scope", "Task", "current_scopes", "current_task", "here", "locked", "name_of"]
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -230,6 +230,14 @@ def current_task() -> Task | None:
     if worker is None or fn is None:  # also in a callback: its task has ended
         return None
     return Task(name_of(fn), None, 1, (worker.scope,))
+
+
+class Around:
+    """A function of ours around one of the user's, which errors are to show instead."""
+
+    def call(self, args: tuple[Any, ...]) -> tuple[Callable[..., Any], tuple[Any, ...]]:
+        """Return the user's function, and what it is called with if this is called with `args`. Runs no code of the user's."""
+        raise NotImplementedError
 
 
 def name_of(fn: object) -> str:

@@ -59,7 +59,8 @@ class RunOptions(TaskOptions, total=False):
             the usable cores, at most 32; of processes the usable cores (affinity and container limit count), and 1 in a task that
             runs in a process itself.
         ordered: True (default): results in the order of the inputs; False: as they are completed.
-        buffersize: how many inputs may be taken ahead of the consumer, at least 1. None: two batches a worker.
+        buffersize: how many inputs may be taken ahead of the consumer, at least 1. None: two batches a worker; of `map` and `amap` more. In
+            order, a task that is slow or waits for a retry lets no more than these go on.
         chunksize: how many tasks go to a worker at a time, at least 1; ``"auto"`` (default) finds it by measuring.
             With threads, a number and `task_timeout` exclude each other.
         timeout: seconds the whole run may take, above 0; then `TimeoutError`: threads that are at work are left behind, processes
@@ -111,6 +112,21 @@ _OF_POOLS = (
     "max_pending",
     "capture_output",
 )
+
+_ELSEWHERE = {
+    **dict.fromkeys(
+        ("n_jobs", "processes", "n_workers", "num_workers", "threads", "concurrency", "max_concurrency"), "max_workers"
+    ),
+    **dict.fromkeys(("backend", "prefer"), "kind, 'thread' or 'process'"),
+    **dict.fromkeys(("desc", "description", "tqdm"), "progress, True or a label"),
+    **dict.fromkeys(("rate", "rate_limit", "per_second"), "max_per_second"),
+    **dict.fromkeys(("attempts", "tries", "max_retries", "retry_on", "backoff"), "retries, a number or abreast.Retry(…)"),
+    **dict.fromkeys(("batch_size", "batchsize"), "chunksize"),
+    "unordered": "ordered=False",
+    "total": "progress, which asks the inputs for their len()",
+    "return_exceptions": "outcomes(), which gives the error of each input",
+}
+"""What other libraries call it, and what it is called here. By their letters they are far from it, or near to something else."""
 
 
 def check_run_options(options: Mapping[str, Any], *, refused: Mapping[str, str], executor: object = None) -> dict[str, Any]:
@@ -216,6 +232,8 @@ def _check_executor(executor: Any, options: Mapping[str, Any], checked: Mapping[
 def _unknown(name: str, value: object, known: Collection[str]) -> str:
     if name in _OF_POOLS:
         return f"{name}={short(value)} belongs to a pool: give it to the executor's constructor, and the executor as executor="
+    if name in _ELSEWHERE:
+        return f"there is no option {name!r} (given {name}={short(value)}); here it is {_ELSEWHERE[name]}"
     import difflib
 
     nearest = difflib.get_close_matches(name, known, n=1, cutoff=0.5)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from abreast.core.text import shown
@@ -10,9 +9,9 @@ from abreast.core.text import shown
 if TYPE_CHECKING:
     from abreast.executors.batch import Batch
 
-__all__ = ["add_note"]
+from abreast.core import notes as core_notes
 
-_MOST = 3  # runs in runs each add their own
+__all__ = ["add_note"]
 
 
 def add_note(error: BaseException, batch: Batch, place: int, *, further: int = 0) -> None:
@@ -27,8 +26,4 @@ def add_note(error: BaseException, batch: Batch, place: int, *, further: int = 0
     note = f"abreast: raised by {call}: input {index}, attempt {batch.attempts_at(index)}{f', on {batch.worker}' if batch.worker else ''}"
     if further > 0:
         note += f"; {further:,} further task{'s' * (further > 1)} failed"
-    # One object may be the error of many tasks: a constant that is raised, or what broke an executor.
-    if sum(str(other).startswith("abreast: raised by") for other in getattr(error, "__notes__", ())) >= _MOST:
-        return
-    with suppress(Exception):  # an exception class of the user's may forbid it; its error is worth more than our note
-        error.add_note(note)
+    core_notes.note(error, note)

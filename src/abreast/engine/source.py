@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import operator
+from reprlib import repr as short
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
@@ -29,7 +30,8 @@ class Source:
     def __init__(self, iterables: tuple[Iterable[Any], ...], *, strict: bool) -> None:
         for iterable in iterables:
             if not hasattr(iterable, "__iter__") and not hasattr(iterable, "__getitem__"):
-                raise TypeError(f"the inputs must be iterables, not {iterable!r} ({type(iterable).__name__})")
+                hint = ": collect it first, [item async for item in …]" if hasattr(iterable, "__aiter__") else ""
+                raise TypeError(f"the inputs must be iterables, not {short(iterable)} ({type(iterable).__name__}){hint}")
         self.star = len(iterables) != 1
         self._iterables = iterables
         self._strict = strict

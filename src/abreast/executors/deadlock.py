@@ -30,6 +30,7 @@ import threading
 import types
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from abreast.core.current import Around
 from abreast.core.errors import DeadlockDetected
 from abreast.core.watch import Watched
 from abreast.executors.attempt import Attempt
@@ -140,8 +141,8 @@ def _line(party: Party, wait: _Wait) -> str:
 def describe_call(task: Future[Any]) -> str:
     """Return the call that a future carries as text, its arguments shortened: ``fetch('https://…', retries=3)``.
 
-    Runs no code of the user's, whose ``__repr__`` might want a lock that a task which hangs is holding: what is not a
-    built-in value is shown by its type.
+    Runs no code of the user's, whose ``__repr__`` might want a lock that a task which hangs is holding: what is neither a
+    built-in value nor a path is shown by its type.
     """
     fn: Any = task._fn
     args, kwargs = task._args, task._kwargs or {}
@@ -153,6 +154,8 @@ def describe_call(task: Future[Any]) -> str:
         fn = fn.fn
     if isinstance(fn, Watched):
         fn = fn.__wrapped__
+    if isinstance(fn, Around):
+        fn, args = fn.call(args)
     if isinstance(fn, functools.partial):  # more telling than 'partial(…)'
         fn, args, kwargs = fn.func, (*fn.args, *args), {**fn.keywords, **kwargs}
     name = fn.__qualname__ if isinstance(fn, _NAMED) else type(fn).__qualname__
@@ -167,6 +170,8 @@ class _Values(reprlib.Repr):
     """reprlib's, but of built-in values only."""
 
     def repr1(self, x: object, level: int) -> str:
+        if type(x).__module__.partition(".")[0] == "pathlib":  # a subclass of the user's has another
+            return f"{type(x).__name__}({self.repr_str(str(x), level)})"
         if type(x).__module__ != "builtins":
             return f"<{type(x).__qualname__}>"
         return super().repr1(x, level)

@@ -3,14 +3,17 @@
 ::
 
     if                                                say
-    tasks failed                                      how many, of which type, and the first input that did
+    tasks failed             > 5 % of them            how many, of which type, and the first input that did
     starting and pickling    > 30 % of the time       larger batches, or threads
+    tasks of < 10 µs         slower than in a loop    a loop
     the GIL                  > 30 % of time in tasks  processes, or a free-threaded Python
     waiting for a CPU        > 20 % of time in tasks  as many workers as cores
     one lock                 > 20 % of time in tasks  its name, where it was made, who holds it
+    idle, a task waited for  > 30 % of the time       which; ordered=False, or a larger buffersize
     idle, nothing queued     > 50 % of workers' time  fewer workers, or feed them faster
     a tail                   > 30 % of the time       the longest first, or smaller batches
     waiting                  > 80 % of time in tasks  more workers, and the time with them
+    tasks failed                                      as above: few that failed do not hide why a run was slow
 
 Pure functions of a `WorkSummary` and the `Host`. Each sentence has the figure that it follows from.
 """
@@ -19,6 +22,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
+from abreast.report.pauses import pauses
 from abreast.report.units import about, count, duration
 
 if TYPE_CHECKING:
@@ -37,7 +41,7 @@ class Advice(NamedTuple):
     """What to change.
 
     Attributes:
-        rule: which row of the table it is: ``"errors"``, ``"overhead"``, ``"gil"``, ``"cpu"``, ``"lock"``, ``"idle"``, ``"tail"`` or ``"waiting"``.
+        rule: which row of the table it is: ``"errors"``, ``"overhead"``, ``"small"``, ``"gil"``, ``"cpu"``, ``"lock"``, ``"order"``, ``"idle"``, ``"tail"`` or ``"waiting"``.
         figure: what was compared: a share, 0 to 1; of ``"errors"`` the number of failed tasks.
         text: the sentence, without control characters taken out: names and calls are as they were recorded.
     """
@@ -77,6 +81,10 @@ def _errors(work: WorkSummary, _host: Host) -> Advice | None:
     return Advice("errors", failed, f"{text}.")
 
 
+def _many_errors(work: WorkSummary, host: Host) -> Advice | None:
+    return _errors(work, host) if work.work.failed > 0.05 * work.work.tasks else None
+
+
 def _overhead(work: WorkSummary, _host: Host) -> Advice | None:
     share = _share(work.overhead, work.elapsed)
     if share <= 0.3 or work.work.tasks < 1:
@@ -87,6 +95,16 @@ def _overhead(work: WorkSummary, _host: Host) -> Advice | None:
             "overhead", share, f'{took}: larger batches (chunksize=) cost less, or kind="thread" if the work mostly waits.'
         )
     return Advice("overhead", share, f"{took}: larger batches (chunksize=) cost less, or threads.")
+
+
+def _small(work: WorkSummary, _host: Host) -> Advice | None:
+    if work.work.attempts < 100 or work.speed_up is None or work.speed_up >= 0.5:
+        return None
+    each = work.work.wall / work.work.attempts
+    if not 0 <= each < 10_000:
+        return None
+    text = f"Handing tasks out takes longer than they do (≈ {about(each)} each): a plain loop is faster, or tasks that do more."
+    return Advice("small", work.speed_up, text)
 
 
 def _gil(work: WorkSummary, host: Host) -> Advice | None:
@@ -128,6 +146,20 @@ def _lock(work: WorkSummary, _host: Host) -> Advice | None:
     return Advice("lock", share, f"{text}: hold it for less, or give each worker a thing of its own.")
 
 
+def _order(work: WorkSummary, _host: Host) -> Advice | None:
+    if work.idle <= 0.5 or work.missing or work.work.workers < 2:
+        return None
+    found = pauses((attempt for worker in work.workers for attempt in worker.attempts), work.elapsed)
+    if found is None or (share := _share(found.length, work.elapsed)) <= 0.3:
+        return None
+    last = found.longest
+    what = f"task {last.number}, {last.call}" if last.call else f"task {last.number}"
+    what += f", which had {last.attempt} attempts" if last.attempt > 1 else ""
+    text = f"For {_percent(share)} of the time nothing new was started, since one task was waited for"
+    text += f" ({what})" if found.tasks == 1 else f" ({found.tasks} times; longest for {what})"
+    return Advice("order", share, f"{text}: a run in order goes on meanwhile with ordered=False, or a larger buffersize=.")
+
+
 def _idle(work: WorkSummary, _host: Host) -> Advice | None:
     # With half a task waiting on the average, and less, workers wait for work.
     if work.idle <= 0.5 or work.queue is None or work.queue > 0.5 or work.work.workers < 2 or work.work.attempts < 2:
@@ -163,7 +195,19 @@ def _waiting(work: WorkSummary, host: Host) -> Advice | None:
     return Advice("waiting", share, f"{text}.") if work.work.kind == "process" else None
 
 
-_RULES: tuple[Callable[[WorkSummary, Host], Advice | None], ...] = (_errors, _overhead, _gil, _cpu, _lock, _idle, _tail, _waiting)
+_RULES: tuple[Callable[[WorkSummary, Host], Advice | None], ...] = (
+    _many_errors,
+    _overhead,
+    _small,
+    _gil,
+    _cpu,
+    _lock,
+    _order,
+    _idle,
+    _tail,
+    _waiting,
+    _errors,
+)
 
 
 def _with_workers(work: WorkSummary, host: Host, workers: int) -> float:

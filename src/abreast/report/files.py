@@ -54,7 +54,7 @@ def writing(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
     except OSError as error:
         if error.filename is None or error.filename == part:
             error.filename = place
-            error.filename2 = None
+            del error.filename2  # None would be told too, as " -> None"
         raise
     finally:
         if part is not None:
