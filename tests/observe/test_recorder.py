@@ -499,3 +499,49 @@ def test_a_finalizer_under_the_recorders_lock_may_be_watched_itself():
 
         log.attempts(watch.Attempts(0, None, 0, 0, [1], Failed(), [1], are_texts=False))
     assert run.stats()["tasks"] == 3
+
+
+class TestTexts:
+    @pytest.mark.parametrize("kind", ["serial", "thread"])
+    def test_an_integer_that_python_does_not_show(self, kind):
+        number = 10**5000  # above sys.get_int_max_str_digits()
+        with abreast.record() as run:
+            assert abreast.map(int.bit_length, [number, 3], kind=kind) == [16610, 2]
+            assert abreast.map(len, [[number]], kind=kind) == [1]
+            with abreast.ThreadPoolExecutor(1) as executor:
+                assert executor.submit(int.bit_length, number).result() == 16610
+        shown = {task.call for task in run.tasks}
+        assert shown == {"int.bit_length(<int of 16,610 bits>)", "int.bit_length(3)", "len([<int of 16,610 bits>])"}
+
+    @pytest.mark.parametrize("kind", [bytes, bytearray])
+    def test_of_many_bytes_few_are_looked_at(self, kind):
+        many = kind(1_000_000)
+        begin = time.thread_time()
+        texts = {watch.value_text(many) for _ in range(100)}  # the whole text of each takes 3 ms and more
+        assert time.thread_time() - begin < 0.1
+        (text,) = texts
+        assert len(text) < watch.CALL
+        assert text.endswith("… (1,000,000 bytes)")
+        assert watch.value_text(kind(b"\x1b")) == repr(kind(b"\x1b"))
+
+    def test_names_do_nothing_on_a_terminal(self, caplog):
+        def fn(x, **_):
+            return x
+
+        class Bad:
+            def __repr__(self):
+                raise ValueError
+
+        fn.__qualname__ = "evil\x1b[31m\nERROR forged"
+        Bad.__name__ = "Bad\x1b[2J"
+        with (
+            caplog.at_level("INFO", "abreast.tasks"),
+            abreast.record(observers=["log"]) as run,
+            abreast.ThreadPoolExecutor(1, thread_name_prefix="w\x1b[1m") as executor,
+        ):
+            executor.submit(fn, Bad(), **{"key\x1b": 1}).result()
+            list(executor.map(fn, [1]))
+        assert len(run.tasks) == 2
+        assert all(task.call.isprintable() for task in run.tasks)
+        assert len(caplog.messages) == 2
+        assert all(message.isprintable() for message in caplog.messages), caplog.messages

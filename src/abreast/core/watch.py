@@ -98,7 +98,31 @@ active: tuple[Sink, ...] = ()
 """Those who watch now."""
 
 _changing = threading.Lock()
-_repr = Repr()
+
+
+_BITS = 2000
+"""Of an integer that is shown in digits. Python refuses to show one of very many (`sys.set_int_max_str_digits`), and takes time that grows with their square."""
+
+
+class _Short(Repr):
+    """Short texts of what may be large, without making the long one first: `repr` of a million bytes takes milliseconds."""
+
+    def repr_bytes(self, value: bytes | bytearray, level: int) -> str:
+        if type(value) not in (bytes, bytearray) or len(value) <= self.maxother:
+            return self.repr_instance(value, level)
+        return f"{value[: self.maxother // 6]!r}… ({len(value):,} bytes)"
+
+    repr_bytearray = repr_bytes
+
+    def repr_int(self, value: int, level: int) -> str:
+        return _large(value) if value.bit_length() > _BITS else super().repr_int(value, level)
+
+
+def _large(value: int) -> str:
+    return f"<int of {value.bit_length():,} bits>"
+
+
+_repr = _Short()
 _repr.maxstring = _repr.maxother = 60
 _repr.maxlist = _repr.maxtuple = _repr.maxdict = _repr.maxset = 4
 _COUNTS = hasattr(resource, "RUSAGE_THREAD")  # of Linux and FreeBSD, not of macOS
@@ -696,22 +720,25 @@ def value_text(value: object) -> str:
     """Return a value as short text. Runs code of the user's."""
     kind = type(value)
     if kind in _PLAIN:
-        return repr(value)[:CALL]
+        return _large(value) if kind is int and value.bit_length() > _BITS else repr(value)[:CALL]  # type: ignore[attr-defined]  # it is an int
     try:
         return printable(_repr.repr(value))[:CALL]
     except Exception as error:  # a __repr__ of the user's
-        return f"<{kind.__name__}, whose repr raised {type(error).__name__}>"
+        return printable(f"<{kind.__name__}, whose repr raised {type(error).__name__}>")[:CALL]
 
 
 def text_of(name: str, some: Attempts, place: int) -> str:
     """Return an attempt's call as text."""
     text = some.items[place] if some.are_texts else value_text(some.items[place])
-    return str(text) if some.are_calls else shorten(f"{name}({text})")
+    return str(text) if some.are_calls else shorten(f"{printable(name)}({text})")
 
 
 def call_text(name: str, args: tuple[Any, ...], kwargs: dict[str, Any] | None) -> str:
     """Return a call as text."""
-    parts = [*map(value_text, args[:6]), *(f"{key}={value_text(value)}" for key, value in list((kwargs or {}).items())[:6])]
+    parts = [
+        *map(value_text, args[:6]),
+        *(f"{printable(str(key))}={value_text(value)}" for key, value in list((kwargs or {}).items())[:6]),
+    ]
     return shorten(f"{printable(name)}({', '.join(parts)})")
 
 

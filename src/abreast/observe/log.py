@@ -7,6 +7,7 @@ from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from abreast.core import watch
+from abreast.core.text import printable
 
 if TYPE_CHECKING:
     from abreast.core.watch import Attempts, Log
@@ -24,7 +25,7 @@ class TaskLog:
     """Logs. A record has `task` (the call), `duration` (seconds), `worker`, `attempt` and `error` as attributes, for formatters."""
 
     def attempts(self, log: Log, some: Attempts) -> None:
-        worker = "?" if some.row is None else some.row.name
+        worker = "?" if some.row is None else printable(some.row.name)
         for place, (begin, end) in enumerate(pairwise([some.begin, *map(watch.nanoseconds, some.ends)])):
             failed = some.failed.get(place)
             level = logging.INFO if failed is None else logging.WARNING
