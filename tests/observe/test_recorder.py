@@ -15,6 +15,7 @@ import pytest
 import abreast
 from abreast.core import watch
 from abreast.core.states import CRASHED, FAILED, JOINING, OK, RETRIED, TIMEOUT
+from abreast.observe.recorder import Recorder
 
 KINDS = ["thread", "process", "serial"]
 
@@ -295,6 +296,60 @@ class TestBounds:
         recording = run.recording
         assert len(recording.attempts) <= 100
         assert len(recording.attempts) + recording.dropped == 3000 == recording.works[0].attempts
+
+    def test_when_an_executor_ended_is_known_of_what_was_dropped(self):
+        with abreast.record(limit=2) as run, abreast.ThreadPoolExecutor(2) as executor:
+            ends = [executor.submit(lambda: (time.sleep(0.01), time.perf_counter_ns())[1]) for _ in range(6)]
+        (work,) = run.recording.works
+        assert len(run.tasks) == 2
+        assert work.end >= max(end.result() for end in ends) - run._recorder._zero
+        assert run.report().summary.works[0].share <= 1.0
+
+    def test_what_the_gil_held_up_is_estimated_of_what_was_dropped(self):
+        with abreast.record() as whole, abreast.record(limit=1) as short:
+            for prober in (whole._recorder._prober, short._recorder._prober):
+                if prober is not None:
+                    prober.stop()
+                    now = time.perf_counter_ns()
+                    prober.times, prober.late = [now + n for n in range(20)], list(range(21))  # all were late
+            abreast.map(spin, [0.03] * 6, max_workers=3)
+        (whole_work,), (short_work,) = whole.recording.works, short.recording.works
+        assert len(short.tasks) == 1
+        assert (short_work.gil, short_work.gil_bound) == pytest.approx((whole_work.gil, whole_work.gil_bound))
+        if whole._recorder._prober is not None:
+            assert short_work.gil > 0
+
+    def test_a_run_that_ends_after_the_block_has_no_end_behind_it(self):
+        with abreast.record() as run:
+            results = abreast.imap(square, range(100_000), max_workers=1, buffersize=2)
+            for _ in range(20):
+                next(results)
+        for _ in range(20):
+            next(results)
+        results.close()  # which gives up what waits
+        (work,) = run.recording.works
+        assert 20 <= work.tasks == len(run.tasks)
+        assert work.end <= run.recording.end
+        assert work.cancelled == 0
+
+    def test_a_run_in_which_nothing_had_to_run_is_there(self, tmp_path):
+        abreast.map(square, range(5), journal=tmp_path / "run.db")
+        with abreast.record() as run:
+            abreast.map(square, range(5), journal=tmp_path / "run.db")
+        assert (run.stats()["tasks"], run.stats()["resumed"]) == (0, 5)
+        assert "5 results from the journal, and nothing had to run" in str(run.report())
+
+    def test_many_works_take_no_longer_than_their_attempts(self):
+        def took(works):
+            recorder = Recorder()
+            for n in range(works):
+                log = watch.Log("f", "thread", 1)
+                recorder._chunks.append((log, watch.Attempts(0, None, 0, n, [n + 1], {}, [1], are_texts=False)))
+            begin = time.thread_time()
+            assert len(recorder.recording().works) == works
+            return time.thread_time() - begin
+
+        assert min(took(4000) for _ in range(3)) < 10 * min(took(1000) for _ in range(3))  # not 16 times
 
     def test_blocks_within_blocks_see_the_same(self):
         with abreast.record() as outer:

@@ -5,6 +5,7 @@
     with abreast.record():  active = (a recorder,)
                                 │
     a run, an executor ── Log ──┤  attempts(Attempts)   each batch, or call, that has ended          in whatever thread that is
+                                │  over()               a run is over
     who waits for results ──────┴─ span(...)            what a row did besides
 
 While nobody watches, `active` is empty, and nothing of this is built: looking at it costs 20 ns a batch, or a ``submit``.
@@ -52,6 +53,7 @@ if TYPE_CHECKING:
 
         def attempts(self, log: Log, some: Attempts) -> object: ...
         def span(self, row: Thread, begin: int, end: int, state: int, what: str) -> object: ...
+        def over(self, log: Log) -> object: ...
 
     class Follower(Sink, Protocol):
         """Who follows tasks on their way, too."""
@@ -174,7 +176,7 @@ class Log:
     Attributes:
         name, kind, workers: as `core.recording.Work` has them.
         begin, end: nanoseconds; `end` is 0 while it goes on.
-        retries, cancelled, resumed, overhead: as there.
+        cancelled, resumed, overhead: as there.
         calls: the texts of calls that have been read and have not ended, by index, of inputs that are not plain.
         numbers: counts calls that have no index.
         sinks, followers: who watched when it began, and those of them who follow tasks on their way.
@@ -191,7 +193,6 @@ class Log:
         "numbers",
         "overhead",
         "resumed",
-        "retries",
         "sinks",
         "workers",
     )
@@ -204,7 +205,7 @@ class Log:
         self.workers = workers
         self.begin = perf_counter_ns()
         self.end = 0
-        self.retries = self.cancelled = self.resumed = 0
+        self.cancelled = self.resumed = 0
         self.overhead: int | None = None
         self.calls: dict[int, str] = {}
         self.numbers = itertools.count()
@@ -221,6 +222,13 @@ class Log:
             some.along = None
             if some.measure is not None:
                 some.measure.along = None
+
+    def over(self) -> None:
+        """The run is over, and what it says of itself is noted here."""
+        for sink in self.sinks:
+            over = getattr(sink, "over", None)  # of the user's: it need not have it
+            if over is not None:
+                _asked(sink, over, self)
 
     def follow(self, context: Context | None, name: str, number: int) -> Along | None:
         """Return what goes along with tasks that are submitted now, or None if nobody follows them.

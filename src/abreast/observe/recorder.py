@@ -4,6 +4,7 @@
 
     threads that do the work ── attempts(log, some) ─▶ [chunks]  kept as they come, one for each batch     `_lock` guards them, and the sums of what is not kept
                               ── span(row, …)       ─▶ [spans]   those that touch are one
+                              ── over(log)          ─▶ {over}    what a run says of itself at its end
     the prober, a thread      ── every 10 ms ────────▶ [late]    whether it was held up: by whom is estimated from that
 
     recording(): chunks ─▶ Attempt for each task; what a thread was held up by the GIL
@@ -25,7 +26,7 @@ import threading
 import time
 from itertools import pairwise
 from time import perf_counter_ns
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from abreast.core import watch
 from abreast.core.recording import CRASHED, FAILED, OK, RETRIED, TIMEOUT, Attempt, Host, Recording, Row, Span, Work
@@ -53,13 +54,19 @@ _TOUCH = 1_000_000
 class _Sums:
     """What is exact of a work."""
 
-    __slots__ = ("attempts", "cpu", "crashes", "failed", "queued", "runqueue", "timeouts", "wall")
+    __slots__ = (
+        "attempts", "bound", "cpu", "crashes", "failed", "gil", "last", "queued", "retries", "runqueue", "timeouts", "wall",
+    )  # fmt: skip
 
     def __init__(self) -> None:
-        self.attempts = self.failed = self.timeouts = self.crashes = 0
+        self.attempts = self.failed = self.timeouts = self.crashes = self.retries = 0
         self.wall = self.queued = 0
+        self.last = 0
+        """When the last of them ended."""
         self.cpu: int | None = None
         self.runqueue: int | None = None
+        self.gil: int | None = None
+        self.bound: int | None = None
 
     def copy(self) -> _Sums:
         other = _Sums()
@@ -69,9 +76,13 @@ class _Sums:
 
     def add(self, some: Attempts) -> None:
         count = len(some.ends)
-        wall = watch.nanoseconds(some.ends[-1]) - some.begin
+        last = watch.nanoseconds(some.ends[-1])
+        wall = last - some.begin
         self.attempts += count
         self.wall += wall
+        self.last = max(self.last, last)
+        if some.number > 1:
+            self.retries += count
         if some.queued:
             self.queued += max(0, some.begin - some.queued) * count + _waited_for_each_other(some)
         for outcome, _ in some.failed.values():
@@ -83,6 +94,27 @@ class _Sums:
             self.cpu = (self.cpu or 0) + min(measure.cpu, wall)
             if measure.runqueue is not None:
                 self.runqueue = (self.runqueue or 0) + measure.runqueue
+
+    def held_up(self, some: Attempts, waited: int, prober: _Prober | None) -> int | None:
+        """Add how long attempts were held up by the GIL, by estimate, and return it; None where that cannot be told."""
+        measure = some.measure
+        if measure is None or not measure.is_over or measure.switches is None or prober is None:
+            return None
+        if some.row is not None and some.row.kind == "process":
+            return None
+        interval = int(sys.getswitchinterval() * 1e9)
+        bound = max(0, min(waited - (measure.runqueue or 0), measure.switches * interval))
+        gil = int(bound * prober.share(some.begin, watch.nanoseconds(some.ends[-1])))
+        self.gil, self.bound = (self.gil or 0) + gil, (self.bound or 0) + bound
+        return gil
+
+
+class _End(NamedTuple):
+    """What a run has said at its end."""
+
+    time: int
+    cancelled: int
+    resumed: int
 
 
 class Recorder:
@@ -97,6 +129,7 @@ class Recorder:
         self._lock = threading.RLock()  # a finalizer, or a signal's handler, may run under it, and be watched itself
         self._chunks: list[tuple[Log, Attempts]] = []
         self._logs: dict[Log, _Sums] = {}
+        self._over: dict[Log, _End] = {}
         self._spans: list[list[Any]] = []
         self._last_span: dict[Thread, list[Any]] = {}
         self._kept = self._dropped = self._dropped_spans = self._batches = 0
@@ -137,6 +170,15 @@ class Recorder:
             if sums is None:
                 sums = self._logs[log] = _Sums()
             sums.add(some)
+            if some.measure is not None:
+                waited = watch.nanoseconds(some.ends[-1]) - some.begin - some.measure.cpu
+                sums.held_up(some, max(0, waited), self._prober)
+
+    def over(self, log: Log) -> None:
+        """A run is over. Noted here and now: another one may end long after the recording."""
+        with self._lock:
+            if not self._end:
+                self._over[log] = _End(log.end, log.cancelled, log.resumed)
 
     def span(self, row: Thread, begin: int, end: int, state: int, what: str) -> None:
         """A row has waited for something."""
@@ -161,6 +203,7 @@ class Recorder:
         with self._lock:
             chunks, spans = list(self._chunks), [tuple(span) for span in self._spans]
             logs = {log: sums.copy() for log, sums in self._logs.items()}
+            over = dict(self._over)
             end = self._end or perf_counter_ns()
             dropped, dropped_spans, batches, kept = self._dropped, self._dropped_spans, self._batches, self._kept
         maker = _Maker(self._zero, self._main, self._prober)
@@ -169,18 +212,22 @@ class Recorder:
             if sums is None:
                 sums = logs[log] = _Sums()
             sums.add(some)
+        for log in over:  # one of which all was resumed, or that had no inputs, has no attempts
+            logs.setdefault(log, _Sums())
         logs = dict(sorted(logs.items(), key=lambda pair: pair[0].begin))
         works = {log: serial for serial, log in enumerate(logs)}
         attempts: list[Attempt] = []
-        estimates: dict[Log, list[int | None]] = {}
         for log, some in chunks:
-            maker.add(attempts, works[log], log, some, estimates)
+            maker.add(attempts, works[log], log, some, logs[log])
         _mark_retried(attempts)
+        rows: list[set[int]] = [set() for _ in works]
+        for each in attempts:
+            rows[each.work].add(each.row)
         return Recording(
             _host(self._prober is not None),
             self._zero_wall,
             end - self._zero,
-            [maker.work(serial, log, logs[log], estimates.get(log), end, attempts) for log, serial in works.items()],
+            [maker.work(serial, log, logs[log], over.get(log), len(rows[serial])) for log, serial in works.items()],
             maker.rows,
             attempts,
             [maker.span(*span) for span in spans],
@@ -221,7 +268,7 @@ class _Maker:
                 )
         return found
 
-    def add(self, attempts: list[Attempt], work: int, log: Log, some: Attempts, estimates: dict[Log, list[int | None]]) -> None:
+    def add(self, attempts: list[Attempt], work: int, log: Log, some: Attempts, sums: _Sums) -> None:
         measure = some.measure if some.measure is not None and some.measure.is_over else None
         count = len(some.ends)
         zero, row = self.zero, self.serial(some.row)
@@ -239,19 +286,13 @@ class _Maker:
             else:
                 shares = count
                 cpus = _shared(min(measure.cpu, wall), begins, ends)
-            bound = gil = None
             waits = [max(0, end - begin - (cpu or 0)) for begin, end, cpu in zip(begins, ends, cpus, strict=True)]
             waited = sum(waits)
             if measure.runqueue is not None:
                 runqueues = _in_proportion(min(measure.runqueue, waited), waits)
-            if self._prober is not None and measure.switches is not None and (some.row is None or some.row.kind != "process"):
-                interval = int(sys.getswitchinterval() * 1e9)
-                bound = max(0, min(waited - (measure.runqueue or 0), measure.switches * interval))
-                gil = int(bound * self._prober.share(some.begin, some.begin + wall))
+            gil = sums.held_up(some, waited, self._prober)
+            if gil is not None:
                 gils = _in_proportion(gil, waits)
-                total = estimates.setdefault(log, [0, 0])
-                total[0] = (total[0] or 0) + gil
-                total[1] = (total[1] or 0) + bound
         failed, first = some.failed, some.first
         for place in range(count):
             outcome, error = failed.get(place, (OK, None))
@@ -279,13 +320,9 @@ class _Maker:
     def span(self, row: Thread, begin: int, end: int, state: int, what: str) -> Span:
         return Span(self.serial(row), begin - self.zero, end - self.zero, state, what)
 
-    def work(
-        self, serial: int, log: Log, sums: _Sums, estimate: list[int | None] | None, end: int, attempts: list[Attempt]
-    ) -> Work:
-        retries = log.retries or sum(1 for each in attempts if each.work == serial and each.outcome == RETRIED)
-        last = log.end or max((each.end for each in attempts if each.work == serial), default=end - self.zero) + self.zero
-        kept = estimate or [None, None]
-        rows = len({each.row for each in attempts if each.work == serial}) if not log.workers else 0  # of a group without a limit
+    def work(self, serial: int, log: Log, sums: _Sums, over: _End | None, rows: int) -> Work:
+        """`rows`: how many rows it had; of a group without a limit that is how many workers."""
+        last = over.time if over is not None else sums.last
         return Work(
             serial,
             log.name,
@@ -293,21 +330,21 @@ class _Maker:
             log.workers or rows,
             log.begin - self.zero,
             last - self.zero,
-            sums.attempts - retries,
+            sums.attempts - sums.retries,
             sums.attempts,
-            max(0, sums.failed - retries),
+            max(0, sums.failed - sums.retries),
             sums.timeouts,
             sums.crashes,
-            retries,
-            log.cancelled,
-            log.resumed,
+            sums.retries,
+            0 if over is None else over.cancelled,
+            0 if over is None else over.resumed,
             sums.wall,
             sums.cpu,
             sums.queued,
-            kept[0],
+            sums.gil,
             sums.runqueue,
             None,
-            kept[1],
+            sums.bound,
             log.overhead,
         )
 
