@@ -197,8 +197,17 @@ class TestRuns:
         with abreast.record() as run, pool(1) as executor:
             executor.with_options(name="other").submit(square, 3).result()
             executor.with_options(retries=retry).submit(flaky, 4).result()
-        found = sorted((each.call.partition("(")[0], each.attempt) for each in run.tasks)
-        assert found == [("flaky", 1), ("flaky", 2), ("flaky", 3), ("square", 1)]
+            executor.submit(square, 5).result()
+        found = sorted((each.number, each.call, each.attempt, each.outcome) for each in run.tasks)
+        assert found == [
+            (0, "square(3)", 1, OK),
+            (1, "flaky(4)", 1, RETRIED),
+            (1, "flaky(4)", 2, RETRIED),
+            (1, "flaky(4)", 3, OK),
+            (2, "square(5)", 1, OK),
+        ]
+        stats = run.stats()
+        assert (stats["tasks"], stats["attempts"], stats["failed"], stats["retries"]) == (3, 5, 0, 2)
 
     def test_waiting_for_results_is_a_span_of_the_thread_that_waits(self):
         with abreast.record() as run:

@@ -76,6 +76,7 @@ __all__ = [
     "Log",
     "Measure",
     "Place",
+    "Same",
     "Sink",
     "Thread",
     "Told",
@@ -566,6 +567,8 @@ class Told:
     """
 
     __slots__ = ("_along", "_index", "_log", "_number", "_queued", "_submitter", "_text")
+    _index: int
+    _text: str
 
     def __init__(
         self,
@@ -579,11 +582,20 @@ class Told:
         along: Along | None = None,
     ) -> None:
         name = name_of(fn)
+        same: Same | None = getattr(_here, "same", None)
+        if same is not None and same.fn is not fn:  # submitted by what is called meanwhile: the pickling of arguments
+            same = None
+        before = None if same is None else same.told
         self._log = log
         self._along = along
-        self._index = next(log.numbers)
         self._number = number
-        self._text = call_text(name, args, kwargs) if may_show else f"{printable(name)}(…)"
+        if before is not None and before._log is log:
+            self._index, self._text = before._index, before._text
+        else:
+            self._index = next(log.numbers)
+            self._text = call_text(name, args, kwargs) if may_show else f"{printable(name)}(…)"
+        if same is not None:
+            same.told, _here.same = self, None  # once: a serial executor runs it within
         self._submitter = this_thread()
         self._queued = perf_counter_ns()
 
@@ -611,6 +623,22 @@ class Told:
         )
         self._along = None
         self._log.attempts(some)
+
+
+class Same:
+    """A call that is submitted again for each attempt at it: in the block, what is told of it has the number and the text that it had the first time."""
+
+    __slots__ = ("fn", "told")
+
+    def __init__(self, fn: Callable[..., Any]) -> None:
+        self.fn = fn
+        self.told: Told | None = None
+
+    def __enter__(self) -> None:
+        _here.same = self
+
+    def __exit__(self, *_: object) -> None:
+        _here.same = None
 
 
 class Watched:
@@ -728,7 +756,9 @@ def value_text(value: object) -> str:
     """Return a value as short text. Runs code of the user's."""
     kind = type(value)
     if kind in _PLAIN:
-        return _large(value) if kind is int and value.bit_length() > _BITS else repr(value)[:CALL]  # type: ignore[attr-defined]  # it is an int
+        if isinstance(value, int) and value.bit_length() > _BITS:
+            return _large(value)
+        return repr(value)[:CALL]
     try:
         return printable(_repr.repr(value))[:CALL]
     except Exception as error:  # a __repr__ of the user's
