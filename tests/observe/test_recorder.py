@@ -14,7 +14,7 @@ import pytest
 
 import abreast
 from abreast.core import watch
-from abreast.core.states import CRASHED, FAILED, JOINING, OK, RETRIED, TIMEOUT
+from abreast.core.states import CANCELLED, CRASHED, FAILED, JOINING, OK, RETRIED, TIMEOUT
 from abreast.observe.recorder import Recorder
 
 KINDS = ["thread", "process", "serial"]
@@ -269,6 +269,49 @@ class TestExecutorsAndGroups:
             group.start(square, args=(3,), name="T1")
         assert sorted(each.call for each in run.tasks) == ["square(2)", "square(3)"]
         assert len(run.recording.works) == 1
+
+    def test_what_ended_as_its_group_asked_it_to_has_not_failed(self, caplog):
+        begun = threading.Barrier(3)
+
+        def slow():
+            begun.wait()
+            abreast.sleep(60)
+
+        def bad():
+            begun.wait()
+            raise KeyError("mine")
+
+        with (
+            caplog.at_level("INFO", "abreast.tasks"),
+            abreast.record(observers=["log"]) as run,
+            pytest.raises(ExceptionGroup),
+            abreast.TaskGroup() as group,
+        ):
+            for fn in (slow, slow, bad):
+                group.submit(fn)
+        assert sorted(task.outcome for task in run.tasks) == [FAILED, CANCELLED, CANCELLED]
+        stats = run.stats()
+        assert (stats["tasks"], stats["failed"], stats["cancelled"]) == (3, 1, 2)
+        assert "1 of 3 tasks failed with KeyError" in str(run.report())
+        assert sorted(record.levelname for record in caplog.records) == ["INFO", "INFO", "WARNING"]
+
+    def test_what_ended_as_its_run_asked_it_to_has_not_failed(self):
+        begun = threading.Barrier(2)
+
+        def work(x):
+            begun.wait()
+            if x == 1:
+                raise KeyError("mine")
+            abreast.sleep(60)
+
+        with abreast.record() as run:
+            with pytest.raises(KeyError):
+                abreast.map(work, range(2), max_workers=2)
+            for thread in threading.enumerate():  # who is left behind, and asked to end
+                if thread.name.startswith("work"):
+                    thread.join()
+        assert run.stats()["failed"] == 1
+        assert sorted(task.outcome for task in run.tasks) in ([FAILED], [FAILED, CANCELLED])
 
     def test_a_thread_of_ones_own_in_a_group(self):
         class Mine(threading.Thread):

@@ -26,14 +26,15 @@ import logging
 import os
 import sys
 import threading
+from concurrent.futures import CancelledError
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from reprlib import Repr
 from time import perf_counter_ns, thread_time_ns
 from typing import TYPE_CHECKING, Any
 
-from abreast.core.current import name_of
-from abreast.core.states import FAILED, JOINING, TIMEOUT
+from abreast.core.current import current_scopes, name_of
+from abreast.core.states import CANCELLED, FAILED, JOINING, TIMEOUT
 from abreast.core.text import printable
 
 resource: Any
@@ -94,6 +95,7 @@ __all__ = [
     "this_thread",
     "usage",
     "value_text",
+    "was_asked_to_end",
     "without_frame",
 ]
 
@@ -660,7 +662,7 @@ class Watched:
         try:
             return self.__wrapped__(*args, **kwargs)
         except BaseException as error:
-            failed = FAILED, error_text(error)
+            failed = CANCELLED if was_asked_to_end(error) else FAILED, error_text(error)
             raise
         finally:
             end = perf_counter_ns()
@@ -677,6 +679,11 @@ class Watched:
         except IndexError:  # it has been told
             return
         self._told.ended(row, begin, end, failed, measure)
+
+
+def was_asked_to_end(error: BaseException) -> bool:
+    """Whether the task of this thread, that raised it, only did as it was asked: it has not failed."""
+    return isinstance(error, CancelledError) and any(scope.cancelled for scope in current_scopes())
 
 
 FRAME = Watched.__call__.__code__

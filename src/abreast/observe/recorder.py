@@ -29,7 +29,7 @@ from time import perf_counter_ns
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from abreast.core import watch
-from abreast.core.recording import CRASHED, FAILED, OK, RETRIED, TIMEOUT, Attempt, Host, Recording, Row, Span, Work
+from abreast.core.recording import CANCELLED, CRASHED, FAILED, OK, RETRIED, TIMEOUT, Attempt, Host, Recording, Row, Span, Work
 from abreast.core.text import printable
 
 if TYPE_CHECKING:
@@ -55,11 +55,11 @@ class _Sums:
     """What is exact of a work."""
 
     __slots__ = (
-        "attempts", "bound", "cpu", "crashes", "failed", "gil", "last", "queued", "retries", "runqueue", "timeouts", "wall",
+        "attempts", "bound", "cancelled", "cpu", "crashes", "failed", "gil", "last", "queued", "retries", "runqueue", "timeouts", "wall",
     )  # fmt: skip
 
     def __init__(self) -> None:
-        self.attempts = self.failed = self.timeouts = self.crashes = self.retries = 0
+        self.attempts = self.failed = self.timeouts = self.crashes = self.retries = self.cancelled = 0
         self.wall = self.queued = 0
         self.last = 0
         """When the last of them ended."""
@@ -86,7 +86,8 @@ class _Sums:
         if some.queued:
             self.queued += max(0, some.begin - some.queued) * count + _waited_for_each_other(some)
         for outcome, _ in some.failed.values():
-            self.failed += 1
+            self.cancelled += outcome == CANCELLED
+            self.failed += outcome != CANCELLED
             self.timeouts += outcome == TIMEOUT
             self.crashes += outcome == CRASHED
         measure = some.measure
@@ -336,7 +337,7 @@ class _Maker:
             sums.timeouts,
             sums.crashes,
             sums.retries,
-            0 if over is None else over.cancelled,
+            sums.cancelled if over is None else over.cancelled,
             0 if over is None else over.resumed,
             sums.wall,
             sums.cpu,
