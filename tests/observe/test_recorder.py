@@ -191,6 +191,17 @@ class TestRuns:
         assert work.cpu / 1e9 == pytest.approx(computed, abs=0.02)
         assert work.wall / 1e9 > computed + 0.19
 
+    def test_what_a_task_over_its_limit_did_is_not_known(self):
+        gate = threading.Event()
+        with abreast.record() as run:
+            found = list(abreast.outcomes(lambda x: x or gate.wait(), [1, 0, 2], max_workers=1, task_timeout=0.2))
+            gate.set()
+        (work,) = run.recording.works
+        (over,) = (task for task in run.tasks if task.outcome == TIMEOUT)
+        assert isinstance(found[1].error, abreast.TaskTimeout)
+        assert work.unmeasured == over.end - over.begin >= 0.19e9
+        assert work.cpu is not None
+
     @pytest.mark.parametrize("pool", [abreast.ThreadPoolExecutor, abreast.ProcessPoolExecutor, abreast.SerialExecutor])
     def test_calls_with_options_are_there_too(self, pool):
         retry = abreast.Retry(2, wait_initial=0, wait_jitter=0)

@@ -114,7 +114,8 @@ def _log_batch(log: Log, batch: Batch, lost: BaseException | None, encodes: froz
             items,
             are_texts=are_texts,
             number=batch.attempt,
-            measure=batch.measure,
+            # Of one that goes on, over its limit, what it says later is of a longer time.
+            measure=measure if measure is not None and measure.is_over else None,
             along=None if batch.measure is None else batch.measure.along,
         )
     )

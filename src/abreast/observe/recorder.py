@@ -55,12 +55,13 @@ class _Sums:
     """What is exact of a work."""
 
     __slots__ = (
-        "attempts", "bound", "cancelled", "cpu", "crashes", "failed", "gil", "last", "queued", "retries", "runqueue", "timeouts", "wall",
+        "attempts", "bound", "cancelled", "cpu", "crashes", "failed", "gil", "last", "queued", "retries", "runqueue", "timeouts", "unmeasured",
+        "wall",
     )  # fmt: skip
 
     def __init__(self) -> None:
         self.attempts = self.failed = self.timeouts = self.crashes = self.retries = self.cancelled = 0
-        self.wall = self.queued = 0
+        self.wall = self.queued = self.unmeasured = 0
         self.last = 0
         """When the last of them ended."""
         self.cpu: int | None = None
@@ -95,6 +96,8 @@ class _Sums:
             self.cpu = (self.cpu or 0) + min(measure.cpu, wall)
             if measure.runqueue is not None:
                 self.runqueue = (self.runqueue or 0) + measure.runqueue
+        else:
+            self.unmeasured += wall
 
     def held_up(self, some: Attempts, waited: int, prober: _Prober | None) -> int | None:
         """Add how long attempts were held up by the GIL, by estimate, and return it; None where that cannot be told."""
@@ -347,6 +350,7 @@ class _Maker:
             None,
             sums.bound,
             log.overhead,
+            sums.unmeasured,
         )
 
 
