@@ -210,7 +210,7 @@ class Recorder:
             over = dict(self._over)
             end = self._end or perf_counter_ns()
             dropped, dropped_spans, batches, kept = self._dropped, self._dropped_spans, self._batches, self._kept
-        maker = _Maker(self._zero, self._main, self._prober)
+        maker = _Maker(self._zero, end, self._main, self._prober)
         for log, some in chunks:
             sums = logs.get(log)
             if sums is None:
@@ -252,8 +252,9 @@ def _waited_for_each_other(some: Attempts) -> int:
 class _Maker:
     """Makes rows and attempts of what was told."""
 
-    def __init__(self, zero: int, main: Thread | None, prober: _Prober | None) -> None:
+    def __init__(self, zero: int, end: int, main: Thread | None, prober: _Prober | None) -> None:
         self.zero = zero
+        self.end = end
         self.rows: list[Row] = []
         self._serials: dict[Thread | None, int] = {}
         self._prober = prober
@@ -267,9 +268,9 @@ class _Maker:
             if row is None:
                 self.rows.append(Row(found, "thread", "unknown", 0, 0, os.getpid(), 0, 0))
             else:
-                self.rows.append(
-                    Row(found, row.kind, row.name, row.ident, row.native_id, row.pid, row.begin - self.zero, row.end - self.zero)
-                )
+                # Seen in an earlier recording, or in a later one.
+                begin, end = (max(self.zero, min(time, self.end)) - self.zero for time in (row.begin, row.end))
+                self.rows.append(Row(found, row.kind, row.name, row.ident, row.native_id, row.pid, begin, end))
         return found
 
     def add(self, attempts: list[Attempt], work: int, log: Log, some: Attempts, sums: _Sums) -> None:
