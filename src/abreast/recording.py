@@ -29,7 +29,7 @@ def record(path: str | os.PathLike[str] | None = None, *, limit: int = LIMIT, ob
     made text when it is read, and as long as its ``repr`` takes if it is of a class of yours. What is started before the block is not recorded.
 
     Args:
-        path: a file to save it to at the end of the block, whatever ends it: ``.json`` or ``.json.gz`` (a trace file, which ``abreast report``,
+        path: a file to save it to at the end of the block, whatever ends it (if that is an error, one of saving is a note on it): ``.json`` or ``.json.gz`` (a trace file, which ``abreast report``,
             Perfetto and chrome://tracing read), ``.html`` (the timeline as a page) or ``.csv``. None: nothing is written.
         limit: the most attempts at tasks that are kept, at least 1; each takes about 200 bytes. Sums stay exact, and what was dropped is told.
         observers: names of files in abreast/observe that are told of each task as it ends: ``"log"``, ``"otel"``; or objects like theirs.
@@ -87,8 +87,16 @@ class RecordedRun:
 
     def __exit__(self, exc_type: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None) -> None:
         self._stop()
-        if self.path is not None:
+        if self.path is None:
+            return
+        try:
             self.save(self.path)
+        except Exception as error:
+            if exc is None:
+                raise
+            exc.add_note(
+                f"abreast: and the recording was not saved: {watch.error_text(error)}"
+            )  # the block's own error goes first
 
     def _stop(self) -> None:
         """Watch no more, whatever an observer raises at its end: that is logged."""

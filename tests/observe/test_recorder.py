@@ -414,6 +414,16 @@ class TestBounds:
 
         assert min(took(4000) for _ in range(3)) < 10 * min(took(1000) for _ in range(3))  # not 16 times
 
+    def test_rows_that_are_older_than_the_recording_begin_with_it(self):
+        with abreast.ThreadPoolExecutor(1) as executor:
+            for _ in range(2):
+                with abreast.record() as run:
+                    executor.submit(square, 2).result()
+                executor.submit(square, 2).result()
+            recording = run.recording
+        assert recording.rows
+        assert all(0 <= row.begin <= row.end <= recording.end for row in recording.rows)
+
     def test_blocks_within_blocks_see_the_same(self):
         with abreast.record() as outer:
             abreast.map(square, [1])
@@ -492,6 +502,15 @@ class TestArguments:
     def test_wrong_ones_fail_at_the_call(self, arguments, error, text):
         with pytest.raises(error, match=text):
             abreast.record(**arguments)
+
+    def test_an_error_of_the_block_goes_before_one_of_saving(self, tmp_path):
+        nowhere = tmp_path / "missing" / "run.json"
+        with pytest.raises(KeyError) as caught, abreast.record(nowhere):
+            raise KeyError("mine")
+        (note,) = caught.value.__notes__
+        assert note.startswith("abreast: and the recording was not saved: FileNotFoundError")
+        with pytest.raises(FileNotFoundError), abreast.record(nowhere):
+            pass
 
     def test_one_block_each(self):
         run = abreast.record()
