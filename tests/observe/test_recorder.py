@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import concurrent.futures
+import itertools
 import os
 import signal
 import sys
@@ -15,7 +16,7 @@ import pytest
 import abreast
 from abreast.core import watch
 from abreast.core.states import CANCELLED, CRASHED, FAILED, JOINING, OK, RETRIED, TIMEOUT
-from abreast.observe.recorder import Recorder
+from abreast.observe.recorder import Recorder, _Prober
 
 KINDS = ["thread", "process", "serial"]
 
@@ -373,8 +374,8 @@ class TestBounds:
             for prober in (whole._recorder._prober, short._recorder._prober):
                 if prober is not None:
                     prober.stop()
-                    now = time.perf_counter_ns()
-                    prober.times, prober.late = [now + n for n in range(20)], list(range(21))  # all were late
+                    later = time.perf_counter_ns() + 10**12
+                    prober.times, prober.late = [later + n for n in range(20)], list(range(21))  # all were late
             abreast.map(spin, [0.03] * 6, max_workers=3)
         (whole_work,), (short_work,) = whole.recording.works, short.recording.works
         assert len(short.tasks) == 1
@@ -682,3 +683,24 @@ class TestTexts:
         assert all(task.call.isprintable() for task in run.tasks)
         assert len(caplog.messages) == 2
         assert all(message.isprintable() for message in caplog.messages), caplog.messages
+
+
+class TestProber:
+    def test_who_waits_for_a_cpu_is_not_held_up_by_the_gil(self, monkeypatch):
+        waited = itertools.count(0, 1_000_000_000)  # a busy machine
+        monkeypatch.setattr(watch.Thread, "runqueue", lambda _: next(waited))
+        prober = _Prober()
+        prober.start()
+        while len(prober.times) < 3:
+            spin(0.01)
+        prober.stop()
+        assert prober.late[2:] == [prober.late[1]] * (len(prober.late) - 2)  # of the first one, nothing is known before
+
+    def test_what_was_before_the_work_is_no_part_of_it(self):
+        prober = _Prober()
+        prober.times = [10, 20, 30, 40, 50, 60]
+        prober.late = [0, 1, 2, 3, 4, 4, 4]  # late until 40
+        assert prober.share(45, 55) > 0.5
+        assert prober.share(45, 55, 42) == 0
+        assert prober.share(41, 42, 100) == 0
+        assert prober.share(35, 36, 36) == 1 / 5  # one late look says little

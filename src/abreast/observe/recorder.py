@@ -42,6 +42,8 @@ LIMIT = 200_000
 PROBE = 0.01
 LATE = 0.001
 """Seconds between two looks of the prober, and over that it is late."""
+FEW = 5
+"""Looks below which one that was late says little: it counts as one of so many."""
 OFTEN, NEVER_FREE = 0.76, 0.86
 """Shares of its looks that are late. Up to `OFTEN` that share is what the GIL was waited for. Where it is never free, some 0.86 are late (three threads that
 compute): who waits may get it at one of the others' turns, within 1 ms. In between it is a line."""
@@ -99,8 +101,8 @@ class _Sums:
         else:
             self.unmeasured += wall
 
-    def held_up(self, some: Attempts, waited: int, prober: _Prober | None) -> int | None:
-        """Add how long attempts were held up by the GIL, by estimate, and return it; None where that cannot be told."""
+    def held_up(self, some: Attempts, waited: int, prober: _Prober | None, since: int) -> int | None:
+        """Add how long attempts of a work that began then were held up by the GIL, by estimate, and return it; None where that cannot be told."""
         measure = some.measure
         if measure is None or not measure.is_over or measure.switches is None or prober is None:
             return None
@@ -108,7 +110,7 @@ class _Sums:
             return None
         interval = int(sys.getswitchinterval() * 1e9)
         bound = max(0, min(waited - (measure.runqueue or 0), measure.switches * interval))
-        gil = int(bound * prober.share(some.begin, watch.nanoseconds(some.ends[-1])))
+        gil = int(bound * prober.share(some.begin, watch.nanoseconds(some.ends[-1]), since))
         self.gil, self.bound = (self.gil or 0) + gil, (self.bound or 0) + bound
         return gil
 
@@ -176,7 +178,7 @@ class Recorder:
             sums.add(some)
             if some.measure is not None:
                 waited = watch.nanoseconds(some.ends[-1]) - some.begin - some.measure.cpu
-                sums.held_up(some, max(0, waited), self._prober)
+                sums.held_up(some, max(0, waited), self._prober, log.begin)
 
     def over(self, log: Log) -> None:
         """A run is over. Noted here and now: another one may end long after the recording."""
@@ -295,7 +297,7 @@ class _Maker:
             waited = sum(waits)
             if measure.runqueue is not None:
                 runqueues = _in_proportion(min(measure.runqueue, waited), waits)
-            gil = sums.held_up(some, waited, self._prober)
+            gil = sums.held_up(some, waited, self._prober, log.begin)
             if gil is not None:
                 gils = _in_proportion(gil, waits)
         failed, first = some.failed, some.first
@@ -399,21 +401,27 @@ class _Prober:
             self._thread.join()
 
     def _probe(self) -> None:
-        before = perf_counter_ns()
+        before, waited = perf_counter_ns(), None
         while not self._stopping.wait(PROBE):
-            now = perf_counter_ns()
+            now, waited_now = perf_counter_ns(), watch.this_thread().runqueue()
+            took = now - before
+            if waited is not None and waited_now is not None:
+                took -= waited_now - waited  # for a CPU, which others keep busy: that is not the GIL
             if len(self.times) < 1_000_000:
-                self.late.append(self.late[-1] + (now - before > (PROBE + LATE) * 1e9))
+                self.late.append(self.late[-1] + (took > (PROBE + LATE) * 1e9))
                 self.times.append(now)
-            before = perf_counter_ns()
+            before, waited = perf_counter_ns(), waited_now
 
-    def share(self, begin: int, end: int) -> float:
-        """Return in which share of the time between two times the GIL was waited for; of some time around them, if that is short."""
+    def share(self, begin: int, end: int, since: int = 0) -> float:
+        """Return in which share of the time between two times the GIL was waited for; of some time around them, if that is short.
+
+        `since`: when the work began. What was before, as the imports of a first run, is no part of it.
+        """
         first = bisect.bisect_left(self.times, begin)
         last = min(bisect.bisect_right(self.times, end) + 1, len(self.times))
         if last - first < 10:
-            first, last = max(0, first - 5), min(len(self.times), last + 5)
-        late = (self.late[last] - self.late[first]) / (last - first) if last > first else 0.0
+            first, last = max(0, first - 5, bisect.bisect_left(self.times, since)), min(len(self.times), last + 5)
+        late = (self.late[last] - self.late[first]) / max(FEW, last - first)
         if late > OFTEN:
             late = min(1.0, OFTEN + (late - OFTEN) * (1 - OFTEN) / (NEVER_FREE - OFTEN))
         return late
