@@ -425,6 +425,14 @@ class TestBounds:
         assert recording.rows
         assert all(0 <= row.begin <= row.end <= recording.end for row in recording.rows)
 
+    @pytest.mark.parametrize("kind", ["thread", "process"])
+    def test_rows_last_as_long_as_what_they_did(self, kind):
+        with abreast.record() as run:
+            abreast.map(time.sleep, [0.02], kind=kind)
+        (task,) = run.tasks
+        row = run.recording.rows[task.row]
+        assert row.begin <= task.begin < task.end <= row.end
+
     def test_blocks_within_blocks_see_the_same(self):
         with abreast.record() as outer:
             abreast.map(square, [1])

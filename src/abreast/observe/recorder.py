@@ -229,14 +229,15 @@ class Recorder:
         rows: list[set[int]] = [set() for _ in works]
         for each in attempts:
             rows[each.work].add(each.row)
+        made_spans = [maker.span(*span) for span in spans]
         return Recording(
             _host(self._prober is not None),
             self._zero_wall,
             end - self._zero,
             [maker.work(serial, log, logs[log], over.get(log), len(rows[serial])) for log, serial in works.items()],
-            maker.rows,
+            _lasting(maker.rows, attempts),
             attempts,
-            [maker.span(*span) for span in spans],
+            made_spans,
             dropped,
             dropped_spans,
             batches * COST_OF_BATCH + (kept + dropped) * COST_OF_ATTEMPT,
@@ -355,6 +356,18 @@ class _Maker:
             log.overhead,
             sums.unmeasured,
         )
+
+
+def _lasting(rows: list[Row], attempts: list[Attempt]) -> list[Row]:
+    """Return rows that last as long as what they did: a process is first seen when its first outcomes come."""
+    begins, ends = [row.begin for row in rows], [row.end for row in rows]
+    for each in attempts:
+        row, begin, end = each.row, each.begin, each.end
+        if begin < begins[row]:
+            begins[row] = begin
+        if end > ends[row]:
+            ends[row] = end
+    return [row._replace(begin=begin, end=end) for row, begin, end in zip(rows, begins, ends, strict=True)]
 
 
 def _shared(cpu: int, begins: list[int], ends: list[int]) -> list[int | None]:
