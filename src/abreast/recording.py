@@ -26,7 +26,8 @@ def record(path: str | os.PathLike[str] | None = None, *, limit: int = LIMIT, ob
     """Record what every run, executor and group does that is used inside the block: which task ran where and when, and what it waited for.
 
     Watching does not change the work. On threads and in processes a task takes below 1 us longer; 3 us if its input is no number, since that is
-    made text when it is read, and as long as its ``repr`` takes if it is of a class of yours. What is started before the block is not recorded.
+    made text when it is read, and as long as its ``repr`` takes if it is of a class of yours. What is started before the block is not recorded. What
+    other threads of this process start meanwhile is: of blocks in two threads at once, each records what both do.
 
     Args:
         path: a file to save it to at the end of the block, whatever ends it (if that is an error, one of saving is a note on it): ``.json`` or ``.json.gz`` (a trace file, which ``abreast report``,

@@ -433,6 +433,48 @@ class TestBounds:
         row = run.recording.rows[task.row]
         assert row.begin <= task.begin < task.end <= row.end
 
+    def test_a_finalizer_may_submit_while_a_log_is_made(self, monkeypatch):
+        with abreast.SerialExecutor() as one, abreast.SerialExecutor() as other:
+
+            class Log(watch.Log):
+                def __init__(self, name, kind, workers):
+                    super().__init__(name, kind, workers)
+                    if not other_called:  # as a collection of garbage would, which may come with any object that is made
+                        other_called.append(1)
+                        other.submit(square, 2)
+
+            other_called = []
+            monkeypatch.setattr(watch, "Log", Log)
+
+            def use():
+                with abreast.record() as run:
+                    one.submit(square, 3)
+                calls.extend(task.call for task in run.tasks)
+
+            calls = []
+            thread = threading.Thread(target=use, daemon=True)
+            thread.start()
+            thread.join(30)
+            assert sorted(calls) == ["square(2)", "square(3)"]
+
+    def test_blocks_in_two_threads_each_see_both(self):
+        both = threading.Barrier(2)
+        found = []
+
+        def use(inputs):
+            with abreast.record() as run:
+                both.wait()
+                abreast.map(square, inputs, kind="serial")
+                both.wait()
+            found.append(len(run.tasks))
+
+        threads = [threading.Thread(target=use, args=[range(n)]) for n in (2, 3)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert found == [5, 5]
+
     def test_blocks_within_blocks_see_the_same(self):
         with abreast.record() as outer:
             abreast.map(square, [1])

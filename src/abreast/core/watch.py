@@ -102,7 +102,7 @@ __all__ = [
 active: tuple[Sink, ...] = ()
 """Those who watch now."""
 
-_changing = threading.Lock()
+_changing = threading.RLock()  # a finalizer, or a signal's handler, may run under it, and submit something itself
 
 
 _BITS = 2000
@@ -155,7 +155,7 @@ def stop(sink: Sink) -> None:
 def _forget() -> None:
     """In a forked child: those who watch are the parent's. What they tell would be lost, and a lock of theirs may be held for good here."""
     global active, _changing
-    _changing = threading.Lock()
+    _changing = threading.RLock()
     active = ()
     _close_rows()
 

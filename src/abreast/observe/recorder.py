@@ -363,10 +363,7 @@ def _lasting(rows: list[Row], attempts: list[Attempt]) -> list[Row]:
     begins, ends = [row.begin for row in rows], [row.end for row in rows]
     for each in attempts:
         row, begin, end = each.row, each.begin, each.end
-        if begin < begins[row]:
-            begins[row] = begin
-        if end > ends[row]:
-            ends[row] = end
+        begins[row], ends[row] = min(begins[row], begin), max(ends[row], end)
     return [row._replace(begin=begin, end=end) for row, begin, end in zip(rows, begins, ends, strict=True)]
 
 
