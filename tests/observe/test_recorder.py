@@ -475,6 +475,29 @@ class TestBounds:
             thread.join()
         assert found == [5, 5]
 
+    @pytest.mark.parametrize("limit", [1, 100])
+    def test_an_executor_is_one_work_although_others_record_too(self, limit):
+        gate = threading.Event()
+        with abreast.ThreadPoolExecutor(2) as executor:
+            with abreast.record(limit=limit) as outer:
+                first = executor.submit(gate.wait)  # told when another log has begun
+                executor.submit(square, 0).result()
+                for n in (1, 2):
+                    with abreast.record() as inner:
+                        executor.submit(square, n).result()
+                        gate.set()
+                        first.result()
+                    assert [(task.number, task.call) for task in inner.tasks] == [(0, f"square({n})")]
+        (work,) = outer.recording.works
+        assert (work.tasks, work.attempts) == (4, 4)
+        if limit == 100:
+            assert sorted((task.number, task.call) for task in outer.tasks) == [
+                (0, "Event.wait()"),
+                (1, "square(0)"),
+                (2, "square(1)"),
+                (3, "square(2)"),
+            ]
+
     def test_blocks_within_blocks_see_the_same(self):
         with abreast.record() as outer:
             abreast.map(square, [1])

@@ -182,10 +182,13 @@ class Log:
         cancelled, resumed, overhead: as there.
         calls: the texts of calls that have been read and have not ended, by index, of inputs that are not plain.
         numbers: counts calls that have no index.
+        place: where calls are submitted to, which has a new log when others watch; None for a run.
+        base: how many calls its logs before this one have counted.
         sinks, followers: who watched when it began, and those of them who follow tasks on their way.
     """
 
     __slots__ = (
+        "base",
         "begin",
         "calls",
         "cancelled",
@@ -195,6 +198,7 @@ class Log:
         "name",
         "numbers",
         "overhead",
+        "place",
         "resumed",
         "sinks",
         "workers",
@@ -212,6 +216,8 @@ class Log:
         self.overhead: int | None = None
         self.calls: dict[int, str] = {}
         self.numbers = itertools.count()
+        self.place: Place | None = None
+        self.base = 0
 
     def attempts(self, some: Attempts) -> None:
         for sink in self.sinks:
@@ -717,7 +723,10 @@ class Place:
             with _changing:
                 log = self._log  # another thread may have asked first
                 if log is None or log.sinks is not active:
-                    log = self._log = Log(self.name, self.kind, self.workers)
+                    before, log = log, Log(self.name, self.kind, self.workers)
+                    log.place = self
+                    log.base = 0 if before is None else before.base + next(before.numbers)
+                    self._log = log
         return log
 
     def watched(

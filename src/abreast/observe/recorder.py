@@ -101,6 +101,15 @@ class _Sums:
         else:
             self.unmeasured += wall
 
+    def merge(self, other: _Sums) -> None:
+        """Add the sums of others."""
+        for name in self.__slots__:
+            mine, others = getattr(self, name), getattr(other, name)
+            if name == "last":
+                self.last = max(mine, others)
+            elif others is not None:
+                setattr(self, name, (mine or 0) + others)
+
     def held_up(self, some: Attempts, waited: int, prober: _Prober | None, since: int) -> int | None:
         """Add how long attempts of a work that began then were held up by the GIL, by estimate, and return it; None where that cannot be told."""
         measure = some.measure
@@ -213,18 +222,20 @@ class Recorder:
             end = self._end or perf_counter_ns()
             dropped, dropped_spans, batches, kept = self._dropped, self._dropped_spans, self._batches, self._kept
         maker = _Maker(self._zero, end, self._main, self._prober)
+        first = _first_of_each([*logs, *(log for log, _ in chunks)])
+        of_all, logs = logs, {}
+        for log, sums in of_all.items():
+            logs.setdefault(first[log], _Sums()).merge(sums)
         for log, some in chunks:
-            sums = logs.get(log)
-            if sums is None:
-                sums = logs[log] = _Sums()
-            sums.add(some)
+            logs.setdefault(first[log], _Sums()).add(some)
         for log in over:  # one of which all was resumed, or that had no inputs, has no attempts
             logs.setdefault(log, _Sums())
         logs = dict(sorted(logs.items(), key=lambda pair: pair[0].begin))
         works = {log: serial for serial, log in enumerate(logs)}
         attempts: list[Attempt] = []
         for log, some in chunks:
-            maker.add(attempts, works[log], log, some, logs[log])
+            one = first[log]
+            maker.add(attempts, works[one], one, some, logs[one], log.base - one.base)
         _mark_retried(attempts)
         rows: list[set[int]] = [set() for _ in works]
         for each in attempts:
@@ -243,6 +254,15 @@ class Recorder:
             batches * COST_OF_BATCH + (kept + dropped) * COST_OF_ATTEMPT,
             bool(self._end),
         )
+
+
+def _first_of_each(logs: list[Log]) -> dict[Log, Log]:
+    """Return the first log of the place of each: an executor has a new one whenever others watch, and is one work all the same."""
+    first: dict[Any, Log] = {}
+    for log in logs:
+        if log.place is not None and first.setdefault(log.place, log).base > log.base:
+            first[log.place] = log
+    return {log: log if log.place is None else first[log.place] for log in logs}
 
 
 def _waited_for_each_other(some: Attempts) -> int:
@@ -276,7 +296,8 @@ class _Maker:
                 self.rows.append(Row(found, row.kind, row.name, row.ident, row.native_id, row.pid, begin, end))
         return found
 
-    def add(self, attempts: list[Attempt], work: int, log: Log, some: Attempts, sums: _Sums) -> None:
+    def add(self, attempts: list[Attempt], work: int, log: Log, some: Attempts, sums: _Sums, before: int) -> None:
+        """`before`: how many calls the logs of the same place before this one have counted."""
         measure = some.measure if some.measure is not None and some.measure.is_over else None
         count = len(some.ends)
         zero, row = self.zero, self.serial(some.row)
@@ -301,7 +322,7 @@ class _Maker:
             gil = sums.held_up(some, waited, self._prober, log.begin)
             if gil is not None:
                 gils = _in_proportion(gil, waits)
-        failed, first = some.failed, some.first
+        failed, first = some.failed, before + some.first
         for place in range(count):
             outcome, error = failed.get(place, (OK, None))
             attempts.append(
