@@ -121,6 +121,18 @@ class TestRuns:
         assert [(each.number, each.error) for each in failed] == [(2, "ValueError: no\\x1b[31m")]
         assert run.stats()["failed"] == 1
 
+    def test_tasks_that_go_again_since_their_process_died_are_counted_once(self):
+        def dies(x):
+            if x % 2:
+                os.kill(os.getpid(), signal.SIGKILL)
+            return x
+
+        retry = abreast.Retry(1, wait_initial=0, wait_jitter=0)
+        with abreast.record() as run:
+            found = list(abreast.outcomes(dies, range(4), kind="process", max_workers=1, chunksize=2, retries=retry))
+        stats = run.stats()
+        assert (stats["tasks"], stats["failed"]) == (4, sum(each.error is not None for each in found)) == (4, 2)
+
     @pytest.mark.parametrize("kind", KINDS)
     def test_attempts_that_were_tried_again_are_marked(self, kind):
         with abreast.record() as run:

@@ -179,7 +179,7 @@ class Log:
     Attributes:
         name, kind, workers: as `core.recording.Work` has them.
         begin, end: nanoseconds; `end` is 0 while it goes on.
-        cancelled, resumed, overhead: as there.
+        retries, cancelled, resumed, overhead: as there.
         calls: the texts of calls that have been read and have not ended, by index, of inputs that are not plain.
         numbers: counts calls that have no index.
         place: where calls are submitted to, which has a new log when others watch; None for a run.
@@ -200,6 +200,7 @@ class Log:
         "overhead",
         "place",
         "resumed",
+        "retries",
         "sinks",
         "workers",
     )
@@ -212,7 +213,7 @@ class Log:
         self.workers = workers
         self.begin = perf_counter_ns()
         self.end = 0
-        self.cancelled = self.resumed = 0
+        self.retries = self.cancelled = self.resumed = 0
         self.overhead: int | None = None
         self.calls: dict[int, str] = {}
         self.numbers = itertools.count()

@@ -163,6 +163,6 @@ def _begin_there(batch: Batch) -> int:
 def end_log(log: Log, summary: RunSummary) -> None:
     """The run is over."""
     log.end = perf_counter_ns()
-    log.cancelled, log.resumed = summary.cancelled, summary.resumed
+    log.retries, log.cancelled, log.resumed = summary.retries, summary.cancelled, summary.resumed
     log.calls.clear()
     log.over()

@@ -128,6 +128,7 @@ class _End(NamedTuple):
     """What a run has said at its end."""
 
     time: int
+    retries: int
     cancelled: int
     resumed: int
 
@@ -193,7 +194,7 @@ class Recorder:
         """A run is over. Noted here and now: another one may end long after the recording."""
         with self._lock:
             if not self._end:
-                self._over[log] = _End(log.end, log.cancelled, log.resumed)
+                self._over[log] = _End(log.end, log.retries, log.cancelled, log.resumed)
 
     def span(self, row: Thread, begin: int, end: int, state: int, what: str) -> None:
         """A row has waited for something."""
@@ -352,6 +353,9 @@ class _Maker:
     def work(self, serial: int, log: Log, sums: _Sums, over: _End | None, rows: int) -> Work:
         """`rows`: how many rows it had; of a group without a limit that is how many workers."""
         last = over.time if over is not None else sums.last
+        # A run knows it better: a task that ran in a process, and goes again since that died before its result was sent, has a second attempt, and
+        # nothing is told of the first.
+        retries = over.retries if over is not None else sums.retries
         return Work(
             serial,
             log.name,
@@ -359,12 +363,12 @@ class _Maker:
             log.workers or rows,
             log.begin - self.zero,
             last - self.zero,
-            sums.attempts - sums.retries,
+            sums.attempts - retries,
             sums.attempts,
-            max(0, sums.failed - sums.retries),
+            max(0, sums.failed - retries),
             sums.timeouts,
             sums.crashes,
-            sums.retries,
+            retries,
             sums.cancelled if over is None else over.cancelled,
             0 if over is None else over.resumed,
             sums.wall,
