@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import concurrent.futures
+import itertools
 import os
 import signal
 import sys
@@ -14,7 +15,8 @@ import pytest
 
 import abreast
 from abreast.core import watch
-from abreast.core.states import CRASHED, FAILED, JOINING, OK, RETRIED, TIMEOUT
+from abreast.core.states import CANCELLED, CRASHED, FAILED, JOINING, OK, RETRIED, TIMEOUT
+from abreast.observe.recorder import Recorder, _Prober
 
 KINDS = ["thread", "process", "serial"]
 
@@ -119,6 +121,18 @@ class TestRuns:
         assert [(each.number, each.error) for each in failed] == [(2, "ValueError: no\\x1b[31m")]
         assert run.stats()["failed"] == 1
 
+    def test_tasks_that_go_again_since_their_process_died_are_counted_once(self):
+        def dies(x):
+            if x % 2:
+                os.kill(os.getpid(), signal.SIGKILL)
+            return x
+
+        retry = abreast.Retry(1, wait_initial=0, wait_jitter=0)
+        with abreast.record() as run:
+            found = list(abreast.outcomes(dies, range(4), kind="process", max_workers=1, chunksize=2, retries=retry))
+        stats = run.stats()
+        assert (stats["tasks"], stats["failed"]) == (4, sum(each.error is not None for each in found)) == (4, 2)
+
     @pytest.mark.parametrize("kind", KINDS)
     def test_attempts_that_were_tried_again_are_marked(self, kind):
         with abreast.record() as run:
@@ -190,14 +204,34 @@ class TestRuns:
         assert work.cpu / 1e9 == pytest.approx(computed, abs=0.02)
         assert work.wall / 1e9 > computed + 0.19
 
+    def test_what_a_task_over_its_limit_did_is_not_known(self):
+        gate = threading.Event()
+        with abreast.record() as run:
+            found = list(abreast.outcomes(lambda x: x or gate.wait(), [1, 0, 2], max_workers=1, task_timeout=0.2))
+            gate.set()
+        (work,) = run.recording.works
+        (over,) = (task for task in run.tasks if task.outcome == TIMEOUT)
+        assert isinstance(found[1].error, abreast.TaskTimeout)
+        assert work.unmeasured == over.end - over.begin >= 0.19e9
+        assert work.cpu is not None
+
     @pytest.mark.parametrize("pool", [abreast.ThreadPoolExecutor, abreast.ProcessPoolExecutor, abreast.SerialExecutor])
     def test_calls_with_options_are_there_too(self, pool):
         retry = abreast.Retry(2, wait_initial=0, wait_jitter=0)
         with abreast.record() as run, pool(1) as executor:
             executor.with_options(name="other").submit(square, 3).result()
             executor.with_options(retries=retry).submit(flaky, 4).result()
-        found = sorted((each.call.partition("(")[0], each.attempt) for each in run.tasks)
-        assert found == [("flaky", 1), ("flaky", 2), ("flaky", 3), ("square", 1)]
+            executor.submit(square, 5).result()
+        found = sorted((each.number, each.call, each.attempt, each.outcome) for each in run.tasks)
+        assert found == [
+            (0, "square(3)", 1, OK),
+            (1, "flaky(4)", 1, RETRIED),
+            (1, "flaky(4)", 2, RETRIED),
+            (1, "flaky(4)", 3, OK),
+            (2, "square(5)", 1, OK),
+        ]
+        stats = run.stats()
+        assert (stats["tasks"], stats["attempts"], stats["failed"], stats["retries"]) == (3, 5, 0, 2)
 
     def test_waiting_for_results_is_a_span_of_the_thread_that_waits(self):
         with abreast.record() as run:
@@ -260,6 +294,49 @@ class TestExecutorsAndGroups:
         assert sorted(each.call for each in run.tasks) == ["square(2)", "square(3)"]
         assert len(run.recording.works) == 1
 
+    def test_what_ended_as_its_group_asked_it_to_has_not_failed(self, caplog):
+        begun = threading.Barrier(3)
+
+        def slow():
+            begun.wait()
+            abreast.sleep(60)
+
+        def bad():
+            begun.wait()
+            raise KeyError("mine")
+
+        with (
+            caplog.at_level("INFO", "abreast.tasks"),
+            abreast.record(observers=["log"]) as run,
+            pytest.raises(ExceptionGroup),
+            abreast.TaskGroup() as group,
+        ):
+            for fn in (slow, slow, bad):
+                group.submit(fn)
+        assert sorted(task.outcome for task in run.tasks) == [FAILED, CANCELLED, CANCELLED]
+        stats = run.stats()
+        assert (stats["tasks"], stats["failed"], stats["cancelled"]) == (3, 1, 2)
+        assert "1 of 3 tasks failed with KeyError" in str(run.report())
+        assert sorted(record.levelname for record in caplog.records) == ["INFO", "INFO", "WARNING"]
+
+    def test_what_ended_as_its_run_asked_it_to_has_not_failed(self):
+        begun = threading.Barrier(2)
+
+        def work(x):
+            begun.wait()
+            if x == 1:
+                raise KeyError("mine")
+            abreast.sleep(60)
+
+        with abreast.record() as run:
+            with pytest.raises(KeyError):
+                abreast.map(work, range(2), max_workers=2)
+            for thread in threading.enumerate():  # who is left behind, and asked to end
+                if thread.name.startswith("work"):
+                    thread.join()
+        assert run.stats()["failed"] == 1
+        assert sorted(task.outcome for task in run.tasks) in ([FAILED], [FAILED, CANCELLED])
+
     def test_a_thread_of_ones_own_in_a_group(self):
         class Mine(threading.Thread):
             def run(self):
@@ -295,6 +372,143 @@ class TestBounds:
         recording = run.recording
         assert len(recording.attempts) <= 100
         assert len(recording.attempts) + recording.dropped == 3000 == recording.works[0].attempts
+
+    def test_when_an_executor_ended_is_known_of_what_was_dropped(self):
+        with abreast.record(limit=2) as run, abreast.ThreadPoolExecutor(2) as executor:
+            ends = [executor.submit(lambda: (time.sleep(0.01), time.perf_counter_ns())[1]) for _ in range(6)]
+        (work,) = run.recording.works
+        assert len(run.tasks) == 2
+        assert work.end >= max(end.result() for end in ends) - run._recorder._zero
+        assert run.report().summary.works[0].share <= 1.0
+
+    def test_what_the_gil_held_up_is_estimated_of_what_was_dropped(self):
+        with abreast.record() as whole, abreast.record(limit=1) as short:
+            for prober in (whole._recorder._prober, short._recorder._prober):
+                if prober is not None:
+                    prober.stop()
+                    later = time.perf_counter_ns() + 10**12
+                    prober.times, prober.late = [later + n for n in range(20)], list(range(21))  # all were late
+            abreast.map(spin, [0.03] * 6, max_workers=3)
+        (whole_work,), (short_work,) = whole.recording.works, short.recording.works
+        assert len(short.tasks) == 1
+        assert (short_work.gil, short_work.gil_bound) == pytest.approx((whole_work.gil, whole_work.gil_bound))
+        if whole._recorder._prober is not None:
+            assert short_work.gil > 0
+
+    def test_a_run_that_ends_after_the_block_has_no_end_behind_it(self):
+        with abreast.record() as run:
+            results = abreast.imap(square, range(100_000), max_workers=1, buffersize=2)
+            for _ in range(20):
+                next(results)
+        for _ in range(20):
+            next(results)
+        results.close()  # which gives up what waits
+        (work,) = run.recording.works
+        assert 20 <= work.tasks == len(run.tasks)
+        assert work.end <= run.recording.end
+        assert work.cancelled == 0
+
+    def test_a_run_in_which_nothing_had_to_run_is_there(self, tmp_path):
+        abreast.map(square, range(5), journal=tmp_path / "run.db")
+        with abreast.record() as run:
+            abreast.map(square, range(5), journal=tmp_path / "run.db")
+        assert (run.stats()["tasks"], run.stats()["resumed"]) == (0, 5)
+        assert "5 results from the journal, and nothing had to run" in str(run.report())
+
+    def test_many_works_take_no_longer_than_their_attempts(self):
+        def took(works):
+            recorder = Recorder()
+            for n in range(works):
+                log = watch.Log("f", "thread", 1)
+                recorder._chunks.append((log, watch.Attempts(0, None, 0, n, [n + 1], {}, [1], are_texts=False)))
+            begin = time.thread_time()
+            assert len(recorder.recording().works) == works
+            return time.thread_time() - begin
+
+        assert min(took(4000) for _ in range(3)) < 10 * min(took(1000) for _ in range(3))  # not 16 times
+
+    def test_rows_that_are_older_than_the_recording_begin_with_it(self):
+        with abreast.ThreadPoolExecutor(1) as executor:
+            for _ in range(2):
+                with abreast.record() as run:
+                    executor.submit(square, 2).result()
+                executor.submit(square, 2).result()
+            recording = run.recording
+        assert recording.rows
+        assert all(0 <= row.begin <= row.end <= recording.end for row in recording.rows)
+
+    @pytest.mark.parametrize("kind", ["thread", "process"])
+    def test_rows_last_as_long_as_what_they_did(self, kind):
+        with abreast.record() as run:
+            abreast.map(time.sleep, [0.02], kind=kind)
+        (task,) = run.tasks
+        row = run.recording.rows[task.row]
+        assert row.begin <= task.begin < task.end <= row.end
+
+    def test_a_finalizer_may_submit_while_a_log_is_made(self, monkeypatch):
+        with abreast.SerialExecutor() as one, abreast.SerialExecutor() as other:
+
+            class Log(watch.Log):
+                def __init__(self, name, kind, workers):
+                    super().__init__(name, kind, workers)
+                    if not other_called:  # as a collection of garbage would, which may come with any object that is made
+                        other_called.append(1)
+                        other.submit(square, 2)
+
+            other_called = []
+            monkeypatch.setattr(watch, "Log", Log)
+
+            def use():
+                with abreast.record() as run:
+                    one.submit(square, 3)
+                calls.extend(task.call for task in run.tasks)
+
+            calls = []
+            thread = threading.Thread(target=use, daemon=True)
+            thread.start()
+            thread.join(30)
+            assert sorted(calls) == ["square(2)", "square(3)"]
+
+    def test_blocks_in_two_threads_each_see_both(self):
+        both = threading.Barrier(2)
+        found = []
+
+        def use(inputs):
+            with abreast.record() as run:
+                both.wait()
+                abreast.map(square, inputs, kind="serial")
+                both.wait()
+            found.append(len(run.tasks))
+
+        threads = [threading.Thread(target=use, args=[range(n)]) for n in (2, 3)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert found == [5, 5]
+
+    @pytest.mark.parametrize("limit", [1, 100])
+    def test_an_executor_is_one_work_although_others_record_too(self, limit):
+        gate = threading.Event()
+        with abreast.ThreadPoolExecutor(2) as executor:
+            with abreast.record(limit=limit) as outer:
+                first = executor.submit(gate.wait)  # told when another log has begun
+                executor.submit(square, 0).result()
+                for n in (1, 2):
+                    with abreast.record() as inner:
+                        executor.submit(square, n).result()
+                        gate.set()
+                        first.result()
+                    assert [(task.number, task.call) for task in inner.tasks] == [(0, f"square({n})")]
+        (work,) = outer.recording.works
+        assert (work.tasks, work.attempts) == (4, 4)
+        if limit == 100:
+            assert sorted((task.number, task.call) for task in outer.tasks) == [
+                (0, "Event.wait()"),
+                (1, "square(0)"),
+                (2, "square(1)"),
+                (3, "square(2)"),
+            ]
 
     def test_blocks_within_blocks_see_the_same(self):
         with abreast.record() as outer:
@@ -374,6 +588,15 @@ class TestArguments:
     def test_wrong_ones_fail_at_the_call(self, arguments, error, text):
         with pytest.raises(error, match=text):
             abreast.record(**arguments)
+
+    def test_an_error_of_the_block_goes_before_one_of_saving(self, tmp_path):
+        nowhere = tmp_path / "missing" / "run.json"
+        with pytest.raises(KeyError) as caught, abreast.record(nowhere):
+            raise KeyError("mine")
+        (note,) = caught.value.__notes__
+        assert note.startswith("abreast: and the recording was not saved: FileNotFoundError")
+        with pytest.raises(FileNotFoundError), abreast.record(nowhere):
+            pass
 
     def test_one_block_each(self):
         run = abreast.record()
@@ -512,3 +735,70 @@ def test_an_error_at_writing_names_the_file_once(tmp_path):
     with pytest.raises(FileNotFoundError) as caught, run:  # noqa: PT012  # at the end of the block
         tmp_path.rename(tmp_path.with_name("moved"))
     assert str(caught.value).endswith("run.json'")
+
+
+class TestTexts:
+    @pytest.mark.parametrize("kind", ["serial", "thread"])
+    def test_an_integer_that_python_does_not_show(self, kind):
+        number = 10**5000  # above sys.get_int_max_str_digits()
+        with abreast.record() as run:
+            assert abreast.map(int.bit_length, [number, 3], kind=kind) == [16610, 2]
+            assert abreast.map(len, [[number]], kind=kind) == [1]
+            with abreast.ThreadPoolExecutor(1) as executor:
+                assert executor.submit(int.bit_length, number).result() == 16610
+        shown = {task.call for task in run.tasks}
+        assert shown == {"int.bit_length(<int of 16,610 bits>)", "int.bit_length(3)", "len([<int of 16,610 bits>])"}
+
+    @pytest.mark.parametrize("kind", [bytes, bytearray])
+    def test_of_many_bytes_few_are_looked_at(self, kind):
+        many = kind(1_000_000)
+        begin = time.thread_time()
+        texts = {watch.value_text(many) for _ in range(100)}  # the whole text of each takes 3 ms and more
+        assert time.thread_time() - begin < 0.1
+        (text,) = texts
+        assert len(text) < watch.CALL
+        assert text.endswith("… (1,000,000 bytes)")
+        assert watch.value_text(kind(b"\x1b")) == repr(kind(b"\x1b"))
+
+    def test_names_do_nothing_on_a_terminal(self, caplog):
+        def fn(x, **_):
+            return x
+
+        class Bad:
+            def __repr__(self):
+                raise ValueError
+
+        fn.__qualname__ = "evil\x1b[31m\nERROR forged"
+        Bad.__name__ = "Bad\x1b[2J"
+        with (
+            caplog.at_level("INFO", "abreast.tasks"),
+            abreast.record(observers=["log"]) as run,
+            abreast.ThreadPoolExecutor(1, thread_name_prefix="w\x1b[1m") as executor,
+        ):
+            executor.submit(fn, Bad(), **{"key\x1b": 1}).result()
+            list(executor.map(fn, [1]))
+        assert len(run.tasks) == 2
+        assert all(task.call.isprintable() for task in run.tasks)
+        assert len(caplog.messages) == 2
+        assert all(message.isprintable() for message in caplog.messages), caplog.messages
+
+
+class TestProber:
+    def test_who_waits_for_a_cpu_is_not_held_up_by_the_gil(self, monkeypatch):
+        waited = itertools.count(0, 1_000_000_000)  # a busy machine
+        monkeypatch.setattr(watch.Thread, "runqueue", lambda _: next(waited))
+        prober = _Prober()
+        prober.start()
+        while len(prober.times) < 3:
+            spin(0.01)
+        prober.stop()
+        assert prober.late[2:] == [prober.late[1]] * (len(prober.late) - 2)  # of the first one, nothing is known before
+
+    def test_what_was_before_the_work_is_no_part_of_it(self):
+        prober = _Prober()
+        prober.times = [10, 20, 30, 40, 50, 60]
+        prober.late = [0, 1, 2, 3, 4, 4, 4]  # late until 40
+        assert prober.share(45, 55) > 0.5
+        assert prober.share(45, 55, 42) == 0
+        assert prober.share(41, 42, 100) == 0
+        assert prober.share(35, 36, 36) == 1 / 5  # one late look says little

@@ -386,12 +386,23 @@ def damaged(change):
         lambda ours: ours.update(kept=[9, 10]),
         lambda ours: ours.update(kept=[9]),
         lambda ours: ours.update(kept="all"),
+        lambda ours: ours.update(end=10**400),
+        lambda ours: ours.update(cost=-(10**19)),
+        lambda ours: ours["works"][0].update(workers=10**400),
+        lambda ours: ours["attempts"]["blocks"][0][6].__setitem__(0, 10**25),
     ],
-    ids=range(30),
+    ids=range(34),
 )
 def test_what_cannot_be_is_refused(file, change):
     file.write_text(damaged(change))
     refused(file, "is damaged: ")
+
+
+def test_long_numbers_in_texts_are_texts(file):
+    recording = squares()
+    recording.attempts[0] = recording.attempts[0]._replace(call=f"square({10**60})")
+    write_trace(recording, file)
+    assert read_trace(file) == recording
 
 
 # writing

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from html.parser import HTMLParser
+from random import Random
 from xml.etree import ElementTree
 
 import pytest
@@ -145,6 +146,29 @@ class TestAdvice:
 
     def test_large_noise_does_not_hide_a_large_difference(self):
         assert verdict(measured(*WAITS, noise=0.2)).startswith('Use kind="thread", max_workers=4')
+
+    @pytest.mark.parametrize("rounds", [2, 3, 5])
+    @pytest.mark.parametrize("noise", [0.03, 0.1])
+    def test_of_ways_that_are_all_as_fast_one_is_praised_once_in_twenty_times_at_most(self, rounds, noise):
+        random = Random(rounds)
+
+        def times():
+            return tuple(random.lognormvariate(0, noise) for _ in range(rounds))
+
+        def told():
+            one = times()
+            rows = [Contender("serial", 1, one, None, 1.0)]
+            for workers in (2, 4, 8, 16):
+                other = times()
+                rows.append(Contender("thread", workers, other, 0.001, median(one) / median(other)))
+            return verdict(Measured("f", 100, rounds, tuple(rows), "3.13.0", 4, True))
+
+        assert sum(told().startswith("Use") for _ in range(600)) <= 30
+
+    def test_who_is_advised_is_not_one_that_overlaps_with_the_serial_run(self):
+        what = measured(("thread", 2, 7.8), ("thread", 4, 7.7))
+        what = failing(what, 1, seconds=(7.4, 7.8, 20.9))
+        assert verdict(what).startswith('Use kind="thread", max_workers=4')
 
     def test_a_kind_that_gave_other_results_is_not_recommended_with_any_number(self):
         what = failing(measured(*COMPUTES), 4, differences=1)

@@ -9,6 +9,7 @@ import pytest
 from abreast.core.states import COMPUTING, CPU, CRASHED, GIL, IDLE, LOCK, OUTCOMES, TIMEOUT, UNFINISHED, WAITING
 from abreast.report.lines import NOT_KEPT, RUNNING, cells, main_state
 from abreast.report.summary import Parts, split, summarize
+from abreast.report.text import Report
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -64,6 +65,17 @@ def test_what_held_tasks_up_is_taken_off():
     work = only(mixed())
     assert work.one_after_another == pytest.approx(40 * 0.06 * SECOND)
     assert work.parts == Parts(ns(1.6), ns(0.8), ns(0.4), ns(0.8), ns(0.4))
+
+
+def test_what_no_cpu_time_is_known_of_is_not_waiting():
+    recording = sleeping().recording()
+    recording.works[0] = recording.works[0]._replace(unmeasured=ns(4.0))  # tasks over their limit, of 4.5 s
+    (work,) = summarize(recording).works
+    assert work.parts == Parts(0, ns(0.5), None, 0, None, ns(4.0))
+    assert work.is_upper_bound
+    report = Report(recording)
+    assert "computing or waiting (CPU time not known) 4.00 s ( 89 %)" in report.text(width=140)
+    assert all(rule["rule"] != "waiting" for each in report.to_dict()["works"] if (rule := each["advice"]))
 
 
 def test_what_was_not_measured_makes_it_an_upper_bound():

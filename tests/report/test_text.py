@@ -340,6 +340,15 @@ def test_to_dict_has_the_figures_and_the_advice():
     assert repr(report) == "<Report of 2 works, 29 tasks>"
 
 
+def test_the_page_has_the_advice_of_the_longest_work_and_says_which():
+    assert Report(sleeping().recording()).main_advice == Report(sleeping().recording()).advice[0]
+    both = Report(together([failing(), sleeping(serial=1, first_row=3)]))
+    longest = max(both.summary.works, key=lambda work: work.elapsed)
+    assert both.main_advice.startswith(f"{longest.work.name}: ")
+    assert both.main_advice.removeprefix(f"{longest.work.name}: ") in both.advice
+    assert Report(Recording(host(), 0, 0)).main_advice == ""
+
+
 def test_a_crash_is_told():
     text = told(
         Book(kind="process", workers=2)

@@ -131,6 +131,10 @@ class TestWritten:
         assert names["texts"][1] == text
         assert names["advice"] == text
 
+    def test_no_list_is_spread_into_arguments(self):
+        """Of 150,000 works Chromium makes "RangeError: Maximum call stack size exceeded", and draws nothing."""
+        assert not re.findall(r"Math\.\w+\(\.\.\.", timeline._part("timeline.js"))
+
     def test_it_is_closed_to_the_world(self):
         page = timeline_page(pages.mixed(), text="a report")
         assert "http:" not in page

@@ -69,6 +69,7 @@ class Work(NamedTuple):
         gil, runqueue, lock: the sums of what they were held up by; None if not known; `gil` is an estimate.
         gil_bound: the most that `gil` can be.
         overhead: nanoseconds that pickling and starting workers took, None if not known.
+        unmeasured: the part of `wall` that no CPU time is known of: of tasks over their limit, or whose worker died.
     """
 
     serial: int
@@ -93,6 +94,7 @@ class Work(NamedTuple):
     lock: int | None = None
     gil_bound: int | None = None
     overhead: int | None = None
+    unmeasured: int = 0
 
 
 class Attempt(NamedTuple):

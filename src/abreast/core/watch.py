@@ -5,6 +5,7 @@
     with abreast.record():  active = (a recorder,)
                                 │
     a run, an executor ── Log ──┤  attempts(Attempts)   each batch, or call, that has ended          in whatever thread that is
+                                │  over()               a run is over
     who waits for results ──────┴─ span(...)            what a row did besides
 
 While nobody watches, `active` is empty, and nothing of this is built: looking at it costs 20 ns a batch, or a ``submit``.
@@ -25,14 +26,15 @@ import logging
 import os
 import sys
 import threading
+from concurrent.futures import CancelledError
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from reprlib import Repr
 from time import perf_counter_ns, thread_time_ns
 from typing import TYPE_CHECKING, Any
 
-from abreast.core.current import name_of
-from abreast.core.states import FAILED, JOINING, TIMEOUT
+from abreast.core.current import current_scopes, name_of
+from abreast.core.states import CANCELLED, FAILED, JOINING, TIMEOUT
 from abreast.core.text import printable
 
 resource: Any
@@ -52,6 +54,7 @@ if TYPE_CHECKING:
 
         def attempts(self, log: Log, some: Attempts) -> object: ...
         def span(self, row: Thread, begin: int, end: int, state: int, what: str) -> object: ...
+        def over(self, log: Log) -> object: ...
 
     class Follower(Sink, Protocol):
         """Who follows tasks on their way, too."""
@@ -74,6 +77,7 @@ __all__ = [
     "Log",
     "Measure",
     "Place",
+    "Same",
     "Sink",
     "Thread",
     "Told",
@@ -91,14 +95,39 @@ __all__ = [
     "this_thread",
     "usage",
     "value_text",
+    "was_asked_to_end",
     "without_frame",
 ]
 
 active: tuple[Sink, ...] = ()
 """Those who watch now."""
 
-_changing = threading.Lock()
-_repr = Repr()
+_changing = threading.RLock()  # a finalizer, or a signal's handler, may run under it, and submit something itself
+
+
+_BITS = 2000
+"""Of an integer that is shown in digits. Python refuses to show one of very many (`sys.set_int_max_str_digits`), and takes time that grows with their square."""
+
+
+class _Short(Repr):
+    """Short texts of what may be large, without making the long one first: `repr` of a million bytes takes milliseconds."""
+
+    def repr_bytes(self, value: bytes | bytearray, level: int) -> str:
+        if type(value) not in (bytes, bytearray) or len(value) <= self.maxother:
+            return self.repr_instance(value, level)
+        return f"{value[: self.maxother // 6]!r}… ({len(value):,} bytes)"
+
+    repr_bytearray = repr_bytes
+
+    def repr_int(self, value: int, level: int) -> str:
+        return _large(value) if value.bit_length() > _BITS else super().repr_int(value, level)
+
+
+def _large(value: int) -> str:
+    return f"<int of {value.bit_length():,} bits>"
+
+
+_repr = _Short()
 _repr.maxstring = _repr.maxother = 60
 _repr.maxlist = _repr.maxtuple = _repr.maxdict = _repr.maxset = 4
 _COUNTS = hasattr(resource, "RUSAGE_THREAD")  # of Linux and FreeBSD, not of macOS
@@ -126,7 +155,7 @@ def stop(sink: Sink) -> None:
 def _forget() -> None:
     """In a forked child: those who watch are the parent's. What they tell would be lost, and a lock of theirs may be held for good here."""
     global active, _changing
-    _changing = threading.Lock()
+    _changing = threading.RLock()
     active = ()
     _close_rows()
 
@@ -153,10 +182,13 @@ class Log:
         retries, cancelled, resumed, overhead: as there.
         calls: the texts of calls that have been read and have not ended, by index, of inputs that are not plain.
         numbers: counts calls that have no index.
+        place: where calls are submitted to, which has a new log when others watch; None for a run.
+        base: how many calls its logs before this one have counted.
         sinks, followers: who watched when it began, and those of them who follow tasks on their way.
     """
 
     __slots__ = (
+        "base",
         "begin",
         "calls",
         "cancelled",
@@ -166,6 +198,7 @@ class Log:
         "name",
         "numbers",
         "overhead",
+        "place",
         "resumed",
         "retries",
         "sinks",
@@ -184,6 +217,8 @@ class Log:
         self.overhead: int | None = None
         self.calls: dict[int, str] = {}
         self.numbers = itertools.count()
+        self.place: Place | None = None
+        self.base = 0
 
     def attempts(self, some: Attempts) -> None:
         for sink in self.sinks:
@@ -197,6 +232,13 @@ class Log:
             some.along = None
             if some.measure is not None:
                 some.measure.along = None
+
+    def over(self) -> None:
+        """The run is over, and what it says of itself is noted here."""
+        for sink in self.sinks:
+            over = getattr(sink, "over", None)  # of the user's: it need not have it
+            if over is not None:
+                _asked(sink, over, self)
 
     def follow(self, context: Context | None, name: str, number: int) -> Along | None:
         """Return what goes along with tasks that are submitted now, or None if nobody follows them.
@@ -534,6 +576,8 @@ class Told:
     """
 
     __slots__ = ("_along", "_index", "_log", "_number", "_queued", "_submitter", "_text")
+    _index: int
+    _text: str
 
     def __init__(
         self,
@@ -547,11 +591,20 @@ class Told:
         along: Along | None = None,
     ) -> None:
         name = name_of(fn)
+        same: Same | None = getattr(_here, "same", None)
+        if same is not None and same.fn is not fn:  # submitted by what is called meanwhile: the pickling of arguments
+            same = None
+        before = None if same is None else same.told
         self._log = log
         self._along = along
-        self._index = next(log.numbers)
         self._number = number
-        self._text = call_text(name, args, kwargs) if may_show else f"{printable(name)}(…)"
+        if before is not None and before._log is log:
+            self._index, self._text = before._index, before._text
+        else:
+            self._index = next(log.numbers)
+            self._text = call_text(name, args, kwargs) if may_show else f"{printable(name)}(…)"
+        if same is not None:
+            same.told, _here.same = self, None  # once: a serial executor runs it within
         self._submitter = this_thread()
         self._queued = perf_counter_ns()
 
@@ -581,6 +634,22 @@ class Told:
         self._log.attempts(some)
 
 
+class Same:
+    """A call that is submitted again for each attempt at it: in the block, what is told of it has the number and the text that it had the first time."""
+
+    __slots__ = ("fn", "told")
+
+    def __init__(self, fn: Callable[..., Any]) -> None:
+        self.fn = fn
+        self.told: Told | None = None
+
+    def __enter__(self) -> None:
+        _here.same = self
+
+    def __exit__(self, *_: object) -> None:
+        _here.same = None
+
+
 class Watched:
     """Stands in for a function whose call is watched: calls it as it is called itself, and tells when, where, and what came of it."""
 
@@ -600,7 +669,7 @@ class Watched:
         try:
             return self.__wrapped__(*args, **kwargs)
         except BaseException as error:
-            failed = FAILED, error_text(error)
+            failed = CANCELLED if was_asked_to_end(error) else FAILED, error_text(error)
             raise
         finally:
             end = perf_counter_ns()
@@ -617,6 +686,11 @@ class Watched:
         except IndexError:  # it has been told
             return
         self._told.ended(row, begin, end, failed, measure)
+
+
+def was_asked_to_end(error: BaseException) -> bool:
+    """Whether the task of this thread, that raised it, only did as it was asked: it has not failed."""
+    return isinstance(error, CancelledError) and any(scope.cancelled for scope in current_scopes())
 
 
 FRAME = Watched.__call__.__code__
@@ -650,7 +724,10 @@ class Place:
             with _changing:
                 log = self._log  # another thread may have asked first
                 if log is None or log.sinks is not active:
-                    log = self._log = Log(self.name, self.kind, self.workers)
+                    before, log = log, Log(self.name, self.kind, self.workers)
+                    log.place = self
+                    log.base = 0 if before is None else before.base + next(before.numbers)
+                    self._log = log
         return log
 
     def watched(
@@ -696,22 +773,27 @@ def value_text(value: object) -> str:
     """Return a value as short text. Runs code of the user's."""
     kind = type(value)
     if kind in _PLAIN:
+        if isinstance(value, int) and value.bit_length() > _BITS:
+            return _large(value)
         return repr(value)[:CALL]
     try:
         return printable(_repr.repr(value))[:CALL]
     except Exception as error:  # a __repr__ of the user's
-        return f"<{kind.__name__}, whose repr raised {type(error).__name__}>"
+        return printable(f"<{kind.__name__}, whose repr raised {type(error).__name__}>")[:CALL]
 
 
 def text_of(name: str, some: Attempts, place: int) -> str:
     """Return an attempt's call as text."""
     text = some.items[place] if some.are_texts else value_text(some.items[place])
-    return str(text) if some.are_calls else shorten(f"{name}({text})")
+    return str(text) if some.are_calls else shorten(f"{printable(name)}({text})")
 
 
 def call_text(name: str, args: tuple[Any, ...], kwargs: dict[str, Any] | None) -> str:
     """Return a call as text."""
-    parts = [*map(value_text, args[:6]), *(f"{key}={value_text(value)}" for key, value in list((kwargs or {}).items())[:6])]
+    parts = [
+        *map(value_text, args[:6]),
+        *(f"{printable(str(key))}={value_text(value)}" for key, value in list((kwargs or {}).items())[:6]),
+    ]
     return shorten(f"{printable(name)}({', '.join(parts)})")
 
 

@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import threading
 from contextvars import Context
+from functools import partial
 from time import monotonic
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -86,6 +87,7 @@ class _Call:
         "_gives_up",
         "_inner",
         "_lock",
+        "_same",
         "args",
         "context",
         "executor",
@@ -126,6 +128,7 @@ class _Call:
         self._inner: Future[Any] | None = None
         self._alarm: timers.Alarm | None = None
         self._gives_up = False
+        self._same: watch.Same | None = None  # if somebody watches
         self._lock = threading.Lock()
 
     # ---- attempts
@@ -146,7 +149,13 @@ class _Call:
     def _submit(self, *, held: bool) -> Future[Any]:
         attempt = Attempt(self.fn, self.name, self.number, self.limit)
         context = Context() if self.context is None else self.context.copy()
-        return self.executor.submit_attempt(attempt, self.args, self.kwargs or {}, context, held=held)  # type: ignore[no-any-return]  # any of ours
+        submit = partial(self.executor.submit_attempt, attempt, self.args, self.kwargs or {}, context, held=held)
+        if not watch.active:
+            return submit()  # type: ignore[no-any-return]  # any of ours
+        if self._same is None:
+            self._same = watch.Same(self.fn)
+        with self._same:
+            return submit()  # type: ignore[no-any-return]  # as above
 
     def _ended(self, inner: Future[Any]) -> None:
         """An attempt is over: in the thread that completed it, where the user's callbacks may be called."""

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from abreast.core import watch
 from abreast.core.errors import TaskTimeout
-from abreast.core.states import CRASHED, FAILED, TIMEOUT
+from abreast.core.states import CANCELLED, CRASHED, FAILED, TIMEOUT
 from abreast.executors.crew import Crew
 from abreast.executors.serial import Serial
 from abreast.executors.threads import ThreadPool
@@ -82,7 +82,7 @@ def _log_batch(log: Log, batch: Batch, lost: BaseException | None, encodes: froz
                 along=measure.along,
             )
         )
-    failed = {place: _failure(error, encodes) for place, error in list(batch.errors.items()) if place < done}
+    failed = {place: _failure(error, encodes, batch) for place, error in list(batch.errors.items()) if place < done}
     if batch.lost is not None:  # with its process, behind others that are to run again
         return log.attempts(_lost(log, batch, batch.lost[0], batch.lost[1]))
     if lost is not None and not isinstance(lost, CancelledError) and batch.began and done < len(batch.items):
@@ -114,16 +114,19 @@ def _log_batch(log: Log, batch: Batch, lost: BaseException | None, encodes: froz
             items,
             are_texts=are_texts,
             number=batch.attempt,
-            measure=batch.measure,
+            # Of one that goes on, over its limit, what it says later is of a longer time.
+            measure=measure if measure is not None and measure.is_over else None,
             along=None if batch.measure is None else batch.measure.along,
         )
     )
     return None
 
 
-def _failure(error: Any, encodes: frozenset[type[Any]]) -> tuple[int, str]:
+def _failure(error: Any, encodes: frozenset[type[Any]], batch: Batch | None = None) -> tuple[int, str]:
     if type(error) in encodes:
         return FAILED, error.told()
+    if isinstance(error, CancelledError) and batch is not None and batch.scope.cancelled:  # it did as it was asked
+        return CANCELLED, watch.error_text(error)
     outcome = TIMEOUT if isinstance(error, TaskTimeout) else CRASHED if isinstance(error, BrokenExecutor) else FAILED
     return outcome, watch.error_text(error)
 
@@ -162,3 +165,4 @@ def end_log(log: Log, summary: RunSummary) -> None:
     log.end = perf_counter_ns()
     log.retries, log.cancelled, log.resumed = summary.retries, summary.cancelled, summary.resumed
     log.calls.clear()
+    log.over()

@@ -1,7 +1,7 @@
 """Finds observers by name: each is a file of this package that has `open_observer`. A new one is one new file.
 
 An observer has a method ``attempts(log, some)``, which is called for tasks as they end, in whatever thread that is (core/watch.py: `Attempts`), and may have
-``span(row, begin, end, state, what)`` and ``close()``. One that follows tasks on their way, to set context variables where they run, has ``origin``, ``begin``
+``span(row, begin, end, state, what)``, ``over(log)`` and ``close()``. One that follows tasks on their way, to set context variables where they run, has ``origin``, ``begin``
 and ``carry`` besides (there: `Follower`).
 """
 

@@ -7,6 +7,8 @@ from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from abreast.core import watch
+from abreast.core.states import CANCELLED
+from abreast.core.text import printable
 
 if TYPE_CHECKING:
     from abreast.core.watch import Attempts, Log
@@ -24,10 +26,11 @@ class TaskLog:
     """Logs. A record has `task` (the call), `duration` (seconds), `worker`, `attempt` and `error` as attributes, for formatters."""
 
     def attempts(self, log: Log, some: Attempts) -> None:
-        worker = "?" if some.row is None else some.row.name
+        worker = "?" if some.row is None else printable(some.row.name)
         for place, (begin, end) in enumerate(pairwise([some.begin, *map(watch.nanoseconds, some.ends)])):
             failed = some.failed.get(place)
-            level = logging.INFO if failed is None else logging.WARNING
+            is_cancelled = failed is not None and failed[0] == CANCELLED
+            level = logging.INFO if failed is None or is_cancelled else logging.WARNING
             if not LOGGER.isEnabledFor(level):
                 continue
             text = watch.text_of(log.name, some, place)
@@ -41,6 +44,8 @@ class TaskLog:
             }
             if failed is None:
                 LOGGER.info("%s: %.3g s on %s", text, took, worker, extra=more)
+            elif is_cancelled:
+                LOGGER.info("%s: cancelled after %.3g s on %s", text, took, worker, extra=more)
             else:
                 LOGGER.warning(
                     "%s: attempt %d failed after %.3g s on %s: %s", text, some.number, took, worker, failed[1], extra=more

@@ -22,7 +22,7 @@ from time import perf_counter_ns, time_ns
 from typing import TYPE_CHECKING, Any
 
 from abreast.core import watch
-from abreast.core.states import OUTCOMES
+from abreast.core.states import CANCELLED, OUTCOMES
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -58,7 +58,7 @@ class TaskSpans:
         abreast.work, abreast.kind: the run, executor or group, and its kind of workers.
         abreast.task.index, abreast.task.attempt: from 0; a call of ``submit`` has the number of the call; and which attempt it is, from 1.
         abreast.task.queued: seconds from when it was submitted to when it began.
-        abreast.task.outcome: ``ok``, ``failed``, ``timeout`` or ``crashed``.
+        abreast.task.outcome: ``ok``, ``failed``, ``cancelled``, ``timeout`` or ``crashed``.
         thread.id, thread.name, process.pid: where it ran; of another process only the last.
         error.type: of one that failed, whose status is ERROR with the error's text.
 
@@ -110,7 +110,7 @@ class TaskSpans:
                     span.set_attribute("abreast.task.queued", max(0, begin - some.queued) / 1e9)
                 outcome, error = some.failed.get(place, (0, ""))
                 span.set_attribute("abreast.task.outcome", OUTCOMES[outcome])
-                if error:
+                if error and outcome != CANCELLED:
                     span.set_attribute("error.type", error.partition(":")[0])
                     span.set_status(self._trace.Status(self._trace.StatusCode.ERROR, error))
             span.end(epoch + end)

@@ -4,6 +4,7 @@
 
     threads that do the work ── attempts(log, some) ─▶ [chunks]  kept as they come, one for each batch     `_lock` guards them, and the sums of what is not kept
                               ── span(row, …)       ─▶ [spans]   those that touch are one
+                              ── over(log)          ─▶ {over}    what a run says of itself at its end
     the prober, a thread      ── every 10 ms ────────▶ [late]    whether it was held up: by whom is estimated from that
 
     recording(): chunks ─▶ Attempt for each task; what a thread was held up by the GIL
@@ -25,11 +26,11 @@ import threading
 import time
 from itertools import pairwise
 from time import perf_counter_ns
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from abreast.core import watch
 from abreast.core.recording import Attempt, Host, Recording, Row, Span, Work
-from abreast.core.states import CRASHED, FAILED, OK, RETRIED, TIMEOUT
+from abreast.core.states import CANCELLED, CRASHED, FAILED, OK, RETRIED, TIMEOUT
 from abreast.core.text import printable
 
 if TYPE_CHECKING:
@@ -42,6 +43,8 @@ LIMIT = 200_000
 PROBE = 0.01
 LATE = 0.001
 """Seconds between two looks of the prober, and over that it is late."""
+FEW = 5
+"""Looks below which one that was late says little: it counts as one of so many."""
 OFTEN, NEVER_FREE = 0.76, 0.86
 """Shares of its looks that are late. Up to `OFTEN` that share is what the GIL was waited for. Where it is never free, some 0.86 are late (three threads that
 compute): who waits may get it at one of the others' turns, within 1 ms. In between it is a line."""
@@ -54,13 +57,20 @@ _TOUCH = 1_000_000
 class _Sums:
     """What is exact of a work."""
 
-    __slots__ = ("attempts", "cpu", "crashes", "failed", "queued", "runqueue", "timeouts", "wall")
+    __slots__ = (
+        "attempts", "bound", "cancelled", "cpu", "crashes", "failed", "gil", "last", "queued", "retries", "runqueue", "timeouts", "unmeasured",
+        "wall",
+    )  # fmt: skip
 
     def __init__(self) -> None:
-        self.attempts = self.failed = self.timeouts = self.crashes = 0
-        self.wall = self.queued = 0
+        self.attempts = self.failed = self.timeouts = self.crashes = self.retries = self.cancelled = 0
+        self.wall = self.queued = self.unmeasured = 0
+        self.last = 0
+        """When the last of them ended."""
         self.cpu: int | None = None
         self.runqueue: int | None = None
+        self.gil: int | None = None
+        self.bound: int | None = None
 
     def copy(self) -> _Sums:
         other = _Sums()
@@ -70,13 +80,18 @@ class _Sums:
 
     def add(self, some: Attempts) -> None:
         count = len(some.ends)
-        wall = watch.nanoseconds(some.ends[-1]) - some.begin
+        last = watch.nanoseconds(some.ends[-1])
+        wall = last - some.begin
         self.attempts += count
         self.wall += wall
+        self.last = max(self.last, last)
+        if some.number > 1:
+            self.retries += count
         if some.queued:
             self.queued += max(0, some.begin - some.queued) * count + _waited_for_each_other(some)
         for outcome, _ in some.failed.values():
-            self.failed += 1
+            self.cancelled += outcome == CANCELLED
+            self.failed += outcome != CANCELLED
             self.timeouts += outcome == TIMEOUT
             self.crashes += outcome == CRASHED
         measure = some.measure
@@ -84,6 +99,39 @@ class _Sums:
             self.cpu = (self.cpu or 0) + min(measure.cpu, wall)
             if measure.runqueue is not None:
                 self.runqueue = (self.runqueue or 0) + measure.runqueue
+        else:
+            self.unmeasured += wall
+
+    def merge(self, other: _Sums) -> None:
+        """Add the sums of others."""
+        for name in self.__slots__:
+            mine, others = getattr(self, name), getattr(other, name)
+            if name == "last":
+                self.last = max(mine, others)
+            elif others is not None:
+                setattr(self, name, (mine or 0) + others)
+
+    def held_up(self, some: Attempts, waited: int, prober: _Prober | None, since: int) -> int | None:
+        """Add how long attempts of a work that began then were held up by the GIL, by estimate, and return it; None where that cannot be told."""
+        measure = some.measure
+        if measure is None or not measure.is_over or measure.switches is None or prober is None:
+            return None
+        if some.row is not None and some.row.kind == "process":
+            return None
+        interval = int(sys.getswitchinterval() * 1e9)
+        bound = max(0, min(waited - (measure.runqueue or 0), measure.switches * interval))
+        gil = int(bound * prober.share(some.begin, watch.nanoseconds(some.ends[-1]), since))
+        self.gil, self.bound = (self.gil or 0) + gil, (self.bound or 0) + bound
+        return gil
+
+
+class _End(NamedTuple):
+    """What a run has said at its end."""
+
+    time: int
+    retries: int
+    cancelled: int
+    resumed: int
 
 
 class Recorder:
@@ -98,6 +146,7 @@ class Recorder:
         self._lock = threading.RLock()  # a finalizer, or a signal's handler, may run under it, and be watched itself
         self._chunks: list[tuple[Log, Attempts]] = []
         self._logs: dict[Log, _Sums] = {}
+        self._over: dict[Log, _End] = {}
         self._spans: list[list[Any]] = []
         self._last_span: dict[Thread, list[Any]] = {}
         self._kept = self._dropped = self._dropped_spans = self._batches = 0
@@ -138,6 +187,15 @@ class Recorder:
             if sums is None:
                 sums = self._logs[log] = _Sums()
             sums.add(some)
+            if some.measure is not None:
+                waited = watch.nanoseconds(some.ends[-1]) - some.begin - some.measure.cpu
+                sums.held_up(some, max(0, waited), self._prober, log.begin)
+
+    def over(self, log: Log) -> None:
+        """A run is over. Noted here and now: another one may end long after the recording."""
+        with self._lock:
+            if not self._end:
+                self._over[log] = _End(log.end, log.retries, log.cancelled, log.resumed)
 
     def span(self, row: Thread, begin: int, end: int, state: int, what: str) -> None:
         """A row has waited for something."""
@@ -162,34 +220,51 @@ class Recorder:
         with self._lock:
             chunks, spans = list(self._chunks), [tuple(span) for span in self._spans]
             logs = {log: sums.copy() for log, sums in self._logs.items()}
+            over = dict(self._over)
             end = self._end or perf_counter_ns()
             dropped, dropped_spans, batches, kept = self._dropped, self._dropped_spans, self._batches, self._kept
-        maker = _Maker(self._zero, self._main, self._prober)
+        maker = _Maker(self._zero, end, self._main, self._prober)
+        first = _first_of_each([*logs, *(log for log, _ in chunks)])
+        of_all, logs = logs, {}
+        for log, sums in of_all.items():
+            logs.setdefault(first[log], _Sums()).merge(sums)
         for log, some in chunks:
-            sums = logs.get(log)
-            if sums is None:
-                sums = logs[log] = _Sums()
-            sums.add(some)
+            logs.setdefault(first[log], _Sums()).add(some)
+        for log in over:  # one of which all was resumed, or that had no inputs, has no attempts
+            logs.setdefault(log, _Sums())
         logs = dict(sorted(logs.items(), key=lambda pair: pair[0].begin))
         works = {log: serial for serial, log in enumerate(logs)}
         attempts: list[Attempt] = []
-        estimates: dict[Log, list[int | None]] = {}
         for log, some in chunks:
-            maker.add(attempts, works[log], log, some, estimates)
+            one = first[log]
+            maker.add(attempts, works[one], one, some, logs[one], log.base - one.base)
         _mark_retried(attempts)
+        rows: list[set[int]] = [set() for _ in works]
+        for each in attempts:
+            rows[each.work].add(each.row)
+        made_spans = [maker.span(*span) for span in spans]
         return Recording(
             _host(self._prober is not None),
             self._zero_wall,
             end - self._zero,
-            [maker.work(serial, log, logs[log], estimates.get(log), end, attempts) for log, serial in works.items()],
-            maker.rows,
+            [maker.work(serial, log, logs[log], over.get(log), len(rows[serial])) for log, serial in works.items()],
+            _lasting(maker.rows, attempts),
             attempts,
-            [maker.span(*span) for span in spans],
+            made_spans,
             dropped,
             dropped_spans,
             batches * COST_OF_BATCH + (kept + dropped) * COST_OF_ATTEMPT,
             bool(self._end),
         )
+
+
+def _first_of_each(logs: list[Log]) -> dict[Log, Log]:
+    """Return the first log of the place of each: an executor has a new one whenever others watch, and is one work all the same."""
+    first: dict[Any, Log] = {}
+    for log in logs:
+        if log.place is not None and first.setdefault(log.place, log).base > log.base:
+            first[log.place] = log
+    return {log: log if log.place is None else first[log.place] for log in logs}
 
 
 def _waited_for_each_other(some: Attempts) -> int:
@@ -202,8 +277,9 @@ def _waited_for_each_other(some: Attempts) -> int:
 class _Maker:
     """Makes rows and attempts of what was told."""
 
-    def __init__(self, zero: int, main: Thread | None, prober: _Prober | None) -> None:
+    def __init__(self, zero: int, end: int, main: Thread | None, prober: _Prober | None) -> None:
         self.zero = zero
+        self.end = end
         self.rows: list[Row] = []
         self._serials: dict[Thread | None, int] = {}
         self._prober = prober
@@ -217,12 +293,13 @@ class _Maker:
             if row is None:
                 self.rows.append(Row(found, "thread", "unknown", 0, 0, os.getpid(), 0, 0))
             else:
-                self.rows.append(
-                    Row(found, row.kind, row.name, row.ident, row.native_id, row.pid, row.begin - self.zero, row.end - self.zero)
-                )
+                # Seen in an earlier recording, or in a later one.
+                begin, end = (max(self.zero, min(time, self.end)) - self.zero for time in (row.begin, row.end))
+                self.rows.append(Row(found, row.kind, row.name, row.ident, row.native_id, row.pid, begin, end))
         return found
 
-    def add(self, attempts: list[Attempt], work: int, log: Log, some: Attempts, estimates: dict[Log, list[int | None]]) -> None:
+    def add(self, attempts: list[Attempt], work: int, log: Log, some: Attempts, sums: _Sums, before: int) -> None:
+        """`before`: how many calls the logs of the same place before this one have counted."""
         measure = some.measure if some.measure is not None and some.measure.is_over else None
         count = len(some.ends)
         zero, row = self.zero, self.serial(some.row)
@@ -240,20 +317,14 @@ class _Maker:
             else:
                 shares = count
                 cpus = _shared(min(measure.cpu, wall), begins, ends)
-            bound = gil = None
             waits = [max(0, end - begin - (cpu or 0)) for begin, end, cpu in zip(begins, ends, cpus, strict=True)]
             waited = sum(waits)
             if measure.runqueue is not None:
                 runqueues = _in_proportion(min(measure.runqueue, waited), waits)
-            if self._prober is not None and measure.switches is not None and (some.row is None or some.row.kind != "process"):
-                interval = int(sys.getswitchinterval() * 1e9)
-                bound = max(0, min(waited - (measure.runqueue or 0), measure.switches * interval))
-                gil = int(bound * self._prober.share(some.begin, some.begin + wall))
+            gil = sums.held_up(some, waited, self._prober, log.begin)
+            if gil is not None:
                 gils = _in_proportion(gil, waits)
-                total = estimates.setdefault(log, [0, 0])
-                total[0] = (total[0] or 0) + gil
-                total[1] = (total[1] or 0) + bound
-        failed, first = some.failed, some.first
+        failed, first = some.failed, before + some.first
         for place in range(count):
             outcome, error = failed.get(place, (OK, None))
             attempts.append(
@@ -280,13 +351,12 @@ class _Maker:
     def span(self, row: Thread, begin: int, end: int, state: int, what: str) -> Span:
         return Span(self.serial(row), begin - self.zero, end - self.zero, state, what)
 
-    def work(
-        self, serial: int, log: Log, sums: _Sums, estimate: list[int | None] | None, end: int, attempts: list[Attempt]
-    ) -> Work:
-        retries = log.retries or sum(1 for each in attempts if each.work == serial and each.outcome == RETRIED)
-        last = log.end or max((each.end for each in attempts if each.work == serial), default=end - self.zero) + self.zero
-        kept = estimate or [None, None]
-        rows = len({each.row for each in attempts if each.work == serial}) if not log.workers else 0  # of a group without a limit
+    def work(self, serial: int, log: Log, sums: _Sums, over: _End | None, rows: int) -> Work:
+        """`rows`: how many rows it had; of a group without a limit that is how many workers."""
+        last = over.time if over is not None else sums.last
+        # A run knows it better: a task that ran in a process, and goes again since that died before its result was sent, has a second attempt, and
+        # nothing is told of the first.
+        retries = over.retries if over is not None else sums.retries
         return Work(
             serial,
             log.name,
@@ -300,17 +370,27 @@ class _Maker:
             sums.timeouts,
             sums.crashes,
             retries,
-            log.cancelled,
-            log.resumed,
+            sums.cancelled if over is None else over.cancelled,
+            0 if over is None else over.resumed,
             sums.wall,
             sums.cpu,
             sums.queued,
-            kept[0],
+            sums.gil,
             sums.runqueue,
             None,
-            kept[1],
+            sums.bound,
             log.overhead,
+            sums.unmeasured,
         )
+
+
+def _lasting(rows: list[Row], attempts: list[Attempt]) -> list[Row]:
+    """Return rows that last as long as what they did: a process is first seen when its first outcomes come."""
+    begins, ends = [row.begin for row in rows], [row.end for row in rows]
+    for each in attempts:
+        row, begin, end = each.row, each.begin, each.end
+        begins[row], ends[row] = min(begins[row], begin), max(ends[row], end)
+    return [row._replace(begin=begin, end=end) for row, begin, end in zip(rows, begins, ends, strict=True)]
 
 
 def _shared(cpu: int, begins: list[int], ends: list[int]) -> list[int | None]:
@@ -357,21 +437,27 @@ class _Prober:
             self._thread.join()
 
     def _probe(self) -> None:
-        before = perf_counter_ns()
+        before, waited = perf_counter_ns(), None
         while not self._stopping.wait(PROBE):
-            now = perf_counter_ns()
+            now, waited_now = perf_counter_ns(), watch.this_thread().runqueue()
+            took = now - before
+            if waited is not None and waited_now is not None:
+                took -= waited_now - waited  # for a CPU, which others keep busy: that is not the GIL
             if len(self.times) < 1_000_000:
-                self.late.append(self.late[-1] + (now - before > (PROBE + LATE) * 1e9))
+                self.late.append(self.late[-1] + (took > (PROBE + LATE) * 1e9))
                 self.times.append(now)
-            before = perf_counter_ns()
+            before, waited = perf_counter_ns(), waited_now
 
-    def share(self, begin: int, end: int) -> float:
-        """Return in which share of the time between two times the GIL was waited for; of some time around them, if that is short."""
+    def share(self, begin: int, end: int, since: int = 0) -> float:
+        """Return in which share of the time between two times the GIL was waited for; of some time around them, if that is short.
+
+        `since`: when the work began. What was before, as the imports of a first run, is no part of it.
+        """
         first = bisect.bisect_left(self.times, begin)
         last = min(bisect.bisect_right(self.times, end) + 1, len(self.times))
         if last - first < 10:
-            first, last = max(0, first - 5), min(len(self.times), last + 5)
-        late = (self.late[last] - self.late[first]) / (last - first) if last > first else 0.0
+            first, last = max(0, first - 5, bisect.bisect_left(self.times, since)), min(len(self.times), last + 5)
+        late = (self.late[last] - self.late[first]) / max(FEW, last - first)
         if late > OFTEN:
             late = min(1.0, OFTEN + (late - OFTEN) * (1 - OFTEN) / (NEVER_FREE - OFTEN))
         return late

@@ -224,7 +224,11 @@ class Writer:
         for state, name, value in (
             (COMPUTING, "computing", parts.computing),
             (WAITING, "waiting" + (" (or for the GIL, which was not measured)" if may_be_gil else ""), parts.waiting),
-            (RUNNING, "computing or waiting (CPU time not known)", parts.unknown if parts.computing is None else None),
+            (
+                RUNNING,
+                "computing or waiting (CPU time not known)",
+                parts.unknown if parts.computing is None or parts.unknown else None,
+            ),
             (LOCK, "waiting for a lock", parts.lock),
             (CPU, "waiting for a CPU", parts.runqueue),
             (GIL, "held up by the GIL ≈", parts.gil if self.host.has_gil or parts.gil else None),

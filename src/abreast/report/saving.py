@@ -30,7 +30,7 @@ def save(recording: Recording, path: str, *, full: bool = False) -> None:
         from abreast.report.timeline import write_timeline
 
         report = Report(recording, full=full)
-        write_timeline(recording, path, text=report.text(width=WIDTH, ascii_only=False), advice=next(iter(report.advice), ""))
+        write_timeline(recording, path, text=report.text(width=WIDTH, ascii_only=False), advice=report.main_advice)
     elif path.endswith(".csv"):
         from abreast.report.table import write_table
 

@@ -19,6 +19,7 @@ half a recording.
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import fields
 from functools import cache
 from itertools import chain, islice
@@ -36,6 +37,10 @@ __all__ = ["BEGIN", "Damaged", "lines", "parse", "parse_cut"]
 BEGIN = '"abreast":{'
 BLOCK = 50
 """Attempts in a line: what a cut at any byte loses, at most, of those before it."""
+
+DIGITS = 19
+"""Of the largest number: the nanoseconds since 1970 have so many."""
+LONG = re.compile(rf"\d{{{DIGITS + 1}}}")
 
 SCALARS = tuple(field.name for field in fields(Recording) if field.name not in ("host", "works", "rows", "attempts", "spans"))
 
@@ -100,7 +105,7 @@ def parse_cut(text: str) -> tuple[Recording, int]:
     else:
         closing = "]}}"
     try:
-        return _from_dict(json.loads("{" + whole + closing + "}").get("abreast"), cut=True)
+        return _from_dict(_loaded("{" + whole + closing + "}").get("abreast"), cut=True)
     except (ValueError, RecursionError) as error:
         raise Damaged(f"it is cut off, and what is left of it is no JSON: {error}") from None
 
@@ -112,8 +117,20 @@ def read(text: str) -> Recording:
         Damaged: something in it cannot be.
         ValueError, RecursionError: it is no JSON.
     """
-    data = json.loads(text)
+    data = _loaded(text)
     return _from_dict(data.get("abreast") if type(data) is dict else None, cut=False)[0]
+
+
+def _loaded(text: str) -> Any:
+    """Return what JSON says. No number in it is so large that views could not calculate with it: floats end at 10^308."""
+    # Only then: 200,000 attempts take twice as long so. Calls and errors may hold such digits as well.
+    return json.loads(text, parse_int=_number) if LONG.search(text) else json.loads(text)
+
+
+def _number(digits: str) -> int:
+    if len(digits.lstrip("-")) > DIGITS:
+        raise Damaged(f"one of its numbers has {len(digits)} digits")
+    return int(digits)
 
 
 def _from_dict(data: object, *, cut: bool) -> tuple[Recording, int]:

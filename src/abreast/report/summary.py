@@ -44,7 +44,7 @@ class Parts(NamedTuple):
         lock: for a lock.
         gil: held up by the GIL, an estimate.
         runqueue: for a CPU.
-        unknown: what cannot be split, since CPU times are not known; then `computing` and `waiting` are None.
+        unknown: what cannot be split, since CPU times are not known; if that is all, `computing` and `waiting` are None.
     """
 
     computing: int | None
@@ -324,7 +324,10 @@ def _summarize_work(
     kept = sum(worker.tasks for worker in workers)
     missing = max(0, work.attempts - (kept - len(gathered.unfinished)))
     elapsed = max(0, work.end - work.begin)
-    parts = split(work.wall, work.cpu, work.runqueue, work.lock, work.gil)
+    unmeasured = 0 if work.cpu is None else min(max(0, work.unmeasured), max(0, work.wall))
+    parts = split(work.wall - unmeasured, work.cpu, work.runqueue, work.lock, work.gil)
+    if unmeasured:
+        parts = parts._replace(unknown=unmeasured)
     one_after_another = max(0, work.wall) - parts.held_up
     ran = work.attempts > 0 and elapsed > 0
     speed_up = one_after_another / elapsed if ran else None
@@ -436,7 +439,7 @@ def _is_upper_bound(work: Work, host: Host, elapsed: int) -> bool:
     """Whether something may have held tasks up that was not measured."""
     if work.kind == "serial" or work.workers < 2:
         return False
-    if host.has_gil and work.gil is None and work.kind != "process":
+    if host.has_gil and work.kind != "process" and (work.gil is None or 10 * work.unmeasured > work.wall):
         return True
     if work.runqueue is not None or (host.has_gil and work.kind != "process"):
         return False

@@ -78,6 +78,17 @@ class Report:
         found = (advise(work, self.summary.host) for work in self.summary.works)
         return [Pen(LEAST_WIDTH, ascii_only=False).clean(advice.text) for advice in found if advice is not None]
 
+    @property
+    def main_advice(self) -> str:
+        """The advice of the work that took longest of those that have one, with its name if there are several works; empty if there is none."""
+        works = self.summary.works
+        for work in sorted(works, key=lambda work: (work.elapsed, work.work.wall), reverse=True):
+            if (advice := advise(work, self.summary.host)) is not None:
+                pen = Pen(LEAST_WIDTH, ascii_only=False)
+                name = f"{pen.cut(work.work.name or work.work.kind, 40)}: " if len(works) > 1 else ""
+                return name + pen.clean(advice.text)
+        return ""
+
     def text(self, *, width: int | None = None, ascii_only: bool | None = None, full: bool | None = None) -> str:
         """Return it as plain text, without colours.
 

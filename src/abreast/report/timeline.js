@@ -1150,7 +1150,7 @@ function start(names, buffer) {
     $("script").textContent = host.script ? "· " + host.script : "";
     $("host").textContent = [`Python ${host.python} (${host.has_gil ? "GIL on" : "no GIL"})`, many(host.cores, "core"), host.platform, host.name, new Date(Number(BigInt(names.zero) / 1000000n)).toISOString().slice(0, 16).replace("T", " ") + " UTC"].filter(Boolean).join(" · ");
     $("host").title = $("host").textContent;
-    const begin = Math.min(...names.works.map(work => work.begin)), last = Math.max(...names.works.map(work => work.end)), workers = [...perRow.values()].filter(row => row.tasks).length;
+    const begin = names.works.reduce((first, work) => Math.min(first, work.begin), Infinity), last = names.works.reduce((last, work) => Math.max(last, work.end), 0), workers = [...perRow.values()].filter(row => row.tasks).length;
     add(sum("tasks").toLocaleString("en"), sum("tasks") === 1 ? "task" : "tasks");
     if (names.works.length > 1) add(names.works.length.toLocaleString("en"), "runs");
     if (workers) add(workers.toLocaleString("en"), workers === 1 ? "worker" : "workers");

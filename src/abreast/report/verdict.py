@@ -5,8 +5,9 @@ if                                                  say
 ==================================================  ==============================================================
 nothing but the serial run came to its end          that, and to look at the errors
 the fastest other way and the serial run overlap,   that, and how to get less noise
-and it may be 10 % faster all the same
-they overlap, or the fastest is not 5 % faster      to leave it so, and why nothing is gained
+or nearly so, and it may be 10 % faster all the
+same
+they do, or the fastest is not 5 % faster      to leave it so, and why nothing is gained
 else                                                the least kind and number within 5 % of the fastest, by how
                                                     much it is faster, and why not more, or not the other kind
 ==================================================  ==============================================================
@@ -54,7 +55,7 @@ def verdict(measured: Measured) -> str:
             return "Only one after another was measured: give kinds= and max_workers= to compare it with."
         return "Use what is said of the errors and differences first: only one after another gave its results."
     best = measured.best
-    chosen = _least(right, best)
+    chosen = _least(right, best, serial)
     rival = min((row for row in right if row is not serial), key=_time)
     overlap = _overlap(serial, rival)
     if overlap and max(serial.seconds) > min(rival.seconds) * (1 + PROMISE):
@@ -68,9 +69,10 @@ def verdict(measured: Measured) -> str:
     return "; ".join(parts) + "."
 
 
-def _least(right: Sequence[Contender], best: Contender) -> Contender:
-    """The least kind, and of that the fewest workers, that is nearly as fast as the best."""
+def _least(right: Sequence[Contender], best: Contender, serial: Contender) -> Contender:
+    """The least kind, and of that the fewest workers, that is nearly as fast as the best, and surely not as the serial run."""
     near = [row for row in right if _time(row) <= _time(best) * (1 + ENOUGH)]
+    near = [row for row in near if row is best or row is serial or not _overlap(serial, row)]
     return min(near, key=lambda row: (_rank(row.kind), row.max_workers))
 
 
@@ -79,8 +81,16 @@ def _rank(kind: str) -> int:
 
 
 def _overlap(one: Contender, other: Contender) -> bool:
-    """Whether the ranges of two contenders overlap: of rounds of the same work, some were faster here, and some there."""
-    return len(one.seconds) > 1 and min(one.seconds) <= max(other.seconds) and min(other.seconds) <= max(one.seconds)
+    """Whether the ranges of two contenders overlap, or lie no farther apart than chance may bring them.
+
+    Of few rounds ranges are narrow: of the fastest of four ways that are all as fast as the serial run, three rounds lie apart from it once in ten
+    times, two once in three. With 2 / (rounds - 1)² of the wider range between them, that is at most once in twenty.
+    """
+    rounds = min(len(one.seconds), len(other.seconds))
+    if rounds < 2:
+        return False
+    gap = max(min(one.seconds) - max(other.seconds), min(other.seconds) - max(one.seconds))
+    return gap <= 2 / (rounds - 1) ** 2 * max(max(row.seconds) - min(row.seconds) for row in (one, other))
 
 
 def _spread(row: Contender) -> float:
