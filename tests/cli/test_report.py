@@ -46,7 +46,7 @@ class Report:
     def __init__(self, recording, *, full=False):
         self.recording = recording
         self.full = full
-        self.advice = ["More workers."]
+        self.main_advice = "More workers."
 
     def __str__(self):
         return f"{len(self.recording.attempts)} attempts, {'full' if self.full else 'short'}"

@@ -590,13 +590,13 @@ class TestArguments:
             abreast.record(**arguments)
 
     def test_an_error_of_the_block_goes_before_one_of_saving(self, tmp_path):
-        nowhere = tmp_path / "missing" / "run.json"
-        with pytest.raises(KeyError) as caught, abreast.record(nowhere):
+        folder = tmp_path / "folder"
+        folder.mkdir()
+        with pytest.raises(KeyError) as caught, abreast.record(folder / "run.json"):  # noqa: PT012  # at the end of the block
+            folder.rmdir()
             raise KeyError("mine")
         (note,) = caught.value.__notes__
         assert note.startswith("abreast: and the recording was not saved: FileNotFoundError")
-        with pytest.raises(FileNotFoundError), abreast.record(nowhere):
-            pass
 
     def test_one_block_each(self):
         run = abreast.record()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from abreast.core.recording import RETRIED
+from abreast.core.states import RETRIED
 from abreast.report.advice import advise
 from abreast.report.summary import summarize
 from hypothesis import given, settings
