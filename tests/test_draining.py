@@ -778,6 +778,7 @@ class TestHere:
             settle=no,
             give_back=no,
             send_more=no,
+            send_plain=no,
         )
         batch = Batch(work, 0, [-1, -2], None, 1, None)
         batch.stopped = True

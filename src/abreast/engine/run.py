@@ -65,7 +65,7 @@ from abreast.engine.settling import Settling
 from abreast.engine.starts import Starts
 from abreast.engine.tally import Tally
 from abreast.engine.watched import end_log, follow, kind_of, log_batch
-from abreast.executors.base import sender
+from abreast.executors.base import plain_sender, sender
 from abreast.executors.batch import Batch, Work, run_batch
 from abreast.policy.batch import inputs_at_once, learn_reading
 from abreast.policy.window import items_to_read
@@ -79,6 +79,7 @@ if TYPE_CHECKING:
     from abreast.engine.journaled import Journaling
     from abreast.engine.source import Source
     from abreast.engine.workers import Workers
+    from abreast.executors.base import SubmitPlain
     from abreast.observe.progress import Progress
 
 __all__ = ["Run"]
@@ -166,6 +167,7 @@ class Run:
         self._go_on_here = False
         self._look_again: float | None = None  # when a batch will be overdue
         self._hold: Hold | None = None  # of the executor, if nobody need iterate
+        self._send_at_once: SubmitPlain | None = None
         # the ends: `_stopped` is set by whoever gives the run up, `over` by who closes it
         self._expired = self._cancelled = self._stopped = self._drained_inputs = False
         self._outer_scopes: tuple[Scope, ...] = ()
@@ -191,6 +193,7 @@ class Run:
             is_over_time=weakly(self, Run._is_over_time),
             settle=weakly_told(self, type(self)._settle_only),
             give_back=weakly_told(self, type(self)._give_back),
+            send_plain=weakly(self, type(self)._send_plain),
             send_more=weakly(self, Run._send_more),
         )
         self._work.limit = task_timeout
@@ -239,6 +242,9 @@ class Run:
             self._journal.has_encoded(workers.encodes)
         self._settling.open(workers)
         self._send = sender(workers.executor)
+        # Not where code of the user's, or a file, is asked before something is sent.
+        if self._lives is None and self._journal is None and self._log is None:
+            self._send_at_once = plain_sender(workers.executor)
         self._feed.open(workers, self._chunksize, goes_deep=self._keeps_all or self._at_once or self.buffersize is not None)
         # Everything is pending from the start, and the threads that complete batches send it. The one that iterates must not: the
         # executor may have been dropped or shut down since, when only its own workers can go on.
@@ -495,7 +501,7 @@ class Run:
             if self._log is not None:
                 batch.queued = perf_counter_ns()
                 follow(self._log, batch)
-            batch.handle = self._send(batch, self._deliver)
+            handle = self._send(batch, self._deliver)
         except Exception as error:
             if self._take_back(batch) and not self._feed.drained:
                 if self._at_once and isinstance(error, RuntimeError) and self._goes_on_here():
@@ -507,13 +513,17 @@ class Run:
             batch.submitting = None
         if not self._workers.encodes:  # else it is the pickling of the inputs above all, which grows with the batch
             batch.sent = perf_counter() - begun
-        if batch.handle.cancelled():  # within submit(), when _deliver could not know whether it would be refused
+        self._has_been_sent(batch, handle)
+        return True
+
+    def _has_been_sent(self, batch: Batch, handle: Future[Any]) -> None:
+        batch.handle = handle
+        if handle.cancelled():  # within submit(), when _deliver could not know whether it would be refused
             self._deliver(batch, CancelledError())
         if batch.start > self._feed.limit:  # stopped meanwhile, when there was no handle yet
-            batch.handle.cancel()
+            handle.cancel()
         elif self._feed.drained:
-            _stop(batch.handle)
-        return True
+            _stop(handle)
 
     @locked
     def _take_back(self, batch: Batch) -> bool:
@@ -615,6 +625,24 @@ class Run:
             self._break(error)
             return self._hold is not None
         return bool(self._feed.pending) or self._hold is not None or (self._lives is not None and self._lives.has_unjudged())
+
+    def _send_plain(self, _batch: Batch) -> bool:
+        """Send, in that thread, what is pending, as far as that runs no code of the user's; whether more is to be done in another thread."""
+        if self._send_at_once is None or self._hold is not None:
+            return True
+        try:
+            while (batch := self._form_to_send()) is not None:
+                handle = self._send_at_once(batch, self._deliver)
+                if handle is None:
+                    self._take_back(batch)
+                    return True
+                self._has_been_sent(batch, handle)
+        except BaseException as error:  # as above
+            self._break(error)
+        finally:
+            if self._sends == threading.get_ident():
+                self._sends = None
+        return False
 
     def _send_more(self, _batch: Batch | None = None) -> bool:
         try:

@@ -33,8 +33,13 @@ if TYPE_CHECKING:
 
         def __call__(self, batch: Batch, deliver: Deliver, /) -> Future[Any]: ...
 
+    class SubmitPlain(Protocol):
+        """The same in the executor's own thread; None if it would run code of the user's."""
 
-__all__ = ["deliver_from", "has_replaced_submit", "is_ours", "sender"]
+        def __call__(self, batch: Batch, deliver: Deliver, /) -> Future[Any] | None: ...
+
+
+__all__ = ["deliver_from", "has_replaced_submit", "is_ours", "plain_sender", "sender"]
 
 
 def is_ours(executor: Executor) -> bool:
@@ -68,6 +73,11 @@ def sender(executor: Executor) -> SubmitCall:
         return future
 
     return submit_call
+
+
+def plain_sender(executor: Executor) -> SubmitPlain | None:
+    """Return `submit_plain` for `executor`, if it has one."""
+    return getattr(executor, "submit_plain", None) if is_ours(executor) else None
 
 
 def deliver_from(batch: Batch, deliver: Deliver, future: Future[Any], *, is_shown: bool = False) -> None:

@@ -50,14 +50,16 @@ class Work:
         timed: whether each task's end is noted.
         scope: cancelled with the run.
         heed: called by a worker that found its batch's signal set; returns whether to stop. It takes no more than a moment.
-        settle, send_more: what `Deliver` does, in two steps, for executors whose own thread must run no code of the user's:
-            ``settle(batch, lost)`` returns whether ``send_more(batch)`` is to be called, in another thread.
+        settle, send_plain, send_more: what `Deliver` does, in steps, for executors whose own thread must run no code of the user's:
+            ``settle(batch, lost)`` returns whether something is to be sent; ``send_plain(batch)`` sends, by the executor's
+            ``submit_plain``, what can be sent without such code, and returns whether ``send_more(batch)`` is to be called, in another thread.
         give_back: called by such an executor while a batch runs: ``give_back(batch, place)``, if its tasks from `place` on have not begun, and
             will not. Returns the same.
         is_too_many: called by a worker of this process when a task has failed; returns whether that ends the run.
         is_over_time: called by a worker whose batch has reached its box; returns whether to hand back the rest.
         deaths: by index of a batch's first task: how many worker processes died with it at hand before they began it.
         pickles_quickly: whether its inputs, if they are not plain, have been such that a plain pickle of each will do.
+        sent: the function as an executor of processes sends it: for all of the run as it was when its first batch was sent.
         again: by index of a task: how often it ran in a process that died before what came of it was sent.
         tried: by index of a task: how often it failed before. Such a task is a batch of its own.
         limit: seconds that a task may take, if that is not as the executor has it.
@@ -77,6 +79,8 @@ class Work:
         "pickles_quickly",
         "scope",
         "send_more",
+        "send_plain",
+        "sent",
         "settle",
         "star",
         "timed",
@@ -96,6 +100,7 @@ class Work:
         is_over_time: Callable[[Batch], bool],
         settle: Callable[[Batch, BaseException | None], bool],
         send_more: Callable[[Batch], bool],
+        send_plain: Callable[[Batch], bool],
         give_back: Callable[[Batch, int], bool],
     ) -> None:
         self.fn = fn
@@ -108,11 +113,13 @@ class Work:
         self.is_over_time = is_over_time
         self.settle = settle
         self.send_more = send_more
+        self.send_plain = send_plain
         self.give_back = give_back
         self.deaths: dict[int, int] = {}
         self.again: dict[int, int] = {}
         self.tried: dict[int, int] = {}
         self.limit: float | None = None
+        self.sent: Any = None
         self.is_too_many: Callable[[Batch], bool] = _no
         self.pickles_quickly = True
 
@@ -258,6 +265,7 @@ def _work_arrives(fn: Callable[..., Any], star: bool, name: str, fails_fast: boo
         is_over_time=_yes,
         settle=_nothing,
         send_more=_no,
+        send_plain=_no,
         give_back=_nothing,
     )
 

@@ -559,13 +559,13 @@ class PoolCore:
         now: float,
         *,
         count: int = 1,
-        means: Iterable[float] = (),
+        groups: Iterable[tuple[float, int]] = (),
         dispatch: bool = True,
     ) -> list[Effect]:
         """The outcomes of `count` tasks from number `seq` on have come; those of a worker come in the order of its tasks.
 
         Args:
-            means: seconds that a task took, of each group of them that came together; default: of all.
+            groups: seconds that a task took, and how many they are, of each group of them that came together; default: of all.
 
         Raises:
             ProtocolError: they are not those that are due.
@@ -585,8 +585,8 @@ class PoolCore:
         worker.last = seq + count - 1
         worker.tasks += count
         self._deaths_in_a_row = 0
-        for mean in means or (seconds / count,):
-            self._learn(worker.calls[0].call, mean)
+        for mean, number in groups or ((seconds / count, count),):
+            self._learn(worker.calls[0].call, mean, number)
         taken = 0
         while taken < count:
             sent = worker.calls[0]
@@ -600,9 +600,13 @@ class PoolCore:
             self._dispatch(now)
         return self._take_effects()
 
-    def _learn(self, call: Call, seconds: float) -> None:
+    def _learn(self, call: Call, seconds: float, count: int) -> None:
+        """So many tasks took `seconds` each: the more they are, the more that is worth. Bad news is believed faster.
+
+        The first task of a function takes a thousand times as long as the tiny ones that follow, since all is cold.
+        """
         mean = self._mean_of(call)
-        mean = seconds if mean == _NEVER else max(mean + 0.1 * (seconds - mean), 0.25 * seconds)
+        mean = seconds if mean == _NEVER else max(mean + min(0.1 * count, 0.5) * (seconds - mean), 0.25 * seconds)
         function = getattr(call, "function", None)
         if function is None:
             self.mean = mean

@@ -624,7 +624,8 @@ class BatchCall(_Travels):
     def give_back(self, place: int) -> None:
         """Tasks from `place` on have not begun, and will not: the run may send them elsewhere. Those before go on."""
         self.size = place
-        if self.deliver is not None and self.batch.work.give_back(self.batch, place):
+        work = self.batch.work
+        if self.deliver is not None and work.give_back(self.batch, place) and work.send_plain(self.batch):
             self.supervisor.deliver(self._send_more, self.deliver)
 
     def _tell(self, lost: BaseException | None) -> None:
@@ -632,7 +633,8 @@ class BatchCall(_Travels):
         if self.deliver is None:
             return
         run, self.deliver = self.deliver, None
-        is_more = self.batch.work.settle(self.batch, lost)
+        work = self.batch.work
+        is_more = work.settle(self.batch, lost) and work.send_plain(self.batch)
         if not self.handle.done():
             self.handle.set_result(None)
         self.handle.let_go()

@@ -235,31 +235,47 @@ class ProcessPool(concurrent.futures.ProcessPoolExecutor):
         supervisor, work = self._supervisor, batch.work
         if not supervisor.is_delivering_here() or supervisor.core.broken is not None:
             self._check_open()
-        sent = self._functions.encode(work.fn)
+        if work.sent is None:
+            work.sent = self._functions.encode(work.fn)
         common = self._start.common
         within = batch.context
         if batch.measure is not None and batch.measure.along is not None:
             within = batch.measure.along.carrying(within or Context())
         context = None if within is None else encode_context(within, common)
-        head = opening(
-            sent[0],
-            len(batch.items),
-            index=batch.start,
-            box=batch.box or 0.0,
-            name=work.name,
-            context=context,
-            attempt=batch.attempt,
-        )
+        call = self._call_of(batch, deliver)
+        _load(call, _head(batch, context), batch.items, work, common)
+        _refuse_huge(len(call.body), f"{len(batch.items)} inputs of {work.name}")
+        supervisor.submit(call)
+        return call.handle
+
+    def submit_plain(self, batch: Batch, deliver: Deliver) -> Future[Any] | None:
+        """The same in the supervisor's thread, where no code of the user's may run; None if that would, or the pool is about to end.
+
+        To hand it to another thread costs two changes of threads, which wait for the GIL: a millisecond while results are being consumed.
+        """
+        supervisor, work = self._supervisor, batch.work
+        if supervisor.core.closed or supervisor.core.broken is not None:
+            return None
+        if work.sent is None or work.star or batch.context is not None or batch.measure is not None:
+            return None
+        together = encode_plain(batch.items, star=False)
+        if together is None:
+            return None
+        call = self._call_of(batch, deliver)
+        call.body = _head(batch, None) + together
+        call.flags |= PLAIN
+        supervisor.submit(call)
+        return call.handle
+
+    def _call_of(self, batch: Batch, deliver: Deliver) -> BatchCall:
+        work = batch.work
         limit, flags = self._task_timeout, self._flags
         if work.limit is not None:
             limit, flags = work.limit, flags | LIMITED
-        call = BatchCall(batch, deliver, supervisor, sent, limit, flags, partial(_told_item, batch))
-        _load(call, head, batch.items, work, common)
-        _refuse_huge(len(call.body), f"{len(batch.items)} inputs of {work.name}")
+        call = BatchCall(batch, deliver, self._supervisor, work.sent, limit, flags, partial(_told_item, batch))
         call.handle._owner = _CancelsCall(call)
         batch.remote = True
-        supervisor.submit(call)
-        return call.handle
+        return call
 
     # ---- held open, for what is to be done later: a retry
 
@@ -455,10 +471,23 @@ def _refuse_huge(size: int, what: str) -> None:
         )
 
 
+def _head(batch: Batch, context: Payload | None) -> bytes:
+    work = batch.work
+    return opening(
+        work.sent[0],
+        len(batch.items),
+        index=batch.start,
+        box=batch.box or 0.0,
+        name=work.name,
+        context=context,
+        attempt=batch.attempt,
+    )
+
+
 def _load(call: BatchCall, head: bytes, items: list[Any], work: Work, common: Common | None) -> None:
     """Put the items into the call, the quickest way that they allow."""
     star = work.star
-    together = encode_plain(items, star)
+    together = encode_plain(items, star=star)
     if together is not None:
         call.body = head + together
         call.flags |= PLAIN | (STAR if star else 0)

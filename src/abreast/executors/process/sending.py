@@ -241,7 +241,7 @@ def encode_small(args: tuple[Any, ...]) -> Payload:
     return _payload((dumps((args, None), 5), ()))
 
 
-def encode_plain(items: list[Any], star: bool) -> bytes | None:
+def encode_plain(items: list[Any], *, star: bool) -> bytes | None:
     """Return one pickle of all items, if they are plain values, or tuples of such; None if they are not.
 
     Only of those: items that have a pickle in common are no longer independent (what one task changes in an object, others see), and

@@ -42,7 +42,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from abreast.core import draining, failpoints, watch
 from abreast.executors.process import core as effects
-from abreast.executors.process import logs
+from abreast.executors.process import logs, surroundings
 from abreast.executors.process.core import Died, PoolCore, ProtocolError, Worker
 from abreast.executors.process.express import AT_ONCE, LOOK, READABLE, TIRED, Lane, Lanes
 from abreast.executors.process.frames import BadFrame, Kind, Parser, Phase, frame
@@ -77,9 +77,9 @@ HALFWAY = 0.5
 """Seconds after which a frame that does not go on is looked at: if its worker is idle it never will, since a task has written it."""
 MEMORY = 0.5
 """Seconds between two looks at the memory of workers, where there is a limit."""
-SHORTEST_NAP, LONGEST_NAP = 0.001, 0.002
-"""Seconds in which outcomes gather, if nobody waits for them. With 10 ms tasks of 200 us gain 2 %, but 20,000 tiny ones in a new pool take 40 ms instead of 22:
-what is known of them is a mean that their cold beginning has spoilt."""
+SHORTEST_NAP, NAP, LONGEST_NAP = 0.001, 0.002, 0.01
+"""Seconds in which outcomes gather, if nobody waits for them: at the beginning of work, and when it has lasted for ten times as long. With 10 ms
+tasks of 50 and 200 us gain 2 % and more, but 20,000 tiny ones in a new pool lose a fifth: what is known of them then is spoilt by their cold beginning."""
 LITTLE = 1 << 15
 """Bytes that came in a turn, up to which a nap does not let a pipe fill up."""
 WITHOUT_PIDFD = 0.05
@@ -104,17 +104,17 @@ class Records:
         results: of each what it returned, if that is a plain value, or a simple object: unpickled here, since no code of anybody's
             can run by that; else a `Pickled`, or a `Late`.
         durations: what each took, if that was asked for, or is known anyway, of a single one.
-        means: what a task took in the mean, of each frame that they came in.
+        groups: what a task took in the mean, and how many they are, of each frame that they came in.
     """
 
-    __slots__ = ("count", "durations", "means", "results", "seconds")
+    __slots__ = ("count", "durations", "groups", "results", "seconds")
 
     def __init__(self, results: list[Any], seconds: float, durations: list[float] | None = None) -> None:
         self.results = results
         self.count = len(results)
         self.seconds = seconds
         self.durations = durations
-        self.means = [seconds / self.count]
+        self.groups = [(seconds / self.count, self.count)]
 
     @classmethod
     def arrive(cls, body: bytes, flags: int) -> Records:
@@ -157,7 +157,7 @@ class Records:
         self.results.append(result)
         self.count += 1
         self.seconds += seconds
-        self.means.append(seconds)
+        self.groups.append((seconds, 1))
 
     def add(self, others: Records) -> None:
         """Take those that follow."""
@@ -168,7 +168,7 @@ class Records:
         self.results += others.results
         self.count += others.count
         self.seconds += others.seconds
-        self.means += others.means
+        self.groups += others.groups
 
 
 class _Channel:
@@ -267,6 +267,9 @@ class Supervisor:
         self._by_fd: dict[int, tuple[str, _Channel]] = {}
         self._event = -1
         self._alarms: select.epoll = None  # type: ignore[assignment]  # until `begin`: what ends a nap
+        self._busy_from = 0.0
+        """Since when some worker has had something to do, all the time."""
+        self._came_from = 0.0
         self._came = 0  # bytes in this turn
         self._room = memoryview(
             bytearray(1 << 18)
@@ -637,10 +640,11 @@ class Supervisor:
 
     def _nap(self) -> float:
         """Return for how many seconds nothing is lost if outcomes are not read."""
+        now = perf_counter()
         came, self._came = self._came, 0
+        since, self._came_from = self._came_from, now
         if came > LITTLE or self._lent or self._adopted or self._suspects or self._without_pidfd:
             return 0.0
-        now = perf_counter()
         spare: float | None = None
         for worker in self.core.workers.values():
             if worker.calls:
@@ -650,7 +654,13 @@ class Supervisor:
                 spare = some if spare is None else min(spare, some)
             elif worker.state == Worker.STARTING:
                 return 0.0
-        return 0.0 if spare is None else min(LONGEST_NAP, spare / 2)  # what is known of it is a mean
+        if spare is None:
+            self._busy_from = now
+            return 0.0
+        longest = min(LONGEST_NAP, max(NAP, (now - self._busy_from) / 10))
+        if came:  # no more than a pipe takes
+            longest = min(longest, (now - since) * LITTLE / came)
+        return min(longest, spare / 2)  # what is known of it is a mean
 
     def _take_messages(self) -> None:
         while not self.inbox.empty():
@@ -861,7 +871,7 @@ class Supervisor:
         self._is_news = True
         self._do(
             self.core.record(
-                worker, first, some, some.seconds, perf_counter(), count=some.count, means=some.means, dispatch=False
+                worker, first, some, some.seconds, perf_counter(), count=some.count, groups=some.groups, dispatch=False
             )
         )
 
@@ -1141,14 +1151,17 @@ class Supervisor:
                 if not self._read_output(channel, fd):
                     break
             output.end()
-        page = process.page.read() if process.page is not None else (0, 0.0, Phase.IDLE)
+        page = (0, 0.0, Phase.IDLE)
+        if process.page is not None:
+            page = process.page.read()
+            surroundings.note(process.page.words[Page.OURS])
         status, peak = process.reap()
         hint = self._hints.pop(worker.number, "")
         hint = process.hint or hint
         if not hint and status == -signal.SIGKILL and worker.state != Worker.DYING:
             hint = self._why_killed()
             if peak:
-                hint += f"; peak memory {peak / 1e6:.1f} GB"
+                hint += f"; peak memory {peak / 1e3:,.0f} MB"
         seq, start, phase = page
         died = Died(status, phase, seq, start, process.stack(), hint)
         # Nobody reads or writes it any more: the numbers of its descriptors will belong to others.

@@ -87,6 +87,8 @@ class Surroundings(NamedTuple):
         paths: `sys.path`, for the import of modules.
         modules: that are to be imported.
         parent: the process whose worker it is.
+        by_value: whether functions go by value there, as those of a script do: then workers will need cloudpickle.
+        seen: modules of ours that functions have imported in workers: their module has ``from abreast import ProcessPoolExecutor``, say.
     """
 
     environment: bytes
@@ -102,6 +104,28 @@ class Surroundings(NamedTuple):
     paths: list[str]
     modules: list[str]
     parent: int
+    by_value: bool = False
+    seen: tuple[str, ...] = ()
+
+
+OURS = ("abreast.functions", "abreast.group", "abreast.pools", "abreast.process_pools", "abreast.recording")
+"""What a module with tasks may import, and takes long: 45 ms all together, in each worker."""
+seen = 0
+"""Which of them workers of this process have imported, as bits: the guardian does so before the next one is forked."""
+
+
+# ---- in a worker, and in the parent
+
+
+def loaded() -> int:
+    """Return which of `OURS` have been imported here, as bits."""
+    return sum(1 << place for place, name in enumerate(OURS) if name in sys.modules)
+
+
+def note(bits: int) -> None:
+    """Workers have imported these of `OURS`."""
+    global seen
+    seen |= bits
 
 
 # ---- in the parent
@@ -184,6 +208,8 @@ def take(
         paths=list(paths),
         modules=list(modules),
         parent=os.getpid(),
+        by_value="cloudpickle" in sys.modules,
+        seen=tuple(name for place, name in enumerate(OURS) if seen & 1 << place),
     )
     return taken, [*fds, *numbers], cwd
 

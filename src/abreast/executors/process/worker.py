@@ -54,6 +54,7 @@ from abreast.executors.process.sending import (
     decode_item,
     decode_plain,
 )
+from abreast.executors.process.surroundings import loaded
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -579,6 +580,7 @@ class _Worker:
         try:
             if type(fn) is bytes:
                 fn = self.functions[call.function] = decode_function(fn)
+                words[Page.OURS] = loaded()
                 words[Page.START] = perf_counter_ns()  # of the task's own time; before the phase, so that it is never too early
                 words[Page.PHASE] = DECODE
             context = call.context
