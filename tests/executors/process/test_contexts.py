@@ -926,10 +926,6 @@ class TestWorkersKnowThemselves:
         with ProcessPool(1, method, name="pool") as pool:
             assert pool.submit(names).result(PATIENCE) == ("pool_1", os.getpid(), True)
 
-    def test_multiprocessing_is_not_imported_for_that(self):
-        with ProcessPool(1) as pool:
-            assert "multiprocessing" not in pool.submit(eval, "set(__import__('sys').modules)").result(PATIENCE)
-
     def test_daemons_of_multiprocessing_may_have_pools_whose_tasks_have_children(self):
         context = multiprocessing.get_context("fork")
         queue = context.SimpleQueue()

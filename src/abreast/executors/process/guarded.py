@@ -106,7 +106,7 @@ class _Guardian(ForkServer):
     def _warm(self) -> None:
         """Import what functions need that go by value, as most of a script do: 8 ms here, 13 in each of two workers at a time."""
         with contextlib.suppress(ImportError):
-            from abreast.executors.process import by_value, logs, namespace  # noqa: F401
+            from abreast.executors.process import by_value, logs, namespace  # noqa: F401  # imported is all that is wanted
 
     def load(self, request: Request) -> None:
         self._look()

@@ -10,7 +10,7 @@
     w6 quiet   1 if `halt` is not to be told to the running task  the parent, when the program is drained: that task is to finish
     w7 drained 1 if no further call is to be begun             the parent, when the program is drained
     w8 last    number of a task           the parent, before SIGCONT: what has not begun up to this one is to be given back
-    w9 ours    what functions have imported of ours, as bits   the worker, when it has unpickled one (surroundings.py)
+    w9 ours    what tasks have imported of ours, as bits       the worker, when it ends (surroundings.py)
 
 From the start on the parent reads, but for w5 to w8: seq, start, phase, then seq and start again, until they are stable. A torn read can only give a later start, hence a later end
 of a task over its limit. While a function is unpickled `start` is that of the unpickling; it is stored anew before the phase goes on. A store costs 0.04 us. The clock has one zero for all processes of a host.

@@ -88,7 +88,7 @@ class Surroundings(NamedTuple):
         modules: that are to be imported.
         parent: the process whose worker it is.
         by_value: whether functions go by value there, as those of a script do: then workers will need cloudpickle.
-        seen: modules of ours that functions have imported in workers: their module has ``from abreast import ProcessPoolExecutor``, say.
+        seen: modules of ours that tasks have imported in workers: their module has ``from abreast import ProcessPoolExecutor``, say.
     """
 
     environment: bytes

@@ -363,6 +363,7 @@ class _Worker:
                 self._define(arrived)
             else:
                 self._rest()
+                self.words[Page.OURS] = loaded()
                 self.words[Page.PHASE] = Phase.EXIT
                 if failpoints.hit is not None:
                     failpoints.hit("worker.before_exit")
@@ -580,7 +581,6 @@ class _Worker:
         try:
             if type(fn) is bytes:
                 fn = self.functions[call.function] = decode_function(fn)
-                words[Page.OURS] = loaded()
                 words[Page.START] = perf_counter_ns()  # of the task's own time; before the phase, so that it is never too early
                 words[Page.PHASE] = DECODE
             context = call.context
