@@ -221,3 +221,30 @@ class Odd(str):
 
     def __reduce__(self) -> tuple[Any, ...]:
         return Odd, (str(self) + threading.current_thread().name,)
+
+
+class Bag:
+    """Holds whatever it is given, under any name."""
+
+    default = 3
+
+    def __init__(self, held: dict[str, Any] | None = None) -> None:
+        vars(self).update(held or {})
+
+
+class Asks:
+    """Has a property that must not be asked, nor told."""
+
+    asked: list[str] = []  # noqa: RUF012  # of the class
+
+    def __init__(self, x: int) -> None:
+        vars(self)["x"] = x
+
+    @property
+    def x(self) -> int:
+        self.asked.append("get")
+        return 0
+
+    @x.setter
+    def x(self, value: int) -> None:
+        self.asked.append("set")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import pickle
 import sys
 import threading
 import time
@@ -13,9 +14,10 @@ from abreast import ProcessPoolExecutor
 from abreast.core.process_errors import ResultDecodeError, TaskPickleError
 from abreast.executors.process import outbox
 from abreast.executors.process.frames import BadFrame, Kind, Parser, frame
-from abreast.executors.process.outbox import OBJECTS, RECORD, RECORDS, TIMED, TOGETHER, Outbox
-from abreast.executors.process.sending import ERROR, is_simple
+from abreast.executors.process.outbox import OBJECTS, RECORD, RECORDS, ROWS, TIMED, TOGETHER, Outbox
+from abreast.executors.process.sending import ERROR, decode_rows, encode_rows, is_simple
 from abreast.executors.process.supervisor import Record, Records, Supervisor
+from hypothesis import given, settings, strategies as st
 
 from tests.executors.process import shared_results as tasks
 
@@ -37,6 +39,67 @@ class Frames:
         frames = list(Parser(Kind.OF_WORKER).feed(b"".join(self.sent)))
         self.sent.clear()
         return frames
+
+
+def rows_of(values):
+    """Send them as rows, if they can be; return what arrives, or None."""
+    data = encode_rows(values)
+    return None if data is None else decode_rows(data)
+
+
+PLAIN = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text() | st.binary()
+NAMES = st.text() | st.sampled_from(["x", "default", "__class__", "__dict__", "__doc__", "__weakref__", "__init__", "__slots__"])
+
+
+class TestRows:
+    """Objects of one class with the same attributes: the same as pickle would make of them."""
+
+    @given(st.lists(NAMES, unique=True, max_size=40), st.data())
+    @settings(max_examples=50, deadline=None)
+    def test_any_names_and_values(self, names, data):
+        values = [tasks.Bag({name: data.draw(PLAIN) for name in names}) for _ in range(3)]
+        made = rows_of(values)
+        assert [type(value) for value in made] == [tasks.Bag] * 3
+        assert [list(object.__getattribute__(value, "__dict__").items()) for value in made] == [
+            list(object.__getattribute__(value, "__dict__").items()) for value in values
+        ]
+        assert pickle.dumps(made[0]) == pickle.dumps(pickle.loads(pickle.dumps(values[0])))
+
+    @pytest.mark.parametrize("kind", [tasks.Simple, tasks.Frozen, tasks.Child.Inner])
+    def test_dataclasses(self, kind):
+        values = [kind(number) for number in range(5)]
+        assert rows_of(values) == values
+
+    def test_a_property_is_neither_asked_nor_told(self):
+        tasks.Asks.asked.clear()
+        made = rows_of([tasks.Asks(1), tasks.Asks(2)])
+        assert [vars(value) for value in made] == [{"x": 1}, {"x": 2}]
+        assert tasks.Asks.asked == []
+
+    def test_others_do_not_go_so(self):
+        assert rows_of([tasks.Simple(1), tasks.Frozen(2)]) is None
+        assert rows_of([tasks.Bag({"a": 1}), tasks.Bag({"b": 1})]) is None
+        assert rows_of([tasks.Bag({"a": 1, "b": 2}), tasks.Bag({"b": 2, "a": 1})]) is None
+
+    def test_of_a_class_that_is_not_known_here_each_is_a_pickle(self, monkeypatch):
+        data = encode_rows([tasks.Simple(1), tasks.Simple(2)])
+        with monkeypatch.context() as patched:
+            patched.delattr(tasks, "Simple")
+            made = decode_rows(data)
+        assert [one.decode() for one in made] == [tasks.Simple(1), tasks.Simple(2)]
+
+    @pytest.mark.parametrize(
+        "told",
+        [
+            [1], ("m", "n", ("a",)), ("m", 3, ("a",), [(1,)]), ("m", "n", ("a", 1), [(1, 2)]), ("m", "n", ("a",), [[1]]), ("m", "n", ("a",), [(1, 2)]),
+            ("m", "n", ["a"], [(1,)]),
+        ],
+    )  # fmt: skip
+    def test_what_is_none_is_not_believed(self, told):
+        with pytest.raises(pickle.UnpicklingError):
+            decode_rows(pickle.dumps(told))
+        with pytest.raises(BadFrame):
+            Records.arrive(RECORDS.pack(1.0, 1) + pickle.dumps(told), TOGETHER | ROWS)
 
 
 class TestOutbox:

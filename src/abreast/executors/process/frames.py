@@ -20,7 +20,7 @@
              more                                     MEASURED what the tasks whose outcomes follow took; number = of the first of them
 
 RECORDS' body: seconds of all of them (f64), how many (u32), and if TIMED the seconds of each (f64); then, if TOGETHER, one pickle of a list of
-the results, OBJECTS of simple classes among them or none; else the length of each pickle (u32), and the pickles.
+the results, OBJECTS of simple classes among them or none, or if ROWS of (module, class, names of attributes, list of tuples of their values); else the length of each pickle (u32), and the pickles.
 
 A buffer is what a pickle has kept out of band (sending.py). A frame of a task is written by one thread, so frames never mix; a death
 cuts the last one, which is then dropped. The parser takes bytes as they come, and trusts nothing: lengths and kinds are checked.

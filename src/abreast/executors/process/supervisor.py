@@ -49,10 +49,10 @@ from abreast.executors.process.frames import BadFrame, Kind, Parser, Phase, fram
 from abreast.executors.process.launch import dump_signal
 from abreast.executors.process.measures import Measures
 from abreast.executors.process.memory import oom_kills, resident_bytes
-from abreast.executors.process.outbox import MEASURED, OBJECTS, RECORD, RECORDS, RETURN, TIMED, TOGETHER
+from abreast.executors.process.outbox import MEASURED, OBJECTS, RECORD, RECORDS, RETURN, ROWS, TIMED, TOGETHER
 from abreast.executors.process.output import Output, Printer
 from abreast.executors.process.page import Page
-from abreast.executors.process.sending import OK, Encoded, Payload, Pickled, decode_plain, decode_together
+from abreast.executors.process.sending import OK, Encoded, Payload, Pickled, decode_plain, decode_rows, decode_together
 from abreast.executors.process.worker import FUNCTIONS, MOST
 
 if TYPE_CHECKING:
@@ -134,7 +134,8 @@ class Records:
                 place += 8 * count
             results: list[Any]
             if flags & TOGETHER:
-                results = decode_together(body[place:]) if flags & OBJECTS else decode_plain(body[place:])
+                decode = decode_rows if flags & ROWS else decode_together if flags & OBJECTS else decode_plain
+                results = decode(body[place:])
                 told = len(results)
             else:
                 sizes = struct.unpack_from(f"<{count}I", body, place)
