@@ -632,7 +632,11 @@ class Run:
             return True
         try:
             while (batch := self._form_to_send()) is not None:
-                handle = self._send_at_once(batch, self._deliver)
+                try:
+                    handle = self._send_at_once(batch, self._deliver)
+                except BaseException:  # no memory, say
+                    self._take_back(batch)
+                    raise
                 if handle is None:
                     self._take_back(batch)
                     return True

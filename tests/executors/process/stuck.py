@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import ctypes
+import functools
 import os
+import signal
 import threading
 import time
 
@@ -50,3 +53,56 @@ def tiny_or_not(path, item):
     elif number % 10 == 3:
         sum(range(5000))
     return number
+
+
+def returns(_which, item):
+    return item
+
+
+def waits_for(gate, _item):
+    deadline = time.monotonic() + 60
+    while not os.path.exists(gate):
+        assert time.monotonic() < deadline, "the gate stays closed"
+        time.sleep(0.001)
+
+
+class Struck(Exception):
+    """What is thrown into a task."""
+
+
+def _strike(_number, _frame):
+    raise Struck
+
+
+def _raise_signal():
+    signal.raise_signal(signal.SIGALRM)
+
+
+def _throw():
+    """As another thread may."""
+    ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(threading.get_ident()), ctypes.py_object(Struck))
+
+
+def struck_amid_what_is_asked(path, others, how, number):
+    """Number 3 waits for so many others to begin; what is next written meanwhile is struck by an exception, which it catches."""
+    if number != 3:
+        return waits_for_the_others(path, others, number)
+    real, strike = (os.write, os.writev), {"signal": _raise_signal, "thread": _throw}[how]
+
+    def struck(which, fd, data):
+        os.write, os.writev = real
+        strike()
+        return real[which](fd, data)
+
+    before = signal.signal(signal.SIGALRM, _strike)
+    note(path, number)
+    os.write, os.writev = functools.partial(struck, 0), functools.partial(struck, 1)
+    try:
+        deadline = time.monotonic() + 60
+        while time.monotonic() < deadline:
+            time.sleep(0.001)
+    except Struck:
+        return number
+    finally:
+        signal.signal(signal.SIGALRM, before)
+    raise AssertionError("nothing is asked")

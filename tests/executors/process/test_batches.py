@@ -17,6 +17,7 @@ import time
 import pytest
 from abreast import ProcessPoolExecutor, TaskTimeout, WorkerCrashed
 from abreast.core.process_errors import ResultDecodeError, TaskDecodeError, TaskPickleError
+from abreast.executors.process import pool
 from abreast.executors.process.core import Worker
 
 from tests.executors.process import tiny
@@ -412,3 +413,23 @@ def _forks_and_raises(item):
 
 
 unpacked = {tiny.forks: _forks, tiny.forks_and_raises: _forks_and_raises}
+
+
+def test_no_memory_in_the_thread_that_sends(monkeypatch):
+    """The run ends with it, wherever the next batch is sent; nobody waits for one that was not."""
+    in_plain_context = contextvars.Context().run  # what pytest has in its own would be pickled elsewhere
+    real = pool.encode_plain
+    struck = threading.Event()
+
+    def encode_plain(items, *, star):
+        if not struck.is_set() and threading.current_thread().name.endswith("-supervisor"):
+            struck.set()
+            raise MemoryError
+        return real(items, star=star)
+
+    monkeypatch.setattr(pool, "encode_plain", encode_plain)
+    with ProcessPoolExecutor(2) as workers:
+        with pytest.raises(MemoryError):
+            in_plain_context(lambda: list(workers.map(square, range(20_000), chunksize=20)))
+        assert struck.is_set()
+        assert list(workers.map(square, range(10))) == [square(i) for i in range(10)]

@@ -18,7 +18,7 @@ from concurrent.futures import wait
 import abreast
 import pytest
 from abreast import ProcessPoolExecutor, TaskTimeout, WorkerCrashed
-from abreast.executors.process import core
+from abreast.executors.process import core, worker
 
 from tests.executors.process import stuck
 from tests.executors.process.test_crashes import PATIENCE, Log
@@ -103,15 +103,59 @@ def test_a_run_that_is_recorded_and_watched(log):
     assert {task.error for task in recorded.tasks} == {None}
 
 
+def test_a_handler_that_raises_amid_it(log):
+    """What it raises is the task's, as ever; what was being written is whole."""
+    task = functools.partial(stuck.struck_amid_what_is_asked, log.path, 40, "signal")
+    with ProcessPoolExecutor(2) as pool:
+        assert list(pool.map(task, range(40), chunksize=20)) == list(range(40))
+    assert sorted(log.lines()) == list(range(40))
+
+
+def test_an_exception_that_a_thread_throws_in_amid_it(log):
+    """Nobody can hold that up: the task is lost with its worker, instead of what was being written."""
+    task = functools.partial(stuck.struck_amid_what_is_asked, log.path, 40, "thread")
+    with ProcessPoolExecutor(2) as pool:
+        outcomes = list(pool.outcomes(task, range(40), chunksize=20))
+    assert type(outcomes[3].error) is WorkerCrashed
+    assert [outcome.value for outcome in outcomes if outcome.index != 3] == [i for i in range(40) if i != 3]
+
+
+def test_functions_of_which_calls_are_given_back(tmp_path):
+    """The parent counts their use, and so must the worker: else, when it has many, it would forget another one than the parent thinks."""
+    gate = tmp_path / "gate"
+    long = functools.partial(stuck.waits_for, str(gate))
+    functions = [functools.partial(stuck.returns, which) for which in range(worker.FUNCTIONS + 8)]
+    with ProcessPoolExecutor(2) as pool:
+
+        def use(fn, times):
+            wait([pool.submit(fn, i) for i in range(times)], PATIENCE)
+
+        for fn in functions[: worker.FUNCTIONS - 2]:
+            use(fn, 8)
+        processes = set(pool._processes)
+        for turn in range(4):
+            gate.touch()
+            use(long, 20)  # it is known to be short then, and others are sent ahead
+            gate.unlink()
+            waiting = pool.submit(long, 0)
+            use(functions[turn], 60)
+            gate.touch()
+            waiting.result(PATIENCE)
+            for fn in functions[worker.FUNCTIONS - 2 + 2 * turn :][:2]:
+                use(fn, 8)
+            use(functions[turn], 60)
+        assert set(pool._processes) == processes
+
+
 def hammer(pool, stop, seed):
     """Ask all workers for all that they have not begun, at any moment, although nobody waits for it."""
     draw = random.Random(seed)
     supervisor = pool._supervisor
 
     def ask(_):
-        for worker in list(supervisor.core.workers.values()):
-            if worker.state == core.Worker.READY and worker.calls:
-                supervisor._do([core.Ask(worker, worker.sent)])
+        for one in list(supervisor.core.workers.values()):
+            if one.state == core.Worker.READY and one.calls:
+                supervisor._do([core.Ask(one, one.sent)])
 
     while not stop.is_set():
         supervisor.post(ask)

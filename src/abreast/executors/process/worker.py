@@ -359,6 +359,8 @@ class _Worker:
                 if arrived.number > self.returned:
                     self.has_run = True
                     self._call(arrived)
+                else:
+                    self._note_use(arrived)
             elif arrived.kind == Kind.DEFINE:
                 self._define(arrived)
             else:
@@ -426,6 +428,11 @@ class _Worker:
         if len(self.functions) > FUNCTIONS:
             number, _ = self.functions.popitem(last=False)
             self.strides.pop(number, None)
+
+    def _note_use(self, arrived: Frame) -> None:
+        """A call that has been given back has come: the parent has counted it as a use of its function."""
+        function, *_ = CALL.unpack_from(arrived.body)
+        self.functions.move_to_end(function)
 
     def _call(self, arrived: Frame) -> None:
         running = self.running
@@ -642,15 +649,32 @@ class _Worker:
             frame = frame.f_back
         if frame is None or self.is_asked or self.writing.locked() or os.getpid() != self.pid:
             return
+        held = signal.pthread_sigmask(signal.SIG_BLOCK, ())
         self.is_asked = True  # it may strike again, here
+        try:
+            # A handler of the task's that raises, for a time limit say, must not strike amid this: the task may catch it, and what was half done
+            # would be lost. What has struck before is handled within this call, and nothing is done then.
+            signal.pthread_sigmask(signal.SIG_BLOCK, [number for number in _SIGNALS if callable(signal.getsignal(number))])
+            self._do_as_asked()
+        finally:
+            self.is_asked = False
+            signal.pthread_sigmask(signal.SIG_SETMASK, held)
+
+    def _do_as_asked(self) -> None:
         try:
             phase, last = self.words[Page.PHASE], self.words[Page.LAST]
             if last > self.returned and self.turn is not None and self.call is not None and self.call.first <= last:
                 self._give_back(self.call, *self.turn, last)
             self.outbox.flush()
             self.words[Page.PHASE] = phase
-        finally:
-            self.is_asked = False
+        except _ParentGone:
+            os._exit(1)
+        except BaseException:
+            # Thrown in by another thread, or there is no memory. It is not known what has been done, and the task may catch this.
+            import traceback
+
+            traceback.print_exc()
+            os._exit(1)
 
     def _give_back(self, call: _Call, rest: Any, end: int, last: int) -> None:
         """Begin none of the tasks up to number `last` but the one that is running, and say so. This is called amid it, or just behind it."""
@@ -744,6 +768,7 @@ class _Worker:
 
 _LOOPS = frozenset((_Worker._run_plain.__code__, _Worker._run_each.__code__))
 """Where tasks are run."""
+_SIGNALS = sorted(map(int, signal.valid_signals()))
 _OUTBOX = Outbox.flush.__globals__
 _ALL_TAKEN: Any = iter(())
 """What nothing is left of."""
