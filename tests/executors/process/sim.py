@@ -660,7 +660,8 @@ class Draw:
         self.stop_unseen = some(0.2, 1.0)  # a stop that does not come to stand in time
         self.steps = random.choice((30, 300, 1000, 1500))
         self.end = random.choice(("close", "close", "close", "close", "close", "close early", "kill"))
-        if random.random() < 0.3:  # tiny calls, many of which wait: they are packed, and outcomes are kept back
+        mode = random.random()
+        if mode < 0.3:  # tiny calls, many of which wait: they are packed, and outcomes are kept back
             self.max_workers = random.choice((1, 1, 2))
             self.max_tasks_per_child = random.choice((None, None, None, 20))
             self.calls, self.sizes = 120, random.choice((1, 1, 1, 10))
@@ -678,7 +679,7 @@ class Draw:
             self.most_kept = random.choice((3, 10, INF, INF))
         self.uneven = 0.0  # of tasks take a thousand times as long
         limits = {"patience": random.choice((0.01, 0.01, self.scale, 1000.0, INF))}
-        if random.random() < 0.3:  # some tasks are long, and others, which were sent with them, could be done elsewhere
+        if 0.3 <= mode < 0.5:  # some tasks are long, and others, which were sent with them, could be done elsewhere
             self.uneven = random.choice((0.02, 0.1, 0.3))
             self.max_workers = random.choice((2, 2, 3, 4))
             self.sizes, self.calls = random.choice((1, 10, 10)), random.choice((3, 20, 60))

@@ -289,7 +289,11 @@ MISTAKES = [
         "                sent.done += not ran\n",
         "                sent.done += 1\n",
     ),
-    ("the lost one of a pack goes again", "                if place != lost:\n", "                if True:\n"),
+    (
+        "the lost one of a pack goes again",
+        "                if place != lost:\n                    self.pending",
+        "                if True:\n                    self.pending",
+    ),
     (
         "the first of a pack goes again only if it is lost",
         "range(sent.size - 1, sent.done - 1, -1)",
