@@ -462,7 +462,7 @@ class SimWorker:
         gives_back = last > self.returned and first and self.first <= last and self.sim.random.random() < 0.9
         frames = outbox.take()
         if gives_back:
-            frames.append((frame(Kind.RETURN, first, RETURN.pack(last)), []))
+            frames.append((frame(Kind.RETURN, max(first, self.returned + 1), RETURN.pack(last)), []))
         if sum(len(part) for parts, _ in frames for part in parts) > self.capacity - len(self.result_pipe):
             outbox.frames = frames[:-1] if gives_back else frames
             return

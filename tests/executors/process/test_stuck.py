@@ -13,12 +13,15 @@ import random
 import sys
 import threading
 import time
+import types
 from concurrent.futures import wait
 
 import abreast
 import pytest
 from abreast import ProcessPoolExecutor, TaskTimeout, WorkerCrashed
 from abreast.executors.process import core, worker
+from abreast.executors.process.frames import Kind, Parser
+from abreast.executors.process.outbox import RETURN, Outbox
 
 from tests.executors.process import stuck
 from tests.executors.process.test_crashes import PATIENCE, Log
@@ -145,6 +148,22 @@ def test_functions_of_which_calls_are_given_back(tmp_path):
                 use(fn, 8)
             use(functions[turn], 60)
         assert set(pool._processes) == processes
+
+
+def test_what_is_given_back_for_the_second_time():
+    """A worker that is asked twice within a task, and has got more between, gives back only that: when the task has just ended, the parent
+    has nothing of the rest that was given back before.
+    """
+    sent = []
+    outbox = Outbox(memoryview(bytearray(64)).cast("Q"), sent.extend, time.perf_counter_ns)
+    one = types.SimpleNamespace(returned=0, turn=None, outbox=outbox)
+    call = types.SimpleNamespace(first=1, last=11, count=10)
+    worker._Worker._give_back(one, call, iter(range(5, 11)), 11, 10)
+    worker._Worker._give_back(one, call, *one.turn, 20)
+    outbox.flush()
+    frames = Parser(Kind.OF_WORKER).feed(b"".join(sent))
+    assert [(frame.number, *RETURN.unpack(frame.body)) for frame in frames] == [(5, 10), (11, 20)]
+    assert (call.last, call.count) == (5, 4)
 
 
 def hammer(pool, stop, seed):

@@ -678,11 +678,12 @@ class _Worker:
 
     def _give_back(self, call: _Call, rest: Any, end: int, last: int) -> None:
         """Begin none of the tasks up to number `last` but the one that is running, and say so. This is called amid it, or just behind it."""
-        first = end - rest.__length_hint__()
+        behind = end - rest.__length_hint__()
         for _ in rest:  # none of these can begin any more
             pass
-        self.turn = rest, first
-        call.last, call.count = first, first - call.first
+        self.turn = rest, behind
+        call.last, call.count = behind, behind - call.first
+        first = max(behind, self.returned + 1)  # what it gives back for the second time is not the parent's any more
         self.returned = last
         self.outbox.give_back(first, last)
 
