@@ -661,6 +661,37 @@ def test_one_warning_of_a_function_that_drags_much_along():
     assert "(bytes)" in text
 
 
+def test_a_traceback_shows_the_lines_of_the_script(tmp_path):
+    script = tmp_path / "job.py"
+    script.write_text(
+        textwrap.dedent("""
+            import abreast
+
+            def work(x):
+                return (lambda y: 1 / y)(x)
+
+            if __name__ == "__main__":
+                abreast.map(work, [0], kind="process", max_workers=1)
+        """)
+    )
+    done = subprocess.run([sys.executable, script], capture_output=True, text=True, timeout=60, check=False)
+    assert f'File "{script}", line 5, in work\n    return (lambda y: 1 / y)(x)' in done.stderr
+    assert f'File "{script}", line 5, in <lambda>' in done.stderr
+
+
+@pytest.mark.parametrize("mode", ["r", "w", "rb"])
+def test_an_open_file_is_refused(tmp_path, mode):
+    path = tmp_path / "file.txt"
+    path.write_text("a line")
+    with abreast.ProcessPoolExecutor(1) as executor, path.open(mode) as file:
+        with pytest.raises(
+            TaskPickleError, match="BufferedReader" if mode == "rb" else r"an open file cannot be sent: open '.*file\.txt' in the task"
+        ):
+            executor.submit(len, file).result(30)
+        with pytest.raises(TaskPickleError):
+            executor.submit(lambda: file.readline()).result(30)
+
+
 def test_modules_that_cloudpickle_was_told_to_send_by_value(tmp_path, monkeypatch):
     (tmp_path / "shop_by_value.py").write_text("class C: pass\ndef f(): return C()\n")
     monkeypatch.syspath_prepend(tmp_path)

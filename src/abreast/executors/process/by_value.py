@@ -4,6 +4,7 @@
 * Where workers are copies of this process (``mp_context="fork"``) they have the main script: what it had at the fork goes by name (`Common`).
 * What a function of the main script assigns to a global, an initializer above all, the others see (namespace.py).
 * Context variables travel by name or by number (variables.py).
+* Code keeps the name of its file, so that tracebacks show the lines. cloudpickle says "<dynamic-code>" instead, to have the same bytes for the same code.
 * A class with `__slots__` has them where it arrives too. cloudpickle leaves them out, and objects with a `__dict__` come back.
 * On the way *back*, a class that was sent by value is not defined anew: the parent has it. cloudpickle would set all its attributes
   again, so that methods and counters of the user's own class were replaced by the worker's copies; and it would pickle the
@@ -23,7 +24,7 @@ import sys
 import typing
 from collections import ChainMap
 from functools import partial
-from types import FunctionType
+from types import CodeType, FunctionType
 from typing import TYPE_CHECKING, Any, ClassVar
 from weakref import WeakKeyDictionary
 
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
 
 __all__ = ["dumps", "dumps_with"]
 
+NO_FILE = "<dynamic-code>"
 LARGE_DEFINITION = 64 * 1024
 """Bytes from which a class's definition does not go back with every instance, if it has come from the parent."""
 
@@ -57,7 +59,13 @@ def dumps(value: object, keep: Callable[[Any], bool] | None, *, back: bool, comm
         return file.getvalue()
 
 
+def _reduce_code(code: CodeType) -> Any:
+    make, args = cloudpickle.Pickler.dispatch_table[CodeType](code)
+    return make, tuple(code.co_filename if type(arg) is str and arg == NO_FILE else arg for arg in args)
+
+
 class _Pickler(cloudpickle.Pickler):  # type: ignore[misc, no-any-unimported]  # it has no types
+    dispatch_table: ClassVar[Any] = ChainMap({CodeType: _reduce_code}, cloudpickle.Pickler.dispatch_table)
     common: Common | None = None
     sends_descriptors = False
 
@@ -75,6 +83,9 @@ class _Pickler(cloudpickle.Pickler):  # type: ignore[misc, no-any-unimported]  #
             raise pickle.PicklingError(
                 f"a {type(obj).__name__} can be handed over only when a process starts: give it to the executor as one of the initargs"
             )
+        if type(obj) is io.TextIOWrapper and obj not in (sys.stdout, sys.stderr, sys.__stdout__, sys.__stderr__):
+            # cloudpickle would send what the file holds, and each task would read that from its beginning.
+            raise pickle.PicklingError(f"an open file cannot be sent: open {obj.name!r} in the task")
         reduced = super().reducer_override(obj)
         if isinstance(reduced, tuple):
             if reduced[0] is inner._make_skeleton_class and "__slots__" in vars(obj):
