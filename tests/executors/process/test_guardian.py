@@ -146,6 +146,21 @@ def test_no_more_is_imported_than_workers_have_been_seen_to_need():
     assert done.stdout == "[] True ['abreast.pools', 'concurrent.futures.process', 'multiprocessing']\n", done
 
 
+def test_what_cannot_be_imported_there_is_left(tmp_path):
+    """A module of ours that workers have imported, and that is broken by now: a new version is just being installed, say."""
+    (tmp_path / "breaks.py").write_text("1 / 0")
+    done = program(f"""
+        import os, sys, abreast
+        from abreast.executors.process import surroundings
+
+        surroundings.OURS, surroundings.seen = ("breaks",), 1
+        os.environ["PYTHONPATH"] = {str(tmp_path)!r} + os.pathsep + os.environ.get("PYTHONPATH", "")
+        with abreast.ProcessPoolExecutor(1) as pool:
+            print(pool.submit(pow, 2, 3).result())
+    """)
+    assert (done.stdout, done.returncode) == ("8\n", 0), done
+
+
 SEES = """
     import glob, os, resource, signal, subprocess, sys, tempfile
     import abreast

@@ -81,7 +81,7 @@ class _Guardian(ForkServer):
             if self.wanted.by_value:
                 self._warm()
             for name in self.wanted.seen:  # ten workers on two cores would take five times as long, each time
-                with contextlib.suppress(ImportError):
+                with contextlib.suppress(Exception):  # it was installed anew meanwhile, say: a task that needs it will tell
                     importlib.import_module(name)
         if sys.path_importer_cache:
             sys.path_importer_cache.clear()  # what was found in directories, or not, may be different by now; here, since freeing memory touches it
