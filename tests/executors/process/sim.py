@@ -1251,14 +1251,16 @@ class Sim:
         insist(not effect.worker.ending, call, "is sent to one that may have to die")
         insist(effect.first == one.next_seq, call, "is number", effect.first, "and not", one.next_seq)
         share = self.draw.max_tasks_per_child or INF
-        insist(one.next_seq <= share, one, "has had its share of tasks")
-        insist(one.next_seq + (effect.most or call.size) - 1 <= share, call, "is more than the worker may run")
+        before = (sent for sent in effect.worker.calls if sent.first < effect.first)
+        used = effect.worker.tasks + sum(min(sent.size, one.most.get(sent.first, INF)) - sent.done for sent in before)
+        insist(used < share, one, "has had its share of tasks")
+        insist(used + (effect.most or call.size) <= share, call, "is more than the worker may run")
         one.next_seq += call.size
         one.calls[effect.first] = call
         insist(0 <= effect.most < call.size, call, "is to end after", effect.most)
         if effect.most:
             one.most[effect.first] = effect.most
-            insist(effect.first + effect.most - 1 == self.draw.max_tasks_per_child, call, "is cut at", effect.most)
+            insist(share < INF, call, "is cut at", effect.most)
         self._push(one, frame(Kind.CALL, effect.first, call.body, call.buffers))
 
     def insist_may_run(self, task):

@@ -650,6 +650,31 @@ class TestTurnover:
         assert pool.exited(1, Died(0)) == []
         assert pool.done(2, 1) == ["c[0] x", "c over at 1"]
 
+    def test_tasks_that_it_gives_back_are_none_of_its_share(self):
+        """Else each batch of which something is given back would cost a worker."""
+        pool = idle(2, max_tasks_per_child=11)
+        pool.submit(Call("b", 10))
+        assert pool.w[1].left == 0
+        pool.returned(1, 5, 11)
+        assert pool.w[1].left == 7
+        pool.done(1, 2, count=3)
+        assert pool.w[1].state == Worker.READY
+
+    def test_but_if_another_one_is_starting_in_its_place_it_ends(self):
+        pool = idle(1, max_tasks_per_child=11)
+        pool.submit(Call("b", 10))
+        assert pool.submit(Call("c")) == ["spawn 2"]
+        pool.returned(1, 5, 11)
+        assert pool.w[1].left == 0
+        assert pool.done(1, 2, count=3)[-1] == "retire 1"
+
+    def test_what_it_hands_back_at_the_end_of_a_batch_is_none_of_its_share(self):
+        pool = idle(1, max_tasks_per_child=11)
+        pool.submit(Call("b", 10))
+        pool.done(1, 2)
+        pool.over(1, 3)
+        assert pool.w[1].left == 9
+
     def test_its_last_task_crashes(self):
         pool = started(max_tasks_per_child=1)
         pool.submit(Call("b"))

@@ -340,7 +340,7 @@ if TYPE_CHECKING:
 class Sent:
     """A call that is with a worker."""
 
-    __slots__ = ("call", "done", "first", "halted", "long", "size")
+    __slots__ = ("call", "counted", "done", "first", "halted", "long", "size")
 
     def __init__(self, call: Any, first: int) -> None:
         self.call = call
@@ -352,6 +352,8 @@ class Sent:
         """Whether, when it was sent, its tasks were not known to be short."""
         self.done = 0
         """Tasks whose outcome has come."""
+        self.counted = 0
+        """How many of its tasks are counted as given to the worker (`Worker.left`)."""
 
 
 class Worker:
@@ -633,6 +635,7 @@ class PoolCore:
         sent = worker.calls[0]
         if seq != sent.first + sent.done or sent.done == sent.size:
             raise ProtocolError(f"worker {worker.number} ended a call at task {seq}, which is not due")
+        self._uncount(worker, sent, sent.done)
         self._hand_back(sent)
         self._end_of_call(worker, now)
         self._dispatch(now)
@@ -653,9 +656,11 @@ class PoolCore:
             if sent.first > last or sent.first + sent.size <= first:
                 worker.calls.appendleft(sent)
             elif sent.first >= first:
+                self._uncount(worker, sent, 0)
                 self._hand_back(sent)
             else:
                 worker.calls.appendleft(sent)
+                self._uncount(worker, sent, first - sent.first)
                 self._shorten(sent, first - sent.first)
         if worker.calls and worker.calls[0].done == worker.calls[0].size:  # its last outcome has come before
             self._end_of_call(worker, now)
@@ -663,6 +668,14 @@ class PoolCore:
             self._begin_next(worker, now)
         self._dispatch(now)
         return self._take_effects()
+
+    def _uncount(self, worker: Worker, sent: Sent, place: int) -> None:
+        """The worker does not run the call's tasks from this place on: it may be given others for them, if no other one has come to replace it."""
+        number = sent.counted - place
+        if number > 0:
+            sent.counted = place
+            if worker.left or self._live() < self.max_workers:
+                worker.left = (worker.left or 0) + number
 
     def _shorten(self, sent: Sent, place: int) -> None:
         """Tasks of a call from this place on go elsewhere; it has one before, at least."""
@@ -680,6 +693,8 @@ class PoolCore:
         """Give the worker nothing more; it ends after what it has."""
         if worker.state == Worker.READY:
             worker.left = 0
+            for sent in worker.calls:
+                sent.counted = 0
             self._retire_if_idle(worker, now)
             self._dispatch(now)
         return self._take_effects()
@@ -962,7 +977,8 @@ class PoolCore:
         most = 0
         if worker.left is not None:
             most = worker.left if worker.left < call.size else 0
-            worker.left = max(0, worker.left - call.size)
+            sent.counted = min(worker.left, call.size)
+            worker.left -= sent.counted
         if len(worker.calls) == 1:
             worker.busy_since = now
         if worker.ask_at == _NEVER:
