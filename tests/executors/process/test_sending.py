@@ -685,7 +685,8 @@ def test_an_open_file_is_refused(tmp_path, mode):
     path.write_text("a line")
     with abreast.ProcessPoolExecutor(1) as executor, path.open(mode) as file:
         with pytest.raises(
-            TaskPickleError, match="BufferedReader" if mode == "rb" else r"an open file cannot be sent: open '.*file\.txt' in the task"
+            TaskPickleError,
+            match="BufferedReader" if mode == "rb" else r"an open file cannot be sent: open '.*file\.txt' in the task",
         ):
             executor.submit(len, file).result(30)
         with pytest.raises(TaskPickleError):
