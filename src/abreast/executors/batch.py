@@ -60,6 +60,7 @@ class Work:
         deaths: by index of a batch's first task: how many worker processes died with it at hand before they began it.
         pickles_quickly: whether its inputs, if they are not plain, have been such that a plain pickle of each will do.
         sent: the function as an executor of processes sends it: for all of the run as it was when its first batch was sent.
+        within: a context that batches have, and how it is sent: as it was when the first of those was.
         again: by index of a task: how often it ran in a process that died before what came of it was sent.
         tried: by index of a task: how often it failed before. Such a task is a batch of its own.
         limit: seconds that a task may take, if that is not as the executor has it.
@@ -85,6 +86,7 @@ class Work:
         "star",
         "timed",
         "tried",
+        "within",
     )
 
     def __init__(
@@ -120,6 +122,7 @@ class Work:
         self.tried: dict[int, int] = {}
         self.limit: float | None = None
         self.sent: Any = None
+        self.within: tuple[Context, Any] | None = None
         self.is_too_many: Callable[[Batch], bool] = _no
         self.pickles_quickly = True
 

@@ -245,6 +245,28 @@ class TestResults:
         quick = sorted(outcome.duration for outcome in outcomes if outcome.index % 10 != 5)
         assert quick[45] < 0.003  # a few may have waited for a core
 
+    @pytest.mark.parametrize("value", [None, "mine"])
+    def test_plain_inputs_are_sent_on_by_the_pool_itself(self, value, monkeypatch):
+        """And others are not, since their pickling is code of the user's; the context is that of the call for all."""
+        sent = collections.Counter()
+        real = ProcessPoolExecutor.submit_plain
+
+        def submit_plain(self, batch, deliver):
+            handle = real(self, batch, deliver)
+            sent[threading.current_thread().name.rpartition("-")[2], handle is not None] += 1
+            return handle
+
+        monkeypatch.setattr(ProcessPoolExecutor, "submit_plain", submit_plain)
+        with ProcessPoolExecutor(2) as pool:
+            context = contextvars.Context()
+            if value is not None:
+                context.run(tiny.variable.set, value)
+            assert context.run(lambda: set(pool.map(tiny.in_context, range(20_000)))) == {value}
+            assert sent["supervisor", True] > 0
+            assert set(sent) == {("supervisor", True)}
+            assert context.run(lambda: set(pool.map(tiny.in_context, [[i] for i in range(20_000)]))) == {value}
+            assert set(sent) == {("supervisor", True), ("supervisor", False)}
+
     @every_kind_of_item
     def test_the_index_of_a_task(self, items):
         with ProcessPoolExecutor(2) as pool:

@@ -239,9 +239,13 @@ class ProcessPool(concurrent.futures.ProcessPoolExecutor):
             work.sent = self._functions.encode(work.fn)
         common = self._start.common
         within = batch.context
+        context = None
         if batch.measure is not None and batch.measure.along is not None:
-            within = batch.measure.along.carrying(within or Context())
-        context = None if within is None else encode_context(within, common)
+            context = encode_context(batch.measure.along.carrying(within or Context()), common)
+        elif within is not None:
+            if work.within is None or work.within[0] is not within:
+                work.within = within, encode_context(within, common)
+            context = work.within[1]
         call = self._call_of(batch, deliver)
         _load(call, _head(batch, context), batch.items, work, common)
         _refuse_huge(len(call.body), f"{len(batch.items)} inputs of {work.name}")
@@ -256,13 +260,18 @@ class ProcessPool(concurrent.futures.ProcessPoolExecutor):
         supervisor, work = self._supervisor, batch.work
         if supervisor.core.closed or supervisor.core.broken is not None:
             return None
-        if work.sent is None or work.star or batch.context is not None or batch.measure is not None:
+        if work.sent is None or work.star or batch.measure is not None:
             return None
+        context = None
+        if batch.context is not None:
+            within, context = work.within or (None, None)
+            if within is not batch.context:
+                return None
         together = encode_plain(batch.items, star=False)
         if together is None:
             return None
         call = self._call_of(batch, deliver)
-        call.body = _head(batch, None) + together
+        call.body = _head(batch, context) + together
         call.flags |= PLAIN
         supervisor.submit(call)
         return call.handle
