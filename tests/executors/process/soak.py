@@ -76,7 +76,8 @@ LONG = frozenset((1, 2, 5, 6, 8))
 def descriptors():
     """Return those of this process, but for the guardian's: another one has others."""
     kept = {str(fd) for one in guardian.kept() for fd in one.descriptors()}
-    return set(os.listdir("/proc/self/fd")) - kept
+    listed = os.listdir("/proc/self/fd")  # among them the one that lists, whose number is free again
+    return {fd for fd in listed if os.path.lexists(f"/proc/self/fd/{fd}")} - kept
 
 
 class Soak:
@@ -102,7 +103,7 @@ class Soak:
             faulthandler.cancel_dump_traceback_later()
         guardian.start()  # if the last one was killed
         self.counts["descriptors left"] = len(descriptors() - before)
-        insist(not self.counts["descriptors left"], "descriptors are left")
+        insist(not self.counts["descriptors left"], "descriptors are left:", sorted(descriptors() - before))
         guardian.end()
         try:
             os.waitpid(-1, os.WNOHANG)

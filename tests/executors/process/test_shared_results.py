@@ -17,7 +17,7 @@ from abreast.executors.process.frames import BadFrame, Kind, Parser, frame
 from abreast.executors.process.outbox import OBJECTS, RECORD, RECORDS, ROWS, TIMED, TOGETHER, Outbox
 from abreast.executors.process.sending import ERROR, decode_rows, encode_rows, is_simple
 from abreast.executors.process.supervisor import Record, Records, Supervisor
-from hypothesis import given, settings, strategies as st
+from hypothesis import HealthCheck, given, settings, strategies as st
 
 from tests.executors.process import shared_results as tasks
 
@@ -54,8 +54,8 @@ NAMES = st.text() | st.sampled_from(["x", "default", "__class__", "__dict__", "_
 class TestRows:
     """Objects of one class with the same attributes: the same as pickle would make of them."""
 
-    @given(st.lists(NAMES, unique=True, max_size=40), st.data())
-    @settings(max_examples=50, deadline=None)
+    @given(st.lists(NAMES, unique=True, max_size=12), st.data())
+    @settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.too_slow])
     def test_any_names_and_values(self, names, data):
         values = [tasks.Bag({name: data.draw(PLAIN) for name in names}) for _ in range(3)]
         made = rows_of(values)
