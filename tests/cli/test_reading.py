@@ -16,6 +16,8 @@ from abreast.cli.reading import InputError, Inputs, TimeIsUp, open_inputs
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+pytestmark = pytest.mark.whole
+
 BYTES = st.lists(st.sampled_from([b"\n", b"\r\n", b"\0", b"\r", b"a", "ü\u2028".encode(), b" "]), max_size=30).map(b"".join)
 
 

@@ -21,6 +21,7 @@ from abreast import CancelledError, ProcessPoolExecutor, Retry, TaskTimeout, Thr
 from tests.helpers import run_python
 from tests.engine.stand_ins import PATIENCE, Gate, Inline, Recording, every_way, join_threads, kinds, lazily, value
 
+pytestmark = pytest.mark.whole
 SOON = Retry(3, wait_initial=0.005, wait_max=0.01, wait_jitter=0)
 LATE = Retry(3, wait_initial=100, wait_max=100)
 
