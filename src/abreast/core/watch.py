@@ -392,9 +392,8 @@ class _End:
 def this_thread() -> Thread:
     """Return the row of the thread that calls."""
     known: Thread | None = getattr(_here, "row", None)
-    if (
-        known is not None and known.schedstat >= 0
-    ):  # opened by this thread, and in this process: the usual way, at a tenth of the time
+    # Opened by this thread, and in this process: the usual way, at a tenth of the time.
+    if known is not None and known.schedstat >= 0:
         return known
     thread = threading.current_thread()
     row: Thread | None = thread.__dict__.get("_abreast_row")
