@@ -18,7 +18,6 @@ import io
 import json
 import math
 import pickle
-import pkgutil
 import sys
 import types
 from typing import TYPE_CHECKING, Any
@@ -116,4 +115,6 @@ class _Pickler(pickle.Pickler):
             found = None
         if found is not value:
             raise pickle.PicklingError(f"Can't pickle {value!r}: it's not found as {module}.{name}")
-        return pkgutil.resolve_name, (f"{module}:{name}",)
+        from pkgutil import resolve_name  # seldom needed
+
+        return resolve_name, (f"{module}:{name}",)
