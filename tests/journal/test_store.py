@@ -598,7 +598,7 @@ class TestDisk:
             got = 0
             resource.setrlimit(resource.RLIMIT_FSIZE, (600_000, 600_000))
             try:
-                for result in abreast.imap(work, range(10, 500), journal=sys.argv[1], max_workers=2):
+                for result in abreast.imap(work, range(10, 500), journal=sys.argv[1], max_workers=2, buffersize=20):  # few in the first commit
                     assert result == work(10 + got)
                     got += 1
             except abreast.JournalError as error:
