@@ -19,6 +19,7 @@ from multiprocessing import resource_tracker
 from pathlib import Path
 
 import pytest
+from _pytest.faulthandler import fault_handler_stderr_fd_key  # the stderr that is not captured, else nobody sees the stacks
 
 
 # Pools of processes share multiprocessing's resource tracker with their workers, where a program has use for it. It stays; so it is there
@@ -90,7 +91,7 @@ def _link(fd: str) -> str | None:
 @pytest.fixture(autouse=True)
 def nothing_left_behind(request: pytest.FixtureRequest):
     limit = 600 if "slow" in request.keywords else 240 if "patient" in request.keywords else 60
-    faulthandler.dump_traceback_later(limit, exit=True)
+    faulthandler.dump_traceback_later(limit, exit=True, file=request.config.stash.get(fault_handler_stderr_fd_key, 2))
     before = _left_over()
     yield
     deadline = time.monotonic() + 20

@@ -152,7 +152,7 @@ class TestSignals:
         assert out.lines == 2
 
     @pytest.mark.parametrize("size", [10, 10_000, 100_000])
-    def test_a_line_to_a_slow_pipe_is_finished_and_no_other_begun(self, signalled, size):
+    def test_a_line_to_a_slow_pipe_is_finished_and_no_other_begun(self, signalled, size, no_gc):  # as in TestCtrlCAtEveryStep
         begun = threading.Event()
 
         def slowly(fd):
