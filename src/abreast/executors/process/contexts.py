@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "COMPUTES",
+    "THREADS",
     "Inherited",
     "encode_initializer",
     "forget_multiprocessing",
@@ -187,6 +188,8 @@ def tracker_fd() -> int | None:
 
 parent = 0
 """The process whose worker this is, if that is not the one that has forked it."""
+share = 0
+"""How many threads the environment allows such libraries, if the guardian has been told: it is the same for all workers of a pool."""
 
 
 def tell_multiprocessing(name: str, authkey: bytes, tracker: int | None) -> None:
@@ -236,9 +239,15 @@ def limit_threads(count: int) -> None:
 
     A fresh interpreter has none of them loaded, and its environment says it; in a copy of the parent they have read that already.
     """
-    for name in THREADS:
-        os.environ.setdefault(name, str(count))
-    if any(name in sys.modules for name in COMPUTES) and not any(os.environ[name] != str(count) for name in THREADS):
+    if count != share:
+        for name in THREADS:
+            os.environ.setdefault(name, str(count))
+    for name in COMPUTES:
+        if name in sys.modules:
+            break
+    else:
+        return
+    if all(os.environ[name] == str(count) for name in THREADS):
         import threadpoolctl  # type: ignore[import-untyped]  # it has no types
 
         threadpoolctl.threadpool_limits(count)

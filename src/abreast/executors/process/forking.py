@@ -206,8 +206,10 @@ class ForkServer:
             self.requests.close()
             if self.watched >= 0:
                 os.close(self.watched)
-            with contextlib.suppress(OSError):
+            try:  # noqa: SIM105  # surroundings.put_on
                 os.setpgid(0, 0)
+            except OSError:
+                pass
             return True
         self.workers.add(pid)
         with contextlib.suppress(OSError):  # it has done it itself, and more

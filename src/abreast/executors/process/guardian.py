@@ -153,9 +153,16 @@ class Guardian(Forker):
 
 
 class _Moment:
-    """What has been found out about this process, for workers of one pool that are started together."""
+    """What has been found out about this process, for workers of one pool that are started together.
 
-    def __init__(self) -> None:
+    Args:
+        paths: `sys.path` for them.
+        threads: each one's share of the cores.
+    """
+
+    def __init__(self, paths: Sequence[str], threads: int) -> None:
+        self.paths = paths
+        self.threads = threads
         self.status = surroundings.read_status()
         self.identity = surroundings.identity(self.status)
         self.taken: surroundings.Surroundings | None = None
@@ -173,7 +180,14 @@ class Guarded(Forked):
 
     def _spawn(self, given: list[int]) -> tuple[int, int]:
         moment = self._moment
-        taken, fds, cwd = surroundings.take(self._inherits, given[4:] or (1, 2), status=moment.status, like=moment.taken)
+        taken, fds, cwd = surroundings.take(
+            self._inherits,
+            given[4:] or (1, 2),
+            paths=moment.paths,
+            threads=moment.threads,
+            status=moment.status,
+            like=moment.taken,
+        )
         try:
             if taken is not moment.taken:
                 moment.taken, moment.body = taken, pickle.dumps(taken)
@@ -188,12 +202,14 @@ class Launcher:
 
     Args:
         preload: names of modules that the guardian is to have.
-        paths: `sys.path` for them.
+        paths: `sys.path` for them, and for the workers.
+        threads: each worker's share of the cores.
     """
 
-    def __init__(self, preload: tuple[str, ...], paths: Callable[[], Sequence[str]]) -> None:
+    def __init__(self, preload: tuple[str, ...], paths: Callable[[], Sequence[str]], threads: int) -> None:
         self.preload = preload
         self._paths = paths
+        self._threads = threads
         self._last: Guardian | None = None
         self._deaths: list[float] = []
         self._moment: _Moment | None = None
@@ -210,10 +226,10 @@ class Launcher:
             self._count_death()
             moment = self._moment
             if moment is None:
-                moment = self._moment = _Moment()
+                moment = self._moment = _Moment(self._paths(), self._threads)
             guardian = self._last = _take(self.preload, moment.identity)
             try:
-                guardian.load(self._paths())
+                guardian.load(moment.paths)
                 return Guarded(number, guardian, moment, **more)
             except BaseException as error:
                 if isinstance(error, CannotStart):

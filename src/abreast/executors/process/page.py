@@ -114,10 +114,12 @@ def move_copy(fd: int, least: int) -> None:
         return
     told = os.fstat(fd)
     for copy in range(3, least):
-        with contextlib.suppress(OSError):
+        try:
             found = os.fstat(copy)
             if (found.st_dev, found.st_ino) == (told.st_dev, told.st_ino):
                 null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
                 os.dup2(null, copy, inheritable=False)
                 os.close(null)
                 return
+        except OSError:
+            pass

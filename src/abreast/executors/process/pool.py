@@ -123,10 +123,12 @@ class ProcessPool(concurrent.futures.ProcessPoolExecutor):
         self.place = watch.Place(name or type(self).__name__, "process", workers)
         self._flags = (LIMITED if task_timeout is not None else 0) | (EACH if flush == "each" else 0)
         self._name = name or f"ProcessPoolExecutor-{next(_numbers)}"
+        threads = max(1, usable_cores() // workers)
         start = _Start(
             initializer,
             self._initargs,
             method,
+            threads=threads,
             capture=capture_output,
             recycles=self._max_tasks_per_child is not None,
             preload=modules,
@@ -144,7 +146,7 @@ class ProcessPool(concurrent.futures.ProcessPoolExecutor):
                 "supply a different mp_context."
             )
         core = PoolCore(workers, max_tasks_per_child=self._max_tasks_per_child, max_memory=self._max_memory)
-        boot = partial(_boot, start, self._max_memory, max(1, usable_cores() // workers), self._name)
+        boot = partial(_boot, start, self._max_memory, threads, self._name)
         self._supervisor = supervisor = Supervisor(
             core, boot, start.launch, name=self._name, prepare=start.prepare, finish=start.finish, launched=start.launched
         )
@@ -539,6 +541,7 @@ class _Start:
         initargs: tuple[Any, ...],
         method: str | None,
         *,
+        threads: int,
         capture: bool,
         recycles: bool,
         preload: tuple[str, ...] = (),
@@ -560,7 +563,7 @@ class _Start:
                 if method is not None or recycles or preload:
                     raise
                 method = "fork"
-        self._guarded = guardian.Launcher(preload, _paths) if method in (None, "forkserver") else None
+        self._guarded = guardian.Launcher(preload, _paths, threads) if method in (None, "forkserver") else None
         self.method = method or "spawn"
         self.common = Common() if method == "fork" else None
 

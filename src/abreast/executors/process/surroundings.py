@@ -15,6 +15,7 @@ calling thread's: the main thread may have some blocked for a moment.
 
 from __future__ import annotations
 
+import _signal  # type: ignore[import-not-found]  # what `signal` makes enums of, for each worker anew; no types
 import contextlib
 import errno
 import fcntl
@@ -24,6 +25,8 @@ import resource
 import signal
 import sys
 from typing import TYPE_CHECKING, Any, NamedTuple
+
+from abreast.executors.process import contexts
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -75,7 +78,7 @@ class Surroundings(NamedTuple):
     """What goes along with a request for a worker.
 
     Attributes:
-        environment: ``NAME=value``, separated by zero bytes.
+        environment: ``NAME=value``, separated by zero bytes; how many threads libraries may have is in it.
         mask: umask; -1 is not known.
         cores: that may be used.
         limits: soft and hard, of `LIMITS`.
@@ -84,11 +87,12 @@ class Surroundings(NamedTuple):
         has_cwd: whether its descriptor comes along.
         has_streams: whether stdout and stderr come along.
         numbers: that the other descriptors are to have; the worker's own come first, and are not counted.
-        paths: `sys.path`, for the import of modules.
+        paths: `sys.path`, in which modules will be looked for.
         modules: that are to be imported.
         parent: the process whose worker it is.
         by_value: whether functions go by value there, as those of a script do: then workers will need cloudpickle.
         seen: modules of ours that tasks have imported in workers: their module has ``from abreast import ProcessPoolExecutor``, say.
+        threads: a worker's share of the cores, for libraries that compute with threads; 0 is not told.
     """
 
     environment: bytes
@@ -106,6 +110,7 @@ class Surroundings(NamedTuple):
     parent: int
     by_value: bool = False
     seen: tuple[str, ...] = ()
+    threads: int = 0
 
 
 OURS = ("abreast.functions", "abreast.group", "abreast.pools", "abreast.process_pools", "abreast.recording")
@@ -167,6 +172,7 @@ def take(
     *,
     paths: Sequence[str] = (),
     modules: Sequence[str] = (),
+    threads: int = 0,
     status: dict[bytes, bytes] | None = None,
     like: Surroundings | None = None,
 ) -> tuple[Surroundings, list[int], int]:
@@ -175,7 +181,8 @@ def take(
     Args:
         numbers: of the user's descriptors that it is to have.
         streams: what it has as stdout and stderr.
-        paths, modules: what is to be imported.
+        paths, modules: where modules are looked for, and which are to be imported.
+        threads: that libraries may compute with, where the environment does not say it.
         status: of `read_status()`, if it is known.
         like: what was taken a moment ago, which will do if the descriptors are of the same kinds.
     """
@@ -194,8 +201,12 @@ def take(
             limits.append(resource.getrlimit(number))
         except (OSError, ValueError):
             limits.append((-2, -2))
+    environment = _environment()
+    if threads:
+        for name in contexts.THREADS:
+            environment.setdefault(os.fsencode(name), b"%d" % threads)
     taken = Surroundings(
-        environment=b"\0".join([name + b"=" + value for name, value in _environment().items()]),
+        environment=b"\0".join([name + b"=" + value for name, value in environment.items()]),
         mask=int(status.get(b"Umask:", b"-1"), 8),
         cores=cores,
         nice=nice,
@@ -210,6 +221,7 @@ def take(
         parent=os.getpid(),
         by_value="cloudpickle" in sys.modules,
         seen=tuple(name for place, name in enumerate(OURS) if seen & 1 << place),
+        threads=threads,
     )
     return taken, [*fds, *numbers], cwd
 
@@ -321,20 +333,26 @@ def prepare_streams() -> None:
 def put_on(wanted: Surroundings, cwd: int, changes: Changes) -> None:
     """Become what a child of the parent would be; what is not allowed is left."""
     if cwd >= 0:
-        with contextlib.suppress(OSError):
+        try:  # noqa: SIM105  # not `suppress`, as elsewhere: what every worker does at its start touches as little memory as can be
             os.fchdir(cwd)
+        except OSError:
+            pass
         os.close(cwd)
     if wanted.mask >= 0:
         os.umask(wanted.mask)
     if wanted.cores:
-        with contextlib.suppress(OSError):
+        try:  # noqa: SIM105  # as above
             os.sched_setaffinity(0, wanted.cores)
+        except OSError:
+            pass
     if wanted.nice is not None and wanted.nice != os.getpriority(os.PRIO_PROCESS, 0):
         with contextlib.suppress(OSError):
             os.setpriority(os.PRIO_PROCESS, 0, wanted.nice)
     for number, is_ignored in changes.signals:
-        with contextlib.suppress(OSError, ValueError):
-            signal.signal(number, signal.SIG_IGN if is_ignored else signal.SIG_DFL)
+        try:  # noqa: SIM105  # as above
+            _signal.signal(number, _signal.SIG_IGN if is_ignored else _signal.SIG_DFL)
+        except (OSError, ValueError):
+            pass
     if wanted.blocked:  # the guardian has none
         signal.pthread_sigmask(signal.SIG_SETMASK, wanted.blocked)
     for number, limit in changes.limits:

@@ -19,6 +19,7 @@ This file is imported in every worker at its start: what is not needed to run a 
 
 from __future__ import annotations
 
+import _signal  # type: ignore[import-not-found]  # as in surroundings.py
 import contextlib
 import fcntl
 import os
@@ -97,6 +98,7 @@ with an `ITEM` before it. An item of PLAIN or SINGLE is an argument; with STAR a
 FUNCTIONS = 64
 """Functions that a worker keeps, the last ones used; the parent counts along, so it knows what to send again."""
 
+KILL = int(signal.SIGKILL)  # for ctypes
 LEAST_FD = 200
 """Our descriptors are from here on, out of the way of tasks that close or replace the low ones."""
 LOOK_AT_MEMORY = 100_000_000  # nanoseconds
@@ -122,12 +124,12 @@ def main(
         failpoints.hit("worker.before_pdeathsig")
     _die_with_parent(parent, lifeline)
     _be_the_first_to_go()
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, which ends us if need be
+    _signal.signal(signal.SIGINT, _signal.SIG_IGN)  # Ctrl-C is for the parent, which ends us if need be
     role.become_worker()
     task_fd, result_fd, page_fd, stack_fd = (_out_of_the_way(fd) for fd in (task_fd, result_fd, page_fd, stack_fd))
     worker = _Worker(task_fd, result_fd, page_fd, stack_fd, inherited)
-    if signal.getsignal(signal.SIGCONT) == signal.SIG_DFL:
-        signal.signal(signal.SIGCONT, worker.asked)
+    if _signal.getsignal(signal.SIGCONT) == _signal.SIG_DFL:
+        _signal.signal(signal.SIGCONT, worker.asked)
         signal.siginterrupt(signal.SIGCONT, False)
     try:
         worker.serve()
@@ -153,7 +155,7 @@ def find_prctl() -> Any:
 def _die_with_parent(parent: int, lifeline: int) -> None:
     """Have the kernel kill this process when the thread that started it ends: that is the supervisor, which ends last, or a guardian's only one."""
     prctl = find_prctl()
-    is_armed = prctl is not None and prctl(1, signal.SIGKILL.value) == 0  # PR_SET_PDEATHSIG
+    is_armed = prctl is not None and prctl(1, KILL) == 0  # PR_SET_PDEATHSIG
     if lifeline >= 0:
         if not is_armed:
             _die_with(lifeline)
@@ -190,12 +192,14 @@ def _go_on(_number: int, _frame: Any) -> None:
 
 def _be_the_first_to_go() -> None:
     """Have the kernel, when memory runs out, take a worker and not the parent."""
-    with contextlib.suppress(OSError, ValueError):
+    try:
         fd = os.open("/proc/self/oom_score_adj", os.O_RDWR | os.O_CLOEXEC)
         try:
             os.pwrite(fd, b"%d" % min(1000, int(os.read(fd, 20)) + 300), 0)
         finally:
             os.close(fd)
+    except (OSError, ValueError):
+        pass
 
 
 def _out_of_the_way(fd: int) -> int:
