@@ -31,11 +31,10 @@ def snippets():
 
 @pytest.mark.parametrize(("code", "output"), list(snippets()))
 def test_snippets_run_and_print_what_is_shown(code, output):
-    done = run_python(code)
-    if done.stdout != output and re.search(
-        r"\d\.\d s", output
-    ):  # it shows a time: a machine that is busy may be late, but not always
+    for _ in range(5 if re.search(r"\d\.\d s|times as fast", output) else 1):
         done = run_python(code)
+        if done.stdout == output:  # if it shows a time: a machine that is busy may be late, but not always
+            break
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout == output
 
