@@ -919,7 +919,7 @@ class TestCtrlCAtEveryStep:
     """Signals are handled between any two steps of the main thread; none may leave a lock or a task behind."""
 
     @pytest.mark.parametrize("what", ["future", "pool", "serial"])
-    def test_leaves_no_lock_held(self, what, no_gc):  # hypothesis watches collections: what is raised in its callback is ignored
+    def test_leaves_no_lock_held(self, what):
         from abreast.core.future import _LOCKS
 
         def use_future():
@@ -948,7 +948,10 @@ class TestCtrlCAtEveryStep:
             while time.monotonic() < end:
                 try:
                     with interrupted_after(0.00002 + (interrupts % 40) * 0.000005):
-                        while True:
+                        # One may be lost: raised in a callback of the garbage collection (hypothesis has one), where it is ignored;
+                        # and CPython 3.14 forgets one in 20,000 (seen without abreast).
+                        late = time.monotonic() + 1
+                        while time.monotonic() < late:
                             use()
                 except KeyboardInterrupt:
                     interrupts += 1
