@@ -57,5 +57,5 @@ async def main() -> None:
 if __name__ == "__main__":
     try:
         asyncio.run(main())
-    except KeyboardInterrupt:
-        sys.exit(130)
+    except (KeyboardInterrupt, BrokenPipeError):  # nobody is left who wants to know the port: Ctrl-C has come to all
+        os._exit(130)  # at once: what is left to print would be an error again

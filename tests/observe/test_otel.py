@@ -277,7 +277,9 @@ class TestSpans:
         (task,) = spans("sleep")
         assert task.attributes["abreast.task.outcome"] == "timeout"
         assert task.attributes["error.type"] == "TaskTimeout"
-        assert task.end_time - task.start_time >= 0.04e9
+        assert (
+            task.start_time < task.end_time
+        )  # by less than its limit, if its thread had to wait for a core before it could say that it begins
 
     def test_a_task_that_has_not_ended_yet_is_a_parent_already(self, spans):
         go = threading.Event()

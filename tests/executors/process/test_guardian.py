@@ -193,8 +193,22 @@ SEES = """
 """
 
 
+CHILDREN = """
+import glob
+def children():
+    found = []
+    for path in glob.glob("/proc/self/task/*/children"):
+        try:
+            with open(path) as file:
+                found += file.read().split()
+        except OSError:  # of a thread that has just ended
+            pass
+    return found
+"""
+
+
 def program(code, **more):
-    return run_python(textwrap.dedent(SEES) + textwrap.dedent(code), **more)
+    return run_python(textwrap.dedent(SEES) + CHILDREN + textwrap.dedent(code), **more)
 
 
 class TestInherited:
@@ -265,7 +279,7 @@ class TestInherited:
                 fresh = subprocess.run([sys.executable, "-c", "print(hash('abreast'))"], capture_output=True, text=True).stdout
                 print(told[1] == int(fresh))
                 parents.add(told[0])
-            print(len(parents), sum(len(open(path).read().split()) for path in glob.glob("/proc/self/task/*/children")))
+            print(len(parents), len(children()))
         """)
         assert (done.stdout, done.stderr) == ("True\nTrue\nTrue\n3 1\n", "")
 
@@ -888,8 +902,10 @@ class TestOthers:
     """Processes that make pools of their own."""
 
     def test_a_forked_child(self):
-        done = run_python("""
-            import glob, os, sys, time, warnings
+        done = run_python(
+            CHILDREN
+            + textwrap.dedent("""
+            import os, sys, time, warnings
             warnings.simplefilter("ignore", DeprecationWarning)
             import abreast
             parent = "__import__('os').getppid()"
@@ -906,8 +922,9 @@ class TestOthers:
             with abreast.ProcessPoolExecutor(1) as other:
                 print(other.submit(eval, parent).result() == before)
             pool.shutdown()
-            print(*["guardian" if pid == str(before) else pid for path in glob.glob("/proc/self/task/*/children") for pid in open(path).read().split()])
+            print(*["guardian" if pid == str(before) else pid for pid in children()])
         """)
+        )
         assert (done.stdout, done.stderr) == ("True\n3\nTrue\nTrue\nguardian\n", "")
 
     def test_forks_at_any_time(self):
@@ -986,8 +1003,10 @@ class TestEnd:
 
     @pytest.mark.parametrize("end", ENDS)
     def test_it_is_reaped(self, end):
-        done = run_python(f"""
-            import abreast, glob, os, signal, sys
+        done = run_python(
+            CHILDREN
+            + textwrap.dedent(f"""
+            import abreast, os, signal, sys
             from abreast.executors.process import guardian
             pool = abreast.ProcessPoolExecutor(2)
             pool.submit(pow, 2, 3).result()
@@ -995,10 +1014,11 @@ class TestEnd:
             def told():
                 print(*[one.pid for one in guardian.kept()], flush=True)
                 end()
-                print(sum(len(open(path).read().split()) for path in glob.glob("/proc/self/task/*/children")), flush=True)
+                print(len(children()), flush=True)
             guardian.end = told
             {self.ENDS[end]}
         """)
+        )
         pids, left = done.stdout.splitlines()
         assert left == "0"
         assert len(pids.split()) == 1 + (end == "several")
