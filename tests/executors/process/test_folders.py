@@ -153,7 +153,18 @@ def test_modules_that_a_program_writes_while_it_runs(tmp_path):
 
 
 def test_a_worker_finds_the_listing_that_the_guardian_has_made(tmp_path, monkeypatch):
+    tmp_path.joinpath("listed_before.py").write_text("")
     monkeypatch.syspath_prepend(settled(tmp_path))
+    importlib.import_module("listed_before")
+    settled(tmp_path)
     known = f"{str(tmp_path)!r} in __import__('sys').path_importer_cache"  # no function of this file: its import would list it
     with ProcessPoolExecutor(1) as pool:
         assert pool.submit(eval, known).result(PATIENCE)
+
+
+def test_one_that_this_process_has_not_looked_into_is_left_alone(tmp_path, monkeypatch):
+    """It may be on a file server that does not answer."""
+    monkeypatch.setattr(sys, "path", [*sys.path, settled(tmp_path)])
+    with ProcessPoolExecutor(1) as pool:
+        assert not pool.submit(eval, f"{str(tmp_path)!r} in __import__('sys').path_importer_cache").result(PATIENCE)
+        assert pool.submit(eval, f"{str(tmp_path)!r} in __import__('sys').path").result(PATIENCE)

@@ -27,6 +27,7 @@ import fcntl
 import os
 import pickle
 import socket
+import sys
 import threading
 from time import monotonic
 from typing import TYPE_CHECKING, Any
@@ -158,10 +159,14 @@ class _Moment:
     Args:
         paths: `sys.path` for them.
         threads: each one's share of the cores.
+
+    Attributes:
+        paths: where the guardian may look for modules on their behalf: those that have been looked into here. A directory on a file server that does
+            not answer may be in `sys.path`, and nobody has come to it yet.
     """
 
     def __init__(self, paths: Sequence[str], threads: int) -> None:
-        self.paths = paths
+        self.paths = [path for path in paths if path in sys.path_importer_cache]
         self.threads = threads
         self.status = surroundings.read_status()
         self.identity = surroundings.identity(self.status)
@@ -222,14 +227,15 @@ class Launcher:
             HasThreads: a guardian cannot fork here; workers have to be started in another way.
         """
         global _has_threads
+        paths = self._paths()
         while True:
             self._count_death()
             moment = self._moment
             if moment is None:
-                moment = self._moment = _Moment(self._paths(), self._threads)
+                moment = self._moment = _Moment(paths, self._threads)
             guardian = self._last = _take(self.preload, moment.identity)
             try:
-                guardian.load(moment.paths)
+                guardian.load(paths)
                 return Guarded(number, guardian, moment, **more)
             except BaseException as error:
                 if isinstance(error, CannotStart):
