@@ -66,6 +66,22 @@ def test_what_comes_later_is_found(tmp_path, cache):
     assert cache[folder].find_spec("later") is not None
 
 
+def test_a_link_that_leads_to_another_directory_of_the_same_time(tmp_path, cache):
+    when = time.time() - HOUR
+    for name in ("one", "two"):
+        tmp_path.joinpath(name).mkdir()
+        tmp_path.joinpath(name, f"of_{name}.py").write_text("")
+        os.utime(tmp_path / name, (when, when))
+    link = tmp_path / "current"
+    link.symlink_to("one")
+    folders.look_into([str(link)])
+    assert cache[str(link)].find_spec("of_one") is not None
+    link.unlink()
+    link.symlink_to("two")
+    folders.look_into([str(link)])
+    assert cache[str(link)].find_spec("of_two") is not None
+
+
 def test_a_listing_from_elsewhere_does_not_count(tmp_path, cache):
     """Of an import of the guardian's own, say: it may have been made in the very tick of a change."""
     folder = settled(tmp_path)

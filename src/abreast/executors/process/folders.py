@@ -24,30 +24,35 @@ SETTLED = 3.0
 NOBODY = "abreast no module"
 
 
-_sure: dict[str, FileFinder] = {}
-"""Those whose listings count."""
+_sure: dict[str, tuple[tuple[int, int], FileFinder]] = {}
+"""Those whose listings count, and which directory that was: a link may lead to another one by now, of the same time (all of a reproducible image have one)."""
 
 
 def look_into(paths: Sequence[str]) -> None:
     """Have Python know what is in these directories, and of no other one."""
     sys.path_importer_cache.clear()  # what was found elsewhere, or not found, may be different by now
     # Not what depends on the working directory.
-    found = {path: finder for path in paths if os.path.isabs(path) and (finder := _look(path)) is not None}
+    found = {path: known for path in paths if os.path.isabs(path) and (known := _look(path)) is not None}
     _sure.clear()
     _sure.update(found)
-    sys.path_importer_cache.update(found)
+    for path, (_, finder) in found.items():
+        sys.path_importer_cache[path] = finder
 
 
-def _look(path: str) -> FileFinder | None:
+def _look(path: str) -> tuple[tuple[int, int], FileFinder] | None:
     try:
-        if abs(time.time() - os.stat(path).st_mtime) < SETTLED:
+        told = os.stat(path)
+        if abs(time.time() - told.st_mtime) < SETTLED:
             return None
-        finder = _sure.get(path) or _finder(path)
-        if finder is not None:
-            finder.find_spec(NOBODY)  # lists it, if that has not been done, or it has been changed since
+        which = told.st_dev, told.st_ino
+        known = _sure.get(path)
+        finder = known[1] if known is not None and known[0] == which else _finder(path)
+        if finder is None:
+            return None
+        finder.find_spec(NOBODY)  # lists it, if that has not been done, or it has been changed since
     except OSError:  # it is not there yet, or no more
         return None
-    return finder
+    return which, finder
 
 
 def _finder(path: str) -> FileFinder | None:
