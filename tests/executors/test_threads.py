@@ -31,20 +31,31 @@ class Error(Exception):
     pass
 
 
-@contextlib.contextmanager
-def interrupted_after(seconds):
-    """Let Ctrl-C strike in this many seconds, once."""
+class Interrupts:
+    """Ctrl-C at a given moment: raises KeyboardInterrupt in the block that has asked for it, and nowhere else.
 
-    def press(*_):
-        raise KeyboardInterrupt
+    Not a generator with @contextmanager: one that is itself interrupted is closed whenever its traceback goes, and would put back the handler
+    of before while the next alarm is set, which then kills the process.
+    """
 
-    before = signal.signal(signal.SIGALRM, press)
-    try:
-        signal.setitimer(signal.ITIMER_REAL, seconds)
-        yield
-    finally:
+    def __enter__(self):
+        self.is_wanted = False
+        self.before = signal.signal(signal.SIGALRM, self.press)
+        return self
+
+    def __exit__(self, *_):
+        self.is_wanted = False
         signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, before)
+        signal.signal(signal.SIGALRM, self.before)
+
+    def press(self, *_):
+        if self.is_wanted:
+            self.is_wanted = False
+            raise KeyboardInterrupt
+
+    def after(self, seconds):
+        self.is_wanted = True
+        signal.setitimer(signal.ITIMER_REAL, seconds)
 
 
 def square(x):
@@ -529,7 +540,8 @@ class TestMaxPending:
             assert started.wait(30)
             executor.submit(int), executor.submit(int)
             for _ in range(3):
-                with interrupted_after(0.02), pytest.raises(KeyboardInterrupt):
+                with Interrupts() as ctrl_c, pytest.raises(KeyboardInterrupt):
+                    ctrl_c.after(0.02)
                     executor.submit(int)
             gate.set()
             wait([executor.submit(int) for _ in range(5)])
@@ -945,16 +957,22 @@ class TestCtrlCAtEveryStep:
             executor.submit(square, 1).result()
             interrupts = 0
             end = time.monotonic() + 1
-            while time.monotonic() < end:
-                try:
-                    with interrupted_after(0.00002 + (interrupts % 40) * 0.000005):
-                        # One may be lost: raised in a callback of the garbage collection (hypothesis has one), where it is ignored;
-                        # and CPython 3.14 forgets one in 20,000 (seen without abreast).
-                        late = time.monotonic() + 1
-                        while time.monotonic() < late:
-                            use()
-                except KeyboardInterrupt:
-                    interrupts += 1
+
+            def until_struck(ctrl_c):
+                ctrl_c.after(0.00002 + (interrupts % 40) * 0.000005)
+                # One may be lost: raised in a callback of the garbage collection (hypothesis has one), where it is ignored;
+                # and CPython 3.14 forgets one in 20,000 (seen without abreast).
+                late = time.monotonic() + 1
+                while time.monotonic() < late:
+                    use()
+                ctrl_c.is_wanted = False
+
+            with Interrupts() as ctrl_c:
+                while time.monotonic() < end:
+                    try:
+                        until_struck(ctrl_c)
+                    except KeyboardInterrupt:
+                        interrupts += 1
             assert interrupts > 50
 
             def held():
