@@ -308,6 +308,28 @@ class TestThreadsOfLibraries:
         with ProcessPoolExecutor(2) as pool:
             assert pool.submit(os.environ.get, "OMP_NUM_THREADS").result(PATIENCE) == "17"
 
+    def test_another_pool_of_the_same_program_has_another_share(self, monkeypatch):
+        monkeypatch.setattr(pool_module, "usable_cores", lambda: 8)
+        for name in NAMES:
+            monkeypatch.delenv(name, raising=False)
+        for workers, share in [(2, "4"), (8, "1"), (1, "8"), (2, "4")]:
+            with ProcessPoolExecutor(workers) as pool:
+                assert pool.submit(lambda: os.environ.get(NAMES[0])).result(PATIENCE) == share
+
+    def test_copies_of_a_worker_have_it_too(self, monkeypatch):
+        """Whose task has taken it out of the environment."""
+        for name in NAMES:
+            monkeypatch.delenv(name, raising=False)
+
+        def nested():
+            for name in NAMES:
+                del os.environ[name]
+            with ProcessPoolExecutor(1, mp_context="fork") as pool:
+                return pool.submit(lambda: [os.environ.get(name) for name in NAMES]).result(PATIENCE)
+
+        with ProcessPoolExecutor(1) as pool:
+            assert pool.submit(nested).result(PATIENCE) == [str(usable_cores())] * 5
+
 
 class TestCores:
     @pytest.mark.parametrize(

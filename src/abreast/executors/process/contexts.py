@@ -239,9 +239,11 @@ def limit_threads(count: int) -> None:
 
     A fresh interpreter has none of them loaded, and its environment says it; in a copy of the parent they have read that already.
     """
+    global share
     if count != share:
         for name in THREADS:
             os.environ.setdefault(name, str(count))
+    share = 0  # a task may change the environment, and make a pool of copies of this process
     for name in COMPUTES:
         if name in sys.modules:
             break

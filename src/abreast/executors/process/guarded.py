@@ -24,7 +24,7 @@ import signal
 import sys
 from typing import TYPE_CHECKING
 
-from abreast.executors.process import contexts, folders, surroundings, worker
+from abreast.executors.process import contexts, surroundings, worker
 from abreast.executors.process.forking import HAS_THREADS, REFUSED, ForkServer, Request, _Refused
 
 if TYPE_CHECKING:
@@ -83,7 +83,8 @@ class _Guardian(ForkServer):
             for name in self.wanted.seen:  # ten workers on two cores would take five times as long, each time
                 with contextlib.suppress(Exception):  # it was installed anew meanwhile, say: a task that needs it will tell
                     importlib.import_module(name)
-            folders.look_into(self.wanted.paths)
+        if sys.path_importer_cache:
+            sys.path_importer_cache.clear()  # what was found in directories, or not, may be different by now; here, since freeing memory touches it
         gc.freeze()  # a collection in a worker would write to every object's page, and copy it
 
     def _look(self) -> None:

@@ -27,7 +27,6 @@ import fcntl
 import os
 import pickle
 import socket
-import sys
 import threading
 from time import monotonic
 from typing import TYPE_CHECKING, Any
@@ -157,16 +156,10 @@ class _Moment:
     """What has been found out about this process, for workers of one pool that are started together.
 
     Args:
-        paths: `sys.path` for them.
         threads: each one's share of the cores.
-
-    Attributes:
-        paths: where the guardian may look for modules on their behalf: those that have been looked into here. A directory on a file server that does
-            not answer may be in `sys.path`, and nobody has come to it yet.
     """
 
-    def __init__(self, paths: Sequence[str], threads: int) -> None:
-        self.paths = [path for path in paths if path in sys.path_importer_cache]
+    def __init__(self, threads: int) -> None:
         self.threads = threads
         self.status = surroundings.read_status()
         self.identity = surroundings.identity(self.status)
@@ -188,7 +181,6 @@ class Guarded(Forked):
         taken, fds, cwd = surroundings.take(
             self._inherits,
             given[4:] or (1, 2),
-            paths=moment.paths,
             threads=moment.threads,
             status=moment.status,
             like=moment.taken,
@@ -207,7 +199,7 @@ class Launcher:
 
     Args:
         preload: names of modules that the guardian is to have.
-        paths: `sys.path` for them, and for the workers.
+        paths: `sys.path` for them.
         threads: each worker's share of the cores.
     """
 
@@ -227,15 +219,14 @@ class Launcher:
             HasThreads: a guardian cannot fork here; workers have to be started in another way.
         """
         global _has_threads
-        paths = self._paths()
         while True:
             self._count_death()
             moment = self._moment
             if moment is None:
-                moment = self._moment = _Moment(paths, self._threads)
+                moment = self._moment = _Moment(self._threads)
             guardian = self._last = _take(self.preload, moment.identity)
             try:
-                guardian.load(paths)
+                guardian.load(self._paths())
                 return Guarded(number, guardian, moment, **more)
             except BaseException as error:
                 if isinstance(error, CannotStart):

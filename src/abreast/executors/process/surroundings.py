@@ -87,7 +87,7 @@ class Surroundings(NamedTuple):
         has_cwd: whether its descriptor comes along.
         has_streams: whether stdout and stderr come along.
         numbers: that the other descriptors are to have; the worker's own come first, and are not counted.
-        paths: `sys.path`, in which modules will be looked for.
+        paths: `sys.path`, for the import of modules.
         modules: that are to be imported.
         parent: the process whose worker it is.
         by_value: whether functions go by value there, as those of a script do: then workers will need cloudpickle.
@@ -181,7 +181,7 @@ def take(
     Args:
         numbers: of the user's descriptors that it is to have.
         streams: what it has as stdout and stderr.
-        paths, modules: where modules are looked for, and which are to be imported.
+        paths, modules: what is to be imported.
         threads: that libraries may compute with, where the environment does not say it.
         status: of `read_status()`, if it is known.
         like: what was taken a moment ago, which will do if the descriptors are of the same kinds.
