@@ -33,8 +33,10 @@ if sys.platform == "linux":
 
     guardian.start()
 
-# Started by nohup, or in the background of a script, it would be ignored here, and in every process that a test sends it to.
+# Started by nohup, or in the background of a script, they would be ignored here, and in every process that a test sends them to.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+if hasattr(signal, "SIGHUP"):
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
