@@ -489,7 +489,8 @@ def test_killed_at_random_and_looked_at_while_it_runs(place, here):
                     env=ENVIRONMENT,
                     check=False,
                 )
-                assert done.returncode == 0 or b"is empty" in done.stderr or b"another program" in done.stderr, done.stderr
+                reasons = b"is empty", b"another program", b"do that again"  # the last: the run began while it was read
+                assert done.returncode == 0 or any(reason in done.stderr for reason in reasons), done.stderr
                 count = done.stdout.count(b"\n")
                 assert count >= most or done.returncode
                 most = max(most, count)
