@@ -17,7 +17,8 @@ import pytest
 import abreast
 from abreast.core import watch
 from abreast.core.states import CANCELLED, CRASHED, FAILED, JOINING, OK, RETRIED, TIMEOUT
-from abreast.observe.recorder import Recorder, _Prober
+from abreast.core.gil import Prober
+from abreast.observe.recorder import Recorder
 
 KINDS = ["thread", "process", "serial"]
 
@@ -388,7 +389,11 @@ class TestBounds:
                 if prober is not None:
                     prober.stop()
                     later = time.perf_counter_ns() + 10**12
-                    prober.times, prober.late = [later + n for n in range(20)], list(range(21))  # all were late
+                    prober.times, prober.late, prober.cpus = (
+                        [later + n for n in range(20)],
+                        list(range(21)),
+                        [0] * 20,
+                    )  # all were late
             abreast.map(spin, [0.03] * 6, max_workers=3)
         (whole_work,), (short_work,) = whole.recording.works, short.recording.works
         assert len(short.tasks) == 1
@@ -791,7 +796,7 @@ class TestProber:
     def test_who_waits_for_a_cpu_is_not_held_up_by_the_gil(self, monkeypatch):
         waited = itertools.count(0, 1_000_000_000)  # a busy machine
         monkeypatch.setattr(watch.Thread, "runqueue", lambda _: next(waited))
-        prober = _Prober()
+        prober = Prober()
         prober.start()
         while len(prober.times) < 3:
             spin(0.01)
@@ -799,7 +804,7 @@ class TestProber:
         assert prober.late[2:] == [prober.late[1]] * (len(prober.late) - 2)  # of the first one, nothing is known before
 
     def test_what_was_before_the_work_is_no_part_of_it(self):
-        prober = _Prober()
+        prober = Prober()
         prober.times = [10, 20, 30, 40, 50, 60]
         prober.late = [0, 1, 2, 3, 4, 4, 4]  # late until 40
         assert prober.share(45, 55) > 0.5

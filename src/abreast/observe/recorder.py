@@ -17,7 +17,6 @@ Held up by the GIL, an estimate (docs/design/seeing.md): a thread that waits for
 
 from __future__ import annotations
 
-import bisect
 import os
 import platform
 import socket
@@ -29,6 +28,7 @@ from time import perf_counter_ns
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from abreast.core import watch
+from abreast.core.gil import WAKING, Prober, evident, plain
 from abreast.core.recording import Attempt, Host, Recording, Row, Span, Work
 from abreast.core.states import CANCELLED, CRASHED, FAILED, OK, RETRIED, TIMEOUT
 from abreast.core.text import printable
@@ -40,36 +40,34 @@ __all__ = ["Recorder"]
 
 LIMIT = 200_000
 """Attempts that are kept, of 180 bytes each."""
-PROBE = 0.01
-LATE = 0.001
-"""Seconds between two looks of the prober, and over that it is late."""
-FEW = 5
-"""Looks below which one that was late says little: it counts as one of so many."""
-OFTEN, NEVER_FREE = 0.76, 0.86
-"""Shares of its looks that are late. Up to `OFTEN` that share is what the GIL was waited for. Where it is never free, some 0.86 are late (three threads that
-compute): who waits may get it at one of the others' turns, within 1 ms. In between it is a line."""
 COST_OF_BATCH, COST_OF_ATTEMPT = 6_000, 150
 """Nanoseconds that recording takes, measured on one machine: said in the report, so that nobody wonders."""
 _TOUCH = 1_000_000
 """Nanoseconds between two spans that are shown as one."""
 
 
+_HeldUp = tuple[float, float]
+"""Nanoseconds by the GIL, as far as something speaks for it: to be multiplied by the model's ratio, and for a machine that is busy."""
+
+
 class _Sums:
     """What is exact of a work."""
 
     __slots__ = (
-        "attempts", "bound", "cancelled", "cpu", "crashes", "failed", "gil", "last", "queued", "retries", "runqueue", "timeouts", "unmeasured",
+        "attempts", "bound", "cancelled", "cpu", "crashes", "failed", "gil", "held_back", "last", "plain", "queued", "retries", "runqueue", "timeouts", "unmeasured",
         "wall",
     )  # fmt: skip
 
     def __init__(self) -> None:
         self.attempts = self.failed = self.timeouts = self.crashes = self.retries = self.cancelled = 0
-        self.wall = self.queued = self.unmeasured = 0
+        self.wall = self.queued = self.unmeasured = self.held_back = 0
+        self.plain = 0.0
         self.last = 0
         """When the last of them ended."""
         self.cpu: int | None = None
         self.runqueue: int | None = None
-        self.gil: int | None = None
+        self.gil: float | None = None
+        """While attempts are added: the sum of `bound`, as far as something speaks for it; then the estimate."""
         self.bound: int | None = None
 
     def copy(self) -> _Sums:
@@ -111,18 +109,31 @@ class _Sums:
             elif others is not None:
                 setattr(self, name, (mine or 0) + others)
 
-    def held_up(self, some: Attempts, waited: int, prober: _Prober | None, since: int) -> int | None:
-        """Add how long attempts of a work that began then were held up by the GIL, by estimate, and return it; None where that cannot be told."""
+    def held_up(self, some: Attempts, prober: Prober | None, since: int) -> _HeldUp | None:
+        """Add how long attempts of a work that began then were held up by the GIL at most, and what speaks for it, which is returned; None if nothing is known."""
         measure = some.measure
         if measure is None or not measure.is_over or measure.switches is None or prober is None:
             return None
         if some.row is not None and some.row.kind == "process":
             return None
-        interval = int(sys.getswitchinterval() * 1e9)
-        bound = max(0, min(waited - (measure.runqueue or 0), measure.switches * interval))
-        gil = int(bound * prober.share(some.begin, watch.nanoseconds(some.ends[-1]), since))
-        self.gil, self.bound = (self.gil or 0) + gil, (self.bound or 0) + bound
-        return gil
+        end = watch.nanoseconds(some.ends[-1])
+        waited = end - some.begin - measure.cpu - (measure.runqueue or 0)
+        bound = max(0, min(waited, measure.switches * int(sys.getswitchinterval() * 1e9)))
+        share = prober.share(some.begin, end, since)
+        by_model, by_share = bound * evident(share), bound * plain(share)
+        self.held_back += max(0, (measure.runqueue or 0) - measure.switches * WAKING)
+        self.bound, self.gil = (self.bound or 0) + bound, (self.gil or 0) + by_model
+        self.plain += by_share
+        return by_model, by_share
+
+    def held_up_in_all(self, prober: Prober | None, begin: int) -> _HeldUp:
+        """All has been added: make `gil` the estimate; return what part it is of what spoke for it, both ways."""
+        if prober is None or self.gil is None or self.bound is None:
+            return 0.0, 0.0
+        ratio = prober.ratio(begin, self.last, self.wall - self.unmeasured, self.cpu or 0, self.held_back, self.bound)
+        ratios = (0.0, 1.0) if ratio is None else (ratio, 0.0)
+        self.gil = self.gil * ratios[0] + self.plain * ratios[1]
+        return ratios
 
 
 class _End(NamedTuple):
@@ -153,7 +164,7 @@ class Recorder:
         self._zero_wall = time.time_ns()
         self._zero = self._end = perf_counter_ns()
         self._main: Thread | None = None
-        self._prober = _Prober() if _has_gil() else None
+        self._prober = Prober() if _has_gil() else None
 
     # ---- while it goes on
 
@@ -187,9 +198,7 @@ class Recorder:
             if sums is None:
                 sums = self._logs[log] = _Sums()
             sums.add(some)
-            if some.measure is not None:
-                waited = watch.nanoseconds(some.ends[-1]) - some.begin - some.measure.cpu
-                sums.held_up(some, max(0, waited), self._prober, log.begin)
+            sums.held_up(some, self._prober, log.begin)
 
     def over(self, log: Log) -> None:
         """A run is over. Noted here and now: another one may end long after the recording."""
@@ -223,21 +232,26 @@ class Recorder:
             over = dict(self._over)
             end = self._end or perf_counter_ns()
             dropped, dropped_spans, batches, kept = self._dropped, self._dropped_spans, self._batches, self._kept
-        maker = _Maker(self._zero, end, self._main, self._prober)
+        maker = _Maker(self._zero, end, self._main)
         first = _first_of_each([*logs, *(log for log, _ in chunks)])
         of_all, logs = logs, {}
         for log, sums in of_all.items():
             logs.setdefault(first[log], _Sums()).merge(sums)
+        held_up: list[_HeldUp | None] = []
         for log, some in chunks:
-            logs.setdefault(first[log], _Sums()).add(some)
+            sums = logs.setdefault(first[log], _Sums())
+            sums.add(some)
+            held_up.append(sums.held_up(some, self._prober, log.begin))
         for log in over:  # one of which all was resumed, or that had no inputs, has no attempts
             logs.setdefault(log, _Sums())
         logs = dict(sorted(logs.items(), key=lambda pair: pair[0].begin))
         works = {log: serial for serial, log in enumerate(logs)}
+        ratios = {log: sums.held_up_in_all(self._prober, log.begin) for log, sums in logs.items()}
         attempts: list[Attempt] = []
-        for log, some in chunks:
+        for (log, some), ways in zip(chunks, held_up, strict=True):
             one = first[log]
-            maker.add(attempts, works[one], one, some, logs[one], log.base - one.base)
+            gil = None if ways is None else int(ways[0] * ratios[one][0] + ways[1] * ratios[one][1])
+            maker.add(attempts, works[one], one, some, gil, log.base - one.base)
         _mark_retried(attempts)
         rows: list[set[int]] = [set() for _ in works]
         for each in attempts:
@@ -277,12 +291,11 @@ def _waited_for_each_other(some: Attempts) -> int:
 class _Maker:
     """Makes rows and attempts of what was told."""
 
-    def __init__(self, zero: int, end: int, main: Thread | None, prober: _Prober | None) -> None:
+    def __init__(self, zero: int, end: int, main: Thread | None) -> None:
         self.zero = zero
         self.end = end
         self.rows: list[Row] = []
         self._serials: dict[Thread | None, int] = {}
-        self._prober = prober
         if main is not None:
             self.serial(main)
 
@@ -298,8 +311,8 @@ class _Maker:
                 self.rows.append(Row(found, row.kind, row.name, row.ident, row.native_id, row.pid, begin, end))
         return found
 
-    def add(self, attempts: list[Attempt], work: int, log: Log, some: Attempts, sums: _Sums, before: int) -> None:
-        """`before`: how many calls the logs of the same place before this one have counted."""
+    def add(self, attempts: list[Attempt], work: int, log: Log, some: Attempts, held_up: int | None, before: int) -> None:
+        """`held_up`: how long they were, by the GIL; `before`: how many calls the logs of the same place before this one have counted."""
         measure = some.measure if some.measure is not None and some.measure.is_over else None
         count = len(some.ends)
         zero, row = self.zero, self.serial(some.row)
@@ -321,9 +334,8 @@ class _Maker:
             waited = sum(waits)
             if measure.runqueue is not None:
                 runqueues = _in_proportion(min(measure.runqueue, waited), waits)
-            gil = sums.held_up(some, waited, self._prober, log.begin)
-            if gil is not None:
-                gils = _in_proportion(gil, waits)
+            if held_up is not None:
+                gils = _in_proportion(held_up, waits)
         failed, first = some.failed, before + some.first
         for place in range(count):
             outcome, error = failed.get(place, (OK, None))
@@ -375,7 +387,7 @@ class _Maker:
             sums.wall,
             sums.cpu,
             sums.queued,
-            sums.gil,
+            None if sums.gil is None else int(sums.gil),
             sums.runqueue,
             None,
             sums.bound,
@@ -414,53 +426,6 @@ def _mark_retried(attempts: list[Attempt]) -> None:
         for place, each in enumerate(attempts):
             if each.outcome in (FAILED, TIMEOUT, CRASHED) and last.get((each.work, each.number), 0) > each.attempt:
                 attempts[place] = each._replace(outcome=RETRIED)
-
-
-class _Prober:
-    """Sleeps for 10 ms again and again, and notes when it was held up for over 1 ms: by the GIL, mostly."""
-
-    def __init__(self) -> None:
-        self._stopping = threading.Event()
-        self._thread: threading.Thread | None = None
-        self.times: list[int] = []
-        self.late: list[int] = [0]
-        """How many of the first n looks were late."""
-
-    def start(self) -> None:
-        self._stopping.clear()
-        self._thread = threading.Thread(target=self._probe, name="abreast-prober", daemon=True)
-        self._thread.start()
-
-    def stop(self) -> None:
-        self._stopping.set()
-        if self._thread is not None:
-            self._thread.join()
-
-    def _probe(self) -> None:
-        before, waited = perf_counter_ns(), None
-        while not self._stopping.wait(PROBE):
-            now, waited_now = perf_counter_ns(), watch.this_thread().runqueue()
-            took = now - before
-            if waited is not None and waited_now is not None:
-                took -= waited_now - waited  # for a CPU, which others keep busy: that is not the GIL
-            if len(self.times) < 1_000_000:
-                self.late.append(self.late[-1] + (took > (PROBE + LATE) * 1e9))
-                self.times.append(now)
-            before, waited = perf_counter_ns(), waited_now
-
-    def share(self, begin: int, end: int, since: int = 0) -> float:
-        """Return in which share of the time between two times the GIL was waited for; of some time around them, if that is short.
-
-        `since`: when the work began. What was before, as the imports of a first run, is no part of it.
-        """
-        first = bisect.bisect_left(self.times, begin)
-        last = min(bisect.bisect_right(self.times, end) + 1, len(self.times))
-        if last - first < 10:
-            first, last = max(0, first - 5, bisect.bisect_left(self.times, since)), min(len(self.times), last + 5)
-        late = (self.late[last] - self.late[first]) / max(FEW, last - first)
-        if late > OFTEN:
-            late = min(1.0, OFTEN + (late - OFTEN) * (1 - OFTEN) / (NEVER_FREE - OFTEN))
-        return late
 
 
 def _has_gil() -> bool:
