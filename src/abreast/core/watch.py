@@ -315,10 +315,14 @@ def _asked(sink: Any, what: Callable[..., Any], *args: Any) -> Any:
         return None
 
 
+STALE = 5_000_000
+"""Nanoseconds for which what a thread has waited for a CPU is not read again, while its tasks are short."""
+
+
 class Thread:
     """A row: a thread of this process, or another process."""
 
-    __slots__ = ("begin", "end", "ident", "kind", "name", "native_id", "pid", "schedstat", "waited")
+    __slots__ = ("begin", "end", "ident", "kind", "name", "native_id", "pid", "read", "schedstat", "waited")
 
     def __init__(self, kind: str, name: str, ident: int, native_id: int, pid: int) -> None:
         self.kind = kind
@@ -329,6 +333,8 @@ class Thread:
         self.begin = self.end = perf_counter_ns()
         self.waited: int | None = None
         """What `runqueue` has returned last."""
+        self.read = 0
+        """When a batch last asked for it, in nanoseconds."""
         self.schedstat = -1
         """A descriptor of the file in which Linux tells how long it has waited for a CPU; -1 if there is none."""
 
@@ -465,7 +471,7 @@ class Measure:
     def begin(self, ends: list[float]) -> Callable[[float], object]:
         """Begin, in the thread that does it; return what is to be called with the time after each task."""
         self.row = row = this_thread()
-        # Of short tasks what the thread has waited since the last one is counted too: to read it takes 2.5 us.
+        # Of short tasks what the thread has waited since the last one is counted too: to read it takes 2.5 us, and the GIL is given up for it.
         self.runqueue = row.waited if self._is_short and row.waited is not None else row.runqueue()
         self.cpu, self.switches = usage()
         if self.cpus is None:
@@ -487,9 +493,13 @@ class Measure:
         cpu, switches = usage()
         self.cpu = cpu - self.cpu
         self.switches = None if switches is None or self.switches is None else switches - self.switches
-        runqueue = row.runqueue()
+        row.end = now = perf_counter_ns()
+        if self._is_short and row.waited is not None and now - row.read < STALE:
+            runqueue: int | None = row.waited  # what has come since is counted with one of the next
+        else:
+            runqueue = row.runqueue()
+            row.read = now
         self.runqueue = None if runqueue is None or self.runqueue is None else runqueue - self.runqueue
-        row.end = perf_counter_ns()
         self.is_over = True
 
 
