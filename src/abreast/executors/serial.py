@@ -4,7 +4,8 @@
 
     submit ─▶ future._run: claim, call in its context, publish ─▶ returned when it is done
 
-`_counting` guards the counts and nothing else; nothing is called under it.
+`_counting` guards the counts and nothing else; nothing is called under it. As in core/future.py it is taken within the ``try``: ``with`` would leave it held, if Ctrl-C
+strikes between the two steps, on 3.14.
 """
 
 from __future__ import annotations
@@ -123,15 +124,11 @@ class Serial(concurrent.futures.Executor):
         future: Future[T] = Future()
         future._fn, future._args, future._kwargs, future._context = fn, args, kwargs, context
         tally = _Tally()
-        with self._counting:
-            self._now.running += 1
+        self._count(1, 0, 0)
         try:
             future._run(tally)
         finally:
-            with self._counting:
-                self._now.running -= 1
-                self._ended += 1
-                self._failed += tally.failed
+            self._count(-1, 1, tally.failed)
         try:
             if isinstance(future._exception, KeyboardInterrupt):
                 raise future._exception
@@ -139,12 +136,21 @@ class Serial(concurrent.futures.Executor):
         finally:
             del future  # else: an error -> its traceback -> this frame -> the future -> the error
 
+    def _count(self, running: int, ended: int, failed: int) -> None:
+        """Add to the counts."""
+        acquire, release = self._counting.acquire, self._counting.release
+        try:
+            acquire()
+            self._now.running += running
+            self._ended += ended
+            self._failed += failed
+        finally:
+            release()
+
     def submit_call(self, batch: Batch, deliver: Deliver) -> Future[Any]:
         """For runs: run `batch` here and now, then call ``deliver(batch, None)``; see executors/base.py."""
         future = self.submit(_run, batch)
-        with self._counting:
-            self._ended += len(batch.results) - 1
-            self._failed += len(batch.errors)
+        self._count(0, len(batch.results) - 1, len(batch.errors))
         interrupts = [error for error in batch.errors.values() if isinstance(error, KeyboardInterrupt)]
         try:
             if interrupts:
