@@ -49,12 +49,14 @@ def rows_of(values):
 
 PLAIN = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text() | st.binary()
 NAMES = st.text() | st.sampled_from(["x", "default", "__class__", "__dict__", "__doc__", "__weakref__", "__init__", "__slots__"])
+ASKED = {"__getnewargs__", "__getnewargs_ex__", "__getstate__", "__reduce__", "__reduce_ex__", "__setstate__"}
+"""What pickle asks an object for: with an attribute of such a name that is no function it cannot be pickled. (hypothesis finds them among a program's texts.)"""
 
 
 class TestRows:
     """Objects of one class with the same attributes: the same as pickle would make of them."""
 
-    @given(st.lists(NAMES, unique=True, max_size=12), st.data())
+    @given(st.lists(NAMES.filter(lambda name: name not in ASKED), unique=True, max_size=12), st.data())
     @settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.too_slow])
     def test_any_names_and_values(self, names, data):
         values = [tasks.Bag({name: data.draw(PLAIN) for name in names}) for _ in range(3)]
