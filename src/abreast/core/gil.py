@@ -12,11 +12,12 @@
     estimate  bound * ratio, if enough looks were late; on a busy machine bound * share                `evident`, `plain`
 
 The ratio is that of a *closed queue* with one server: N threads compute for a while, with the GIL, and wait for something else for a while. How much they
-compute in all is known (the share of the time that the process had a CPU), and so how long those waits are, hence how long the queue is: by exact mean value
-analysis (Reiser and Lavenberg, "Mean-value analysis of closed multichain queuing networks", J. ACM 27, 1980). Where the GIL is never free all waiting
+compute in all is known (the share of the time that the process had a CPU), and so how long those waits are, hence how long the queue is: by mean value
+analysis (Reiser and Lavenberg, "Mean-value analysis of closed multichain queuing networks", J. ACM 27, 1980), with a smaller rest of the time of the one that
+holds it (`VARIATION`). Where the GIL is never free all waiting
 is for it, and what is measured is better: then it is the bound.
 
-No lock guards anything: the prober alone appends to `times`, `late`, `cpus`, in this order; readers look at as many as all three have.
+No lock guards anything: the prober alone appends, to `late`, `cpus` and `times` in this order, so a look that has a time is whole.
 
 *Rejected*: the share of late looks times the bound everywhere. The estimate of one after another was 25 % too low for threads that compute and wait, 80 % for eight of them, and up
 to 40 % too high for threads that only compute (of 20 looks a share is known to 10 points). Asking the kernel what each thread waits for (/proc/self/task/*/syscall): each look there gives up the GIL itself.
@@ -176,9 +177,8 @@ def _queue(pause: float, threads: int) -> tuple[float, float]:
     """Return which share of the time it is held, and how long it is waited for, if threads pause so long between two times: mean value analysis."""
     queue = held = wait = 0.0
     for count in range(1, threads + 1):
-        wait = (
-            queue - held * (1 - VARIATION) / 2
-        )  # who comes finds what the others alone would have; of the one that holds it, a part is over
+        # Who comes finds what the others alone would have; of the one that holds it, a part is over.
+        wait = queue - held * (1 - VARIATION) / 2
         held = count / (1 + wait + pause)
         queue = held * (1 + wait)
     return held, wait

@@ -5,14 +5,14 @@
     threads that do the work ── attempts(log, some) ─▶ [chunks]  kept as they come, one for each batch     `_lock` guards them, and the sums of what is not kept
                               ── span(row, …)       ─▶ [spans]   those that touch are one
                               ── over(log)          ─▶ {over}    what a run says of itself at its end
-    the prober, a thread      ── every 10 ms ────────▶ [late]    whether it was held up: by whom is estimated from that
+    the prober, a thread      ── every 10 ms ────────▶ [late]    whether it was held up (core/gil.py)
 
     recording(): chunks ─▶ Attempt for each task; what a thread was held up by the GIL
 
 Sums are exact, whatever is kept: at most `limit` attempts. Nothing is made of what was told until somebody asks for it, but the sums of what is not kept.
 
 Held up by the GIL, an estimate (docs/design/seeing.md): a thread that waits for the GIL wakes every switch interval, which is one voluntary switch, so
-``bound = min(wait - run queue, switches * switch interval)``; times the share of the prober's sleeps that came back late in that time.
+``bound = min(wait - run queue, switches * switch interval)``; what part of that it was is for core/gil.py, and known when all of a work has been added.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ class _Sums:
         self.cpu: int | None = None
         self.runqueue: int | None = None
         self.gil: float | None = None
-        """While attempts are added: the sum of `bound`, as far as something speaks for it; then the estimate."""
+        """While attempts are added: the sum of `bound`, as far as something speaks for it; then the estimate. `plain` is that sum for a busy machine."""
         self.bound: int | None = None
 
     def copy(self) -> _Sums:
@@ -128,7 +128,7 @@ class _Sums:
 
     def held_up_in_all(self, prober: Prober | None, begin: int) -> _HeldUp:
         """All has been added: make `gil` the estimate; return what part it is of what spoke for it, both ways."""
-        if prober is None or self.gil is None or self.bound is None:
+        if prober is None or not self.gil or self.bound is None:  # nothing speaks for it: the model takes 60 us, of 100,000 works
             return 0.0, 0.0
         ratio = prober.ratio(begin, self.last, self.wall - self.unmeasured, self.cpu or 0, self.held_back, self.bound)
         ratios = (0.0, 1.0) if ratio is None else (ratio, 0.0)
