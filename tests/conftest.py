@@ -20,7 +20,13 @@ from pathlib import Path
 
 import pytest
 from _pytest.faulthandler import fault_handler_stderr_fd_key  # the stderr that is not captured, else nobody sees the stacks
+from hypothesis import HealthCheck, settings
 
+# No example is timed: that a busy machine is slow is no fault. In CI the examples are the same each time, so that a change is not refused for
+# what another one has done; new ones are looked for wherever else the tests are run.
+settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("ci", settings.get_profile("untimed"), derandomize=True, database=None)
+settings.load_profile("ci" if os.environ.get("ABREAST_REQUIRE_ALL") else "untimed")
 
 # Pools of processes share multiprocessing's resource tracker with their workers, where a program has use for it. It stays; so it is there
 # before the first test, which would else be said to have left it.

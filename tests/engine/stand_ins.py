@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
+import itertools
 import threading
 from collections.abc import AsyncIterator
 
@@ -117,6 +118,43 @@ class Gate:
     def __exit__(self, *_):
         self.open()
         assert not self.refused
+
+
+class Inputs:
+    """0, 1, 2 and so on; who calls `wait` waits until `last` has been read.
+
+    A task that waits for this has others run behind it, whatever the consumer does: what has been read is sent. Without it a run may find a
+    result due, and read no further before the consumer has asked again: where reading has taken long, as on a busy machine it may.
+    """
+
+    def __init__(self, last):
+        self._last = last
+        self._numbers = itertools.count()
+        self._read = threading.Event()
+
+    def __iter__(self):
+        return self
+
+    def __next__(self):
+        number = next(self._numbers)
+        if number == self._last:
+            self._read.set()
+        return number
+
+    def wait(self):
+        assert self._read.wait(PATIENCE)
+
+
+def first_then(inputs, gate):
+    """Return a function that returns 0 once `inputs` have been read as far as they say, and holds all other inputs at the gate."""
+
+    def task(i):
+        if i:
+            return gate(i)
+        inputs.wait()
+        return i
+
+    return task
 
 
 def join_threads(prefix):

@@ -11,7 +11,7 @@ import threading
 import abreast
 import pytest
 
-from tests.engine.stand_ins import PATIENCE, Gate, join_threads
+from tests.engine.stand_ins import PATIENCE, Gate, Inputs, first_then, join_threads
 from tests.helpers import FREE_THREADED, in_threads
 
 var = contextvars.ContextVar("var")
@@ -155,7 +155,8 @@ class TestEnds:
 
             async def main():
                 options = {"max_workers": 2, "chunksize": 1, "name": "ended"}
-                started = (start or abreast.aimap)(lambda i: gate(i) if i else i, itertools.count(), **options)
+                inputs = Inputs(2)
+                started = (start or abreast.aimap)(first_then(inputs, gate), inputs, **options)
                 await end(gate, started)
 
             run_async(main)
@@ -187,9 +188,8 @@ class TestEnds:
         with Gate() as gate:
 
             async def main():
-                async for i in abreast.aimap(
-                    lambda i: gate(i) if i else i, itertools.count(), max_workers=2, chunksize=1, name="ended"
-                ):
+                inputs = Inputs(2)
+                async for i in abreast.aimap(first_then(inputs, gate), inputs, max_workers=2, chunksize=1, name="ended"):
                     gate.wait_started(1, 2)
                     break
                 gate.open()

@@ -8,7 +8,7 @@ import threading
 import abreast
 import pytest
 
-from tests.engine.stand_ins import PATIENCE, Gate, Inline, Recording, every_way, join_threads, kinds, value
+from tests.engine.stand_ins import PATIENCE, Gate, Inline, Inputs, Recording, every_way, join_threads, kinds, value
 
 var = contextvars.ContextVar("var", default="default")
 other = contextvars.ContextVar("other", default="default")
@@ -161,14 +161,17 @@ class TestCurrentTask:
 
     def test_is_cancelled_when_its_run_is_ended(self):
         seen = []
+        inputs = Inputs(1)
         with Gate() as gate:
 
             def task(i):
-                if i:
+                if i == 0:
+                    inputs.wait()
+                elif i == 1:
                     gate(i)
                     seen.append(abreast.current_task().cancelled)
 
-            with abreast.imap(task, range(2), max_workers=2, chunksize=1, name="asked") as results:
+            with abreast.imap(task, inputs, max_workers=2, chunksize=1, name="asked") as results:
                 next(results)
                 gate.wait_started(1)
             gate.open()

@@ -18,7 +18,7 @@ import abreast
 import pytest
 from abreast.executors.batch import Batch, Finished, _Failure
 
-from tests.engine.stand_ins import PATIENCE, Backwards, Gate, Inline, Recording
+from tests.engine.stand_ins import PATIENCE, Backwards, Gate, Inline, Inputs, Recording, first_then
 from tests.helpers import in_threads, run_python
 
 pytestmark = pytest.mark.whole  # hardly depends on the version of Python; there the fast set has enough to do
@@ -431,7 +431,8 @@ class TestThreads:
 
     def test_what_waits_is_cancelled_when_the_run_ends(self):
         with Gate() as gate, Recording(1) as pool:
-            with abreast.imap(lambda i: gate(i) if i else i, range(50), executor=pool, chunksize=1) as results:
+            inputs = Inputs(1)
+            with abreast.imap(first_then(inputs, gate), inputs, executor=pool, chunksize=1) as results:
                 next(results)
                 gate.wait_started(1)
             gate.open()

@@ -24,8 +24,10 @@ from tests.engine.stand_ins import (
     WAYS,
     Backwards,
     Gate,
+    Inputs,
     Recording,
     every_way,
+    first_then,
     join_threads,
     kinds,
     lazily,
@@ -231,6 +233,29 @@ class TestInputs:
 
 
 @pytest.mark.whole
+class TestResultsThatAreDueWhileInputsAreRead:
+    """The window is filled first, unless that takes long."""
+
+    @pytest.mark.parametrize(("seconds", "read"), [(0.002, 4), (0.02, 2)])
+    def test_how_much_is_read_before_the_first_result(self, seconds, read, monkeypatch):
+        now = [1000.0]
+        monkeypatch.setattr("abreast.engine.run.perf_counter", lambda: now[0])
+        taken = []
+
+        def inputs():
+            for i in range(100):
+                if i:
+                    while results.summary().tasks < i:  # so that a result is due
+                        time.sleep(0)
+                    now[0] += seconds
+                taken.append(i)
+                yield i
+
+        with abreast.imap(square, inputs(), max_workers=2, chunksize=1) as results:
+            assert next(results) == 0
+            assert len(taken) == read
+
+
 class TestBuffersize:
     @lazily
     @kinds
@@ -574,7 +599,8 @@ class TestEnds:
 
     def finish(self, gate, start, end, **options):
         """Take one result, end the run while two tasks run and others wait; return what has run at last."""
-        results = start(lambda i: gate(i) if i else i, itertools.count(), max_workers=2, chunksize=1, name="ended", **options)
+        inputs = Inputs(2)
+        results = start(first_then(inputs, gate), inputs, max_workers=2, chunksize=1, name="ended", **options)
         assert value(next(results)) == 0
         gate.wait_started(1, 2)
         end(results)  # two tasks are still held: this does not wait for them
@@ -601,11 +627,9 @@ class TestEnds:
     @pytest.mark.skipif(FREE_THREADED, reason="reference counts are merged late there")
     @pytest.mark.parametrize("run", [abreast.imap, abreast.outcomes])
     def test_dropping_the_iterator(self, run, no_gc):
-        def task(i):
-            return gate(i) if i else i
-
         with Gate() as gate:
-            results = run(task, itertools.count(), max_workers=2, chunksize=1, name="ended")
+            inputs = Inputs(2)
+            results = run(first_then(inputs, gate), inputs, max_workers=2, chunksize=1, name="ended")
             next(results)
             gate.wait_started(1, 2)
             del results
@@ -616,7 +640,8 @@ class TestEnds:
     @pytest.mark.skipif(FREE_THREADED, reason="reference counts are merged late there")
     def test_break(self, no_gc):
         with Gate() as gate:
-            for i in abreast.imap(lambda i: gate(i) if i else i, itertools.count(), max_workers=2, chunksize=1, name="ended"):
+            inputs = Inputs(2)
+            for i in abreast.imap(first_then(inputs, gate), inputs, max_workers=2, chunksize=1, name="ended"):
                 gate.wait_started(1, 2)
                 break
             assert i == 0
@@ -650,15 +675,18 @@ class TestEnds:
     def test_what_runs_is_asked_to_end(self):
         asked = threading.Event()
         started = threading.Event()
+        inputs = Inputs(1)
 
         def task(i):
-            if i:
+            if i == 1:
                 started.set()
                 while not abreast.current_task().cancelled:
                     pass
                 asked.set()
+            elif i == 0:
+                inputs.wait()
 
-        with abreast.imap(task, range(2), max_workers=2, chunksize=1) as results:
+        with abreast.imap(task, inputs, max_workers=2, chunksize=1) as results:
             next(results)
             assert started.wait(PATIENCE)
             assert not asked.is_set()
@@ -682,7 +710,8 @@ class TestEnds:
 
     def test_the_users_executor_stays_open_and_its_other_tasks_are_left_alone(self):
         with Gate() as gate, ThreadPoolExecutor(1) as executor:
-            with executor.imap(lambda i: gate(i) if i else i, range(20), chunksize=1) as results:
+            inputs = Inputs(1)
+            with executor.imap(first_then(inputs, gate), inputs, chunksize=1) as results:
                 assert next(results) == 0
                 gate.wait_started(1)
                 other = executor.submit(square, 5)
@@ -1018,7 +1047,8 @@ class TestSummary:
 
     def test_counts_what_was_read_and_not_run_after_close(self):
         with Gate() as gate:
-            results = abreast.imap(lambda i: gate(i) if i else i, itertools.count(), max_workers=2, chunksize=1, buffersize=5)
+            inputs = Inputs(2)
+            results = abreast.imap(first_then(inputs, gate), inputs, max_workers=2, chunksize=1, buffersize=5)
             next(results)
             gate.wait_started(1, 2)
             results.close()

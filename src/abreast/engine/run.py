@@ -88,6 +88,9 @@ _BEHIND = 8192
 """Outcomes that wait to be recorded; while there are more, no task is started: results come faster than the disk takes them."""
 _FAR = float("inf")
 _SLOW_READ = 0.001
+_LONG_READ = 0.01
+"""Seconds of reading for which results that are due wait. A few turns of the GIL or of a busy core are no slow source: to stop at the first read
+of 1 ms left workers without work while the consumer was at the result."""
 _SHORT = 0.005
 _LONG_ENOUGH = 50e-6
 """Seconds of a task whose CPU time is measured by itself, if somebody watches: that takes 0.4 us. Shorter ones share their batch's."""
@@ -344,12 +347,13 @@ class Run:
         """Submit what is pending, and read more while there is room."""
         if self._feed.pending or self._lives is not None:
             self._submit_pending()
+        reading = 0.0
         while not self.source.exhausted and (count := self._room()) > 0:
             begun = perf_counter()
             self._read(count)
-            slow = perf_counter() - begun > _SLOW_READ
+            reading += perf_counter() - begun
             self._submit_pending()
-            if slow and self._live and self._delivery.finished and not self._at_once:
+            if reading > _LONG_READ and self._live and self._delivery.finished and not self._at_once:
                 return  # results are due, and are not to wait until a slow source has filled the window
 
     @locked
