@@ -595,6 +595,40 @@ class TestCtrlC:
         assert not is_alive(pid)
         assert took < 1.5
 
+    def test_between_the_fork_and_when_its_parent_knows_of_it_leaves_no_process(self, tmp_path):
+        """As on a busy machine, where the child may be quick and the parent loses its turn."""
+        real_fork = os.fork
+
+        def fork():
+            pid = real_fork()
+            if pid:
+                started(tmp_path / "hangs")
+                signal.raise_signal(signal.SIGINT)
+            return pid
+
+        with pytest.MonkeyPatch.context() as patch, pytest.raises(KeyboardInterrupt), TaskGroup() as group:
+            patch.setattr(os, "fork", fork)
+            group.start(multiprocessing.get_context("fork").Process(target=tasks.hang, args=(tmp_path / "hangs",)))
+        pid = started(tmp_path / "hangs")
+        was_left = is_alive(pid)
+        if was_left:
+            os.kill(pid, signal.SIGKILL)
+        assert not was_left
+
+    def test_the_child_is_interrupted_as_ever(self, tmp_path):
+        """What holds up Ctrl-C while it is started does not do so in the child."""
+
+        def be_interrupted():
+            try:
+                tasks.hang(tmp_path / "hangs")
+            except KeyboardInterrupt:
+                sys.exit(0)
+
+        with TaskGroup() as group:
+            future = group.start(multiprocessing.get_context("fork").Process(target=be_interrupted))
+            os.kill(started(tmp_path / "hangs"), signal.SIGINT)
+        assert future.exception(0) is None
+
 
 class TestTimeout:
     def test_all_done_in_time(self, max_workers):

@@ -29,6 +29,7 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from abreast.core.current import locked
+from abreast.core.interrupts import Held
 from abreast.core.process_errors import WorkerCrashed
 
 if TYPE_CHECKING:
@@ -198,24 +199,26 @@ class ProcessWatch:
         """Start a process in this thread; `settled` is called with the future and its error when it has ended.
 
         Raises:
-            BaseException: what ``process.start()`` raised. It has not started then; but after Ctrl-C it may have, and is watched.
+            BaseException: what ``process.start()`` raised; it has not started then. KeyboardInterrupt is raised when it has, and is watched.
         """
         member = _Member(process, future, settled)
-        try:
-            member.start()
-        finally:
-            if process.ident is not None:
-                member.open()
-                self._keep(member)
-        try:
-            self._serve()
-        except BaseException:
-            if self._thread is None:  # there is no thread to watch it: nobody would end it
-                self._drop(member)
-                member.kill()
-                process.join()
-                member.close()
-            raise
+        # Ctrl-C between the fork and the line in which `process` learns of it would leave a child that nobody knows.
+        with Held():
+            try:
+                member.start()
+            finally:
+                if process.ident is not None:
+                    member.open()
+                    self._keep(member)
+            try:
+                self._serve()
+            except BaseException:
+                if self._thread is None:  # there is no thread to watch it: nobody would end it
+                    self._drop(member)
+                    member.kill()
+                    process.join()
+                    member.close()
+                raise
 
     @locked
     def _keep(self, member: _Member) -> None:
