@@ -103,7 +103,8 @@ def test_a_pause_is_not_made_up_for():
         if result == 10:
             time.sleep(0.3)
     gaps = [later - start for start, later in itertools.pairwise(sorted(clock.starts))]
-    (pause,) = [n for n, gap in enumerate(gaps) if gap > 0.2]
+    pause = gaps.index(max(gaps))  # another one, if the machine stood still for longer: the same holds after that
+    assert gaps[pause] > 0.2
     after = sorted(clock.starts)[pause + 1 :]
     assert sum(start < after[0] + 0.1 for start in after) <= 0.1 * 200 + 6 + 2
 

@@ -181,18 +181,16 @@ class TestWhileItWaits:
     def test_no_worker_does(self):
         """One worker: the others' tasks run in between."""
         order = []
-        again = threading.Event()
 
         def task(x):
             order.append(x)
             if x == 0 and order.count(0) == 1:
                 raise ConnectionError
-            if x == 4:
-                again.set()
             return x
 
-        assert abreast.map(task, range(5), retries=Retry(1, wait_initial=0.05, wait_jitter=0), max_workers=1) == list(range(5))
-        assert order == [0, 1, 2, 3, 4, 0]
+        assert abreast.map(task, range(5), retries=Retry(1, wait_initial=0.5, wait_jitter=0), max_workers=1) == list(range(5))
+        assert order[:2] == [0, 1]
+        assert sorted(order) == [0, 0, 1, 2, 3, 4]
 
     def test_it_counts_as_ahead(self):
         flaky = Flaky(lambda x: x == 0)
@@ -307,7 +305,7 @@ class TestWithTheRunsTimeout:
         good, bad = abreast.outcomes(Flaky(lambda x: x * 10**6), range(2), retries=endless, timeout=0.3)
         assert good.ok
         assert bad.cancelled or isinstance(bad.error, ConnectionError)  # the last wait would have been too long
-        assert bad.attempts > 5
+        assert bad.attempts > 1
 
     def test_map_raises_timeout_error(self):
         """Or the task's, if that fails so late that its next attempt would come after the end."""
@@ -345,7 +343,7 @@ class TestOnThreads:
             def task(x):
                 return gate(x) if abreast.current_task().attempt == 1 and x % 2 else x
 
-            found = list(abreast.outcomes(task, range(4), retries=SOON, task_timeout=0.05, max_workers=4))
+            found = list(abreast.outcomes(task, range(4), retries=SOON, task_timeout=0.5, max_workers=4))
             assert [(outcome.value, outcome.attempts) for outcome in found] == [(0, 1), (1, 2), (2, 1), (3, 2)]
             gate.open()
             join_threads("TestOnThreads")
@@ -358,7 +356,7 @@ class TestOnThreads:
                     raise ConnectionError
                 return gate(x)
 
-            (outcome,) = abreast.outcomes(task, [0], retries=Retry(1, wait_initial=0, wait_jitter=0), task_timeout=0.05)
+            (outcome,) = abreast.outcomes(task, [0], retries=Retry(1, wait_initial=0, wait_jitter=0), task_timeout=0.3)
             assert isinstance(outcome.error, TaskTimeout)
             assert outcome.attempts == 2
             gate.open()

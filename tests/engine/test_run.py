@@ -98,7 +98,7 @@ class TestResults:
     @pytest.mark.parametrize("run", [WAYS["map"], WAYS["amap"]], ids=["map", "amap"])
     @kinds
     def test_of_map_are_the_same_with_a_buffersize(self, run, kind):
-        assert run(square, iter(range(300)), kind=kind, buffersize=5, timeout=0.5) == [square(i) for i in range(300)]
+        assert run(square, iter(range(300)), kind=kind, buffersize=5, timeout=PATIENCE) == [square(i) for i in range(300)]
 
     @every_way
     @kinds
@@ -426,9 +426,9 @@ class TestChunksize:
                 time.sleep(0.002)
             workers[threading.get_ident()] += i > 2000
 
-        abreast.map(task, range(2100), max_workers=2)
+        abreast.map(task, range(2500), max_workers=2)  # the slow ones take a second: the other worker may be late by a half
         assert len(+workers) == 2
-        assert max(workers.values()) < 90
+        assert max(workers.values()) < 490
 
 
 class TestWhileABatchRuns:
@@ -774,15 +774,15 @@ class TestTimeout:
     @pytest.mark.parametrize("run", [abreast.map, abreast.imap])
     def test_raises_timeout_error_and_does_not_wait_for_what_runs(self, run):
         with Gate() as gate:
-            with pytest.raises(TimeoutError, match=r"the run of stuck took longer than its timeout of 0\.1 s: 1 tasks had ended"):
-                list(run(lambda i: gate(i) if i else i, range(20), timeout=0.1, max_workers=2, chunksize=1, name="stuck"))
+            with pytest.raises(TimeoutError, match=r"the run of stuck took longer than its timeout of 0\.4 s: 1 tasks had ended"):
+                list(run(lambda i: gate(i) if i else i, range(20), timeout=0.4, max_workers=2, chunksize=1, name="stuck"))
             gate.open()
             join_threads("stuck")
             assert sorted(gate.started) == [1, 2]
 
     def test_of_imap_yields_what_came_before_and_then_ends(self):
         with Gate() as gate:
-            results = abreast.imap(lambda i: gate(i) if i == 2 else i, itertools.count(), timeout=0.2, max_workers=1)
+            results = abreast.imap(lambda i: gate(i) if i == 2 else i, itertools.count(), timeout=0.5, max_workers=1)
             assert [next(results), next(results)] == [0, 1]
             with pytest.raises(TimeoutError):
                 next(results)
@@ -790,15 +790,15 @@ class TestTimeout:
 
     @pytest.mark.parametrize("name", ["imap", "executor.imap", "aimap"])
     def test_counts_from_the_first_next(self, name):
-        results = LAZY[name](square, range(3), timeout=0.5)
-        time.sleep(0.6)
+        results = LAZY[name](square, range(3), timeout=1)
+        time.sleep(1.1)
         assert [value(result) for result in results] == [0, 1, 4]
         results.close()
 
     def test_counts_while_the_consumer_takes_its_time(self):
-        results = abreast.imap(square, itertools.count(), timeout=0.1, buffersize=2)
+        results = abreast.imap(square, itertools.count(), timeout=0.4, buffersize=2)
         assert next(results) == 0
-        time.sleep(0.2)
+        time.sleep(0.5)
         with pytest.raises(TimeoutError):
             list(results)
 
@@ -878,14 +878,14 @@ class TestTimeoutOfOutcomes:
             results = abreast.outcomes(lambda i: gate(i) if i else i, range(1), timeout=60)
             assert [outcome.ok for outcome in results] == [True]
             assert results.summary().cancelled == 0
-            results = abreast.outcomes(lambda i: gate(i) if i else i, range(10), timeout=0.1, max_workers=1, chunksize=1)
+            results = abreast.outcomes(lambda i: gate(i) if i else i, range(10), timeout=0.5, max_workers=1, chunksize=1)
             assert [outcome.ok for outcome in results] == [True] + [False] * 9
         summary = results.summary()
         assert (summary.tasks, summary.failures, summary.cancelled) == (1, 0, 9)
 
     def test_the_length_hint_stays_right(self):
         with Gate() as gate:
-            results = abreast.outcomes(lambda i: gate(i) if i == 3 else i, list(range(10)), max_workers=1, timeout=0.1)
+            results = abreast.outcomes(lambda i: gate(i) if i == 3 else i, list(range(10)), max_workers=1, timeout=0.5)
             hints = [operator.length_hint(results, -1) for _ in results]
         assert hints == list(reversed(range(10)))
 
@@ -1071,29 +1071,29 @@ class TestTaskTimeout:
     def test_the_slow_task_fails_on_time_and_its_mates_do_not(self, ordered):
         with Gate() as gate:
             got = list(
-                abreast.outcomes(lambda i: gate(i) if i == 2 else i, range(8), max_workers=2, task_timeout=0.1, ordered=ordered)
+                abreast.outcomes(lambda i: gate(i) if i == 2 else i, range(8), max_workers=2, task_timeout=0.5, ordered=ordered)
             )
         got.sort(key=lambda outcome: outcome.index)
         assert [outcome.ok for outcome in got] == [i != 2 for i in range(8)]
         assert isinstance(got[2].error, abreast.TaskTimeout)
-        assert got[2].error.limit == 0.1
+        assert got[2].error.limit == 0.5
 
     def test_map_raises_it_with_the_note(self):
         with Gate() as gate, pytest.raises(abreast.TaskTimeout) as caught:
-            abreast.map(lambda i: gate(i) if i == 1 else i, range(2), task_timeout=0.05, name="fetch")
+            abreast.map(lambda i: gate(i) if i == 1 else i, range(2), task_timeout=0.3, name="fetch")
         assert any("fetch(1): input 1, attempt 1" in note for note in caught.value.__notes__)
 
     def test_counts_from_the_start_of_each_task(self):
-        """Each takes half the limit; all of them, and those of a batch together, take more."""
-        assert abreast.map(nap, range(40), max_workers=2, task_timeout=0.1) == list(range(40))
+        """All of them, and those of a batch together, take longer than the limit."""
+        assert abreast.map(nap, range(400), max_workers=2, task_timeout=0.5) == list(range(400))
 
     def test_with_more_slow_tasks_than_workers_the_width_is_kept(self):
         with Gate() as gate:
-            got = list(abreast.outcomes(lambda i: gate(i) if i < 4 else i, range(8), max_workers=2, task_timeout=0.05))
+            got = list(abreast.outcomes(lambda i: gate(i) if i < 4 else i, range(8), max_workers=2, task_timeout=0.3))
         assert [isinstance(outcome.error, abreast.TaskTimeout) for outcome in got] == [True] * 4 + [False] * 4
 
     def test_of_an_executor_holds_in_its_runs(self):
-        with Gate() as gate, ThreadPoolExecutor(2, task_timeout=0.05) as executor:
+        with Gate() as gate, ThreadPoolExecutor(2, task_timeout=0.3) as executor:
             got = list(executor.outcomes(lambda i: gate(i) if i == 1 else i, range(4)))
         assert [outcome.ok for outcome in got] == [True, False, True, True]
 
