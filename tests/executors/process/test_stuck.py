@@ -10,6 +10,7 @@ import contextlib
 import functools
 import os
 import random
+import struct
 import sys
 import threading
 import time
@@ -21,7 +22,7 @@ import pytest
 from abreast import ProcessPoolExecutor, TaskTimeout, WorkerCrashed
 from abreast.executors.process import core, worker
 from abreast.executors.process.frames import Kind, Parser
-from abreast.executors.process.outbox import RETURN, Outbox
+from abreast.executors.process.outbox import RECORD, RECORDS, RETURN, Outbox
 
 from tests.executors.process import stuck
 from tests.executors.process.test_crashes import PATIENCE, Log
@@ -164,6 +165,27 @@ def test_what_is_given_back_for_the_second_time():
     frames = Parser(Kind.OF_WORKER).feed(b"".join(sent))
     assert [(frame.number, *RETURN.unpack(frame.body)) for frame in frames] == [(5, 10), (11, 20)]
     assert (call.last, call.count) == (5, 4)
+
+
+@pytest.mark.parametrize("count", [1, 2, 3])
+def test_a_task_that_has_just_ended_is_told_with_its_time(count):
+    """The parent asks between the end of a task and the line in which it is accounted for."""
+    now, sent = [10], []
+    outbox = Outbox(memoryview(bytearray(64)).cast("Q"), sent.extend, lambda: now[0])
+    outbox.open(1, now[0], timed=True)
+    for number in range(count):
+        outbox.values.append(number)
+        now[0] += 5_000_000
+        if number < count - 1:
+            outbox.account(now[0])
+    outbox.flush()
+    outbox.account(now[0])
+    (one,) = Parser(Kind.OF_WORKER).feed(b"".join(sent))
+    if count == 1:
+        assert RECORD.unpack_from(one.body) == (0.005,)
+    else:
+        assert RECORDS.unpack_from(one.body) == (0.005 * count, count)
+        assert struct.unpack_from(f"<{count}d", one.body, RECORDS.size) == (0.005,) * count
 
 
 def hammer(pool, stop, seed):
