@@ -54,7 +54,7 @@ def has_been_told(member):
     if hasattr(member, "_group"):
         return member._group()._drained
     if hasattr(member, "exit_posted"):
-        return member.drained and not member.asides
+        return member.drained and not member.pending() and not member.asides
     return getattr(member, "_drained", True)
 
 def watch():
@@ -449,7 +449,7 @@ class TestAtOnce:
     @pytest.mark.parametrize("kind", KINDS)
     @pytest.mark.parametrize("where", ["result", "map", "exit", "group", "sleep"])
     def test_the_deadline(self, tmp_path, kind, where):
-        body = "with drain_on(deadline=0.3):\n" + textwrap.indent(textwrap.dedent(BODIES[where]), "    ") + "\n"
+        body = "with drain_on(deadline=1):\n" + textwrap.indent(textwrap.dedent(BODIES[where]), "    ") + "\n"
         with Program(tmp_path, kind, body) as program:
             program.drains()
             status, said = program.ends()

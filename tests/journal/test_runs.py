@@ -514,7 +514,7 @@ class TestErrors:
             return x
 
         try:
-            outcomes = list(abreast.outcomes(waits, range(60), journal=path, timeout=0.2, max_workers=1, ordered=ordered))
+            outcomes = list(abreast.outcomes(waits, range(60), journal=path, timeout=1, max_workers=1, ordered=ordered))
         finally:
             gate.set()
         assert sorted(outcome.index for outcome in outcomes) == list(range(60))

@@ -104,7 +104,7 @@ class TestDeaths:
             assert max(runs.values()) == 1
 
     def test_long_tasks_behind_tiny_ones_do_not_run_twice(self, log):
-        # 40 of 2 ms, behind many that were so short that the clock need hardly be looked at.
+        # 40 of 5 ms, behind many that were so short that the clock need hardly be looked at.
         with ProcessPoolExecutor(1, initializer=tiny.settle, initargs=(log.path, {})) as pool:
             for _ in range(3):
                 with pytest.raises(WorkerCrashed):
@@ -114,13 +114,13 @@ class TestDeaths:
 
     def test_a_run_that_is_stopped_starts_no_other_long_task(self, log):
         with ProcessPoolExecutor(1, initializer=tiny.settle, initargs=(log.path, {})) as pool:
-            results = pool.imap(tiny.long_from_3000_on, range(3030), chunksize=3030)
+            results = pool.imap(tiny.long_from_3000_on, range(3040), chunksize=3040)
             results_thread = threading.Thread(target=lambda: collections.deque(results, 0), daemon=True)
             results_thread.start()
             log.wait_for(2)
             results.close()
             results_thread.join(PATIENCE)
-        assert len(log.lines()) < 20
+        assert len(log.lines()) < 39
 
     @every_flush
     def test_a_limit_inside_a_batch(self, flush):

@@ -127,7 +127,7 @@ def sleeps_at_17(number):
 def long_from_3000_on(number):
     if number >= 3000:
         note(Settings.path, number)
-        time.sleep(0.002)
+        time.sleep(0.005)
         if number == 3040:
             die("os._exit(3)")
     return number
