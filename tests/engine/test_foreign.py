@@ -328,6 +328,31 @@ class TestBrokenProcesses:
         for future in mine:
             future.exception(PATIENCE)
 
+    @pytest.mark.parametrize("knows", [True, False])
+    def test_what_is_sent_while_it_breaks_is_not_cancelled(self, knows):
+        """The thread that fails its futures would die of it, and leave all others pending: here it does so amid a `submit`."""
+
+        class Breaks(concurrent.futures.Executor):
+            _max_workers = 4
+
+            def __init__(self):
+                self.futures = []
+
+            def submit(self, fn, /, *args):
+                self.futures.append(concurrent.futures.Future())
+                if len(self.futures) == 3:
+                    if knows:
+                        self._broken = "a process died"
+                    self.futures[0].set_exception(BrokenProcessPool())
+                return self.futures[-1]
+
+        executor = Breaks()
+        with pytest.raises(BrokenProcessPool):
+            abreast.map(square, range(8), executor=executor, chunksize=1)
+        assert len(executor.futures) == 3
+        for future in executor.futures[1:]:
+            future.set_exception(BrokenProcessPool())  # InvalidStateError, if it was cancelled
+
     def submit(self, pool):
         try:
             return pool.submit(square, 1)

@@ -525,8 +525,8 @@ class Run:
         if handle.cancelled():  # within submit(), when _deliver could not know whether it would be refused
             self._deliver(batch, CancelledError())
         if batch.start > self._feed.limit:  # stopped meanwhile, when there was no handle yet
-            handle.cancel()
-        elif self._feed.drained:
+            self._cancel([handle])
+        elif self._feed.drained and not self._breaks():
             _stop(handle)
 
     @locked
@@ -674,9 +674,13 @@ class Run:
 
         (Its manager thread fails all futures, and dies at one that is cancelled: InvalidStateError; its processes stay.)
         """
-        if not self._settling.executor_breaks:
-            for handle in handles:
+        for handle in handles:
+            if not self._breaks():
                 handle.cancel()
+
+    def _breaks(self) -> bool:
+        """Whether the executor fails all its futures just now. The standard library's knows before the first of ours has failed."""
+        return self._settling.executor_breaks or bool(getattr(self._workers.executor, "_broken", False))
 
     @locked
     def _break(self, error: BaseException) -> None:
@@ -1097,7 +1101,8 @@ class Run:
     def drain(self) -> None:
         """Start nothing more. What has not started comes as Drained, when what runs has ended."""
         for handle in self._begin_drain():
-            _stop(handle)
+            if not self._breaks():
+                _stop(handle)
         self._let_go_if_done()
 
     @locked
