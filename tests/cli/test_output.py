@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-import gc
 import os
 import signal
 import stat
-import sys
 import threading
-import time
 
 import pytest
 from abreast.cli import output, signals
@@ -232,62 +229,3 @@ class TestFiles:
         with pytest.raises(KeyboardInterrupt):
             self.written(tmp_path / "out")
         assert list(tmp_path.iterdir()) == []
-
-
-class TestWhereNothingCanBeRaised:
-    """Python ignores what a finalizer raises: the signal that struck there is raised behind it."""
-
-    @pytest.mark.parametrize(
-        ("number", "kind"), [(signal.SIGINT, KeyboardInterrupt), (signal.SIGTERM, Terminated), (signal.SIGHUP, Terminated)]
-    )
-    @pytest.mark.parametrize("where", ["finalizer", "generator", "collection"])
-    def test_in(self, where, number, kind, capfd):
-        class Finalized:
-            def __del__(self):
-                signal.raise_signal(number)
-
-        def generator():
-            try:
-                yield
-            finally:
-                signal.raise_signal(number)
-
-        def collected(phase, _):
-            if phase == "start":
-                gc.callbacks.remove(collected)
-                signal.raise_signal(number)
-
-        def strike():
-            if where == "finalizer":
-                Finalized()
-            elif where == "generator":
-                next(generator())
-            else:
-                gc.callbacks.insert(0, collected)
-                gc.collect()
-            time.sleep(10)
-            pytest.fail("was ignored")
-
-        before = sys.unraisablehook
-        handlers = {each: signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
-        try:
-            with pytest.raises(kind) as caught, raise_on_signals():
-                strike()
-        finally:
-            for each, handler in handlers.items():
-                signal.signal(each, handler)
-        assert signals.number_of(caught.value) == number
-        assert sys.unraisablehook is before
-        assert "Exception ignored" not in capfd.readouterr().err
-
-    def test_what_else_is_ignored_there_is_told_as_ever(self, monkeypatch):
-        told = []
-        monkeypatch.setattr(sys, "unraisablehook", lambda unraisable: told.append(unraisable.exc_type))
-
-        class Fails:
-            def __del__(self):
-                raise LookupError
-
-        with signals._raised_again():
-            Fails()
-        assert told == [LookupError]

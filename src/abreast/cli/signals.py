@@ -5,8 +5,7 @@ it then too. Under `held`, a signal is noted, and raised at the end: so whatever
 A run lets what runs finish when SIGTERM comes, for a while: `draining`. What would be raised in its body comes as from that signal.
 Handlers run in the main thread, between two steps of Python; so nothing here needs a lock.
 
-The first signal is raised, and no other: one that struck the cleaning up behind the first would be a traceback wherever it came. One that
-struck a finalizer or a callback of the garbage collection, out of which no exception comes, is raised again behind it.
+The first signal is raised, and no other: one that struck the cleaning up behind the first would be a traceback wherever it came.
 
 ::
 
@@ -16,21 +15,17 @@ struck a finalizer or a callback of the garbage collection, out of which no exce
 
 from __future__ import annotations
 
-import _thread
 import contextlib
-import functools
 import os
 import signal
-import sys
 import threading
-from time import monotonic, sleep
+from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from abreast.draining import Drain
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-    from types import CodeType, FrameType
+    from collections.abc import Iterator
 
 __all__ = ["PATIENCE", "Draining", "Held", "Terminated", "draining", "held", "number_of", "raise_on_signals"]
 
@@ -59,11 +54,9 @@ _held: list[Held] = []  # the innermost is the last
 _first: float | None = None  # when the first signal came
 
 
-def _handle(number: int, frame: FrameType | None) -> None:
+def _handle(number: int, _frame: Any) -> None:
     global _first
-    if _is_in(_hear.__code__, frame):  # it would be ignored there as well
-        _send_again(number)
-    elif _first is None:
+    if _first is None:
         _first = monotonic()
         if _held:
             _held[-1].number = number
@@ -82,48 +75,6 @@ def _end_process(number: int) -> None:
 
 def _raise(number: int) -> None:
     raise KeyboardInterrupt if number == signal.SIGINT else Terminated(number)
-
-
-@contextlib.contextmanager
-def _raised_again() -> Iterator[None]:
-    """Within, an exception of `_raise` that Python has to ignore where it struck is raised again."""
-    if not hasattr(signal, "pthread_kill"):
-        yield
-        return
-    before = sys.unraisablehook
-    sys.unraisablehook = functools.partial(_hear, before)
-    try:
-        yield
-    finally:
-        sys.unraisablehook = before
-
-
-def _hear(before: Callable[[Any], object], unraisable: Any) -> None:
-    global _first
-    if isinstance(unraisable.exc_value, KeyboardInterrupt):
-        _first = None
-        _send_again(number_of(unraisable.exc_value))
-    else:
-        before(unraisable)
-
-
-def _send_again(number: int) -> None:
-    """Send it in a moment, when the main thread is out of here. A bare thread: a finalizer may run while a lock of `threading` is held."""
-    with contextlib.suppress(RuntimeError):  # the program ends
-        _thread.start_new_thread(_send_later, (number,))
-
-
-def _send_later(number: int) -> None:
-    sleep(0.01)
-    signal.pthread_kill(threading.main_thread().ident or 0, number)  # not `interrupt_main`: that wakes nobody who waits
-
-
-def _is_in(code: CodeType, frame: FrameType | None) -> bool:
-    while frame is not None:
-        if frame.f_code is code:
-            return True
-        frame = frame.f_back
-    return False
 
 
 def number_of(error: KeyboardInterrupt) -> int:
@@ -148,8 +99,7 @@ def raise_on_signals() -> Iterator[None]:
                 signal.signal(number, _handle)
                 taken.append(number)
     try:
-        with _raised_again():
-            yield
+        yield
     finally:
         for number in taken:
             signal.signal(number, signal.SIG_DFL)
