@@ -1,20 +1,24 @@
-"""`Held`: Ctrl-C and other signals wait while a step is taken that must not be left half done.
+"""`Held`: Ctrl-C, and SIGTERM, wait while a step is taken that must not be left half done.
 
 ::
 
     main thread      with Held(): ─▶ handlers replaced by one that notes ─▶ the step ─▶ put back, and called for what was noted
                                        │ fork
-    a forked child                     └─▶ put back, before anything of the user's runs; what was noted is the parent's
+    a forked child                     └─▶ put back; what was noted is the parent's
 
 A handler of Python's runs in the main thread, between any two of its steps, and may raise: KeyboardInterrupt, SystemExit. In another thread there
 is nothing to hold up. The signal mask would not do: the kernel gives the signal to a thread that does not block it, and Python the handler to the
-main thread all the same; and a program that is started meanwhile would inherit the mask.
+main thread all the same; and a program that is started meanwhile would inherit the mask. Other signals (an alarm, say) are not held: what they
+raise may be the very end of a step that takes too long.
 
 No lock: what is here is used by the main thread alone.
 
 Invariants
-    Each signal is noted or passed on, never lost. A second one of the same kind is passed on at once: the step may hang.
-    From the moment in which `_holds` is False the handler passes everything on. So it does no harm where putting it back was interrupted.
+    Each signal is noted and its handler called, or passed on. A second one of the same kind is passed on at once, for both, and nothing is held any
+    more: the step may hang.
+    A loop within a `try` is in a function of its own: 3.12 and later do not cover all of its steps.
+    Handlers are put back while signals are still held, SIGINT last: so one signal leaves none behind. Where more than one strikes, a handler that
+    is left behind passes on.
 """
 
 from __future__ import annotations
@@ -32,12 +36,14 @@ if TYPE_CHECKING:
 
 __all__ = ["Held"]
 
+_SIGNALS = signal.SIGINT, signal.SIGTERM
+
 _all: list[Held] = []
 """Those that hold signals now: the last one those of what a handler does, that was passed on."""
 
 
 class Held:
-    """A ``with`` block in which handlers of signals wait, if this is the main thread."""
+    """A ``with`` block in which handlers of SIGINT and SIGTERM wait, if this is the main thread."""
 
     def __init__(self) -> None:
         self._handlers: dict[int, Callable[[int, FrameType | None], Any]] = {}
@@ -50,38 +56,58 @@ class Held:
         try:
             self._holds = True
             _all.append(self)
-            for number in sorted(signal.valid_signals()):  # SIGINT before others
-                handler = signal.getsignal(number)
-                if callable(handler):
-                    self._handlers[number] = handler
-                    signal.signal(number, self._note)
+            self._take()
         except BaseException as error:
-            self._put_back()
-            if not isinstance(error, ValueError):  # the main thread of a sub-interpreter, where no handlers run
-                raise
+            self.__exit__()
+            trace = error.__traceback__
+            if (
+                isinstance(error, ValueError)
+                and trace is not None
+                and trace.tb_next is not None
+                and trace.tb_next.tb_next is None
+            ):
+                return  # of `signal.signal`: the main thread of a sub-interpreter, where no handlers run
+            raise
 
     def __exit__(self, *_: object) -> None:
         try:
             self._put_back()
         finally:
-            self._call_noted()
+            self._holds = False
+            try:
+                self._call_noted()
+            finally:
+                with suppress(ValueError):
+                    _all.remove(self)
+
+    def _take(self) -> None:
+        _all[:] = [held for held in _all if held._holds]  # others were left by more than one signal
+        for number in _SIGNALS:
+            handler = signal.getsignal(number)
+            if callable(handler):
+                self._handlers[number] = handler
+                signal.signal(number, self._note)
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         if self._holds and number not in self._noted:
             self._noted.append(number)
-        else:
-            self._handlers[number](number, frame)
-
-    def _put_back(self) -> None:
+            return
         self._holds = False
         with suppress(ValueError):
-            _all.remove(self)
-        for number, handler in self._handlers.items():
-            if signal.getsignal(number) == self._note:
+            self._noted.remove(number)
+        try:
+            self._handlers[number](number, frame)
+        finally:
+            self._call_noted()
+
+    def _put_back(self) -> None:
+        for number in reversed(_SIGNALS):
+            handler = self._handlers.get(number)
+            if handler is not None and signal.getsignal(number) == self._note:
                 signal.signal(number, handler)
 
     def _call_noted(self) -> None:
-        while self._noted:
+        if self._noted:
             number = self._noted.pop(0)
             try:
                 self._handlers[number](number, sys._getframe())
@@ -92,11 +118,12 @@ class Held:
         """In a forked child."""
         self._noted.clear()
         self._put_back()
+        self._holds = False
 
 
 def _leave() -> None:
     while _all:
-        _all[-1].leave()
+        _all.pop().leave()
 
 
 if hasattr(os, "register_at_fork"):

@@ -319,6 +319,8 @@ class Outbox:
     def account(self, now: int) -> int:
         """Tasks have ended by `now`, all that are in; return the nanoseconds since `begin`."""
         elapsed = now - self.begin
+        if elapsed < 0:  # the parent has asked between the look at the clock and this, and so it is accounted for
+            return 0
         self.begin = now
         self.work += elapsed
         self.gathered += elapsed
