@@ -102,15 +102,16 @@ def nothing_left_behind(request: pytest.FixtureRequest):
     faulthandler.dump_traceback_later(limit, exit=True, file=request.config.stash.get(fault_handler_stderr_fd_key, 2))
     before = _left_over()
     yield
-    deadline = time.monotonic() + 20
+    begin = time.monotonic()
     while True:
         # What is ending still may take a moment (a daemon thread after its last task, on a busy machine); and another process of these
         # tests may have shared memory just now. Wait for that, not for an order.
         left = {kind: now - before[kind] for kind, now in _left_over().items() if now - before[kind]}
-        if not left or time.monotonic() > deadline:
+        if not left or time.monotonic() > begin + 20:
             break
-        gc.collect()
-        time.sleep(0.01)
+        if time.monotonic() > begin + 0.1:  # most are gone by then; and looking through all objects takes as long
+            gc.collect()
+        time.sleep(0.005)
     faulthandler.cancel_dump_traceback_later()
     assert not left, f"left behind: {left}"
 
