@@ -51,17 +51,17 @@ def row_of(comparison, kind, workers):
 
 class TestRealFunctions:
     def test_what_waits_is_n_times_as_fast_on_n_threads(self):
-        comparison = abreast.compare(nap, range(12), kinds="thread", max_workers=[2, 4], rounds=3)
+        comparison = abreast.compare(nap, range(12), kinds="thread", max_workers=[2, 4], rounds=5)
         assert [(row.kind, row.max_workers, len(row.seconds)) for row in comparison.rows] == [
-            ("serial", 1, 3),
-            ("thread", 2, 3),
-            ("thread", 4, 3),
+            ("serial", 1, 5),
+            ("thread", 2, 5),
+            ("thread", 4, 5),
         ]
         assert comparison.agrees
         for row in comparison.rows:  # what no machine can be too fast for
             assert min(row.seconds) >= 12 * 0.02 / row.max_workers
-        assert 1 < row_of(comparison, "thread", 2).speed_up < 3  # twice, and room for a busy machine
-        assert 1.2 < row_of(comparison, "thread", 4).speed_up < 6
+        assert 1.2 < row_of(comparison, "thread", 2).speed_up < 3  # twice, and room for a busy machine
+        assert 2 < row_of(comparison, "thread", 4).speed_up < 6
         assert comparison.best is row_of(comparison, "thread", 4)
         assert comparison.best.efficiency == pytest.approx(comparison.best.speed_up / 4)
         assert comparison.advice.startswith('Use kind="thread", max_workers=4')

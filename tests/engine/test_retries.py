@@ -189,8 +189,7 @@ class TestWhileItWaits:
             return x
 
         assert abreast.map(task, range(5), retries=Retry(1, wait_initial=0.5, wait_jitter=0), max_workers=1) == list(range(5))
-        assert order[:2] == [0, 1]
-        assert sorted(order) == [0, 0, 1, 2, 3, 4]
+        assert order == [0, 1, 2, 3, 4, 0]
 
     def test_it_counts_as_ahead(self):
         flaky = Flaky(lambda x: x == 0)
@@ -302,10 +301,10 @@ class TestWithTheRunsTimeout:
 
     def test_what_is_tried_to_the_end_comes_as_cancelled(self):
         endless = Retry(10**6, wait_initial=0.001, wait_max=0.001, wait_jitter=0)
-        good, bad = abreast.outcomes(Flaky(lambda x: x * 10**6), range(2), retries=endless, timeout=0.3)
+        good, bad = abreast.outcomes(Flaky(lambda x: x * 10**6), range(2), retries=endless, timeout=1)
         assert good.ok
         assert bad.cancelled or isinstance(bad.error, ConnectionError)  # the last wait would have been too long
-        assert bad.attempts > 1
+        assert bad.attempts > 5
 
     def test_map_raises_timeout_error(self):
         """Or the task's, if that fails so late that its next attempt would come after the end."""

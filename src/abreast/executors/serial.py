@@ -4,8 +4,7 @@
 
     submit ─▶ future._run: claim, call in its context, publish ─▶ returned when it is done
 
-`_counting` guards the counts and nothing else; nothing is called under it. As in core/future.py it is taken within the ``try``: ``with`` would leave it held, if Ctrl-C
-strikes between the two steps, on 3.14.
+`_lock` guards the counts and nothing else; nothing is called under it.
 """
 
 from __future__ import annotations
@@ -17,6 +16,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, ParamSpec, TypeVar
 
 from abreast.core import draining, watch
 from abreast.core.check import callable_or_none, count, function, initargs_tuple
+from abreast.core.current import locked
 from abreast.core.future import Future
 from abreast.core.statistics import PoolStatistics
 from abreast.executors.base import deliver_from
@@ -80,7 +80,7 @@ class Serial(concurrent.futures.Executor):
         self._initargs = initargs_tuple("initargs", initargs)
         self._closed = False
         self._place = watch.Place(type(self).__name__, "serial", 1)
-        self._counting = threading.Lock()  # guards the counts: several threads may submit, and a task too
+        self._lock = threading.RLock()  # guards the counts: several threads may submit, and a task too
         self._ended = self._failed = 0
         self._now = _Now()
         draining.enrol(self._now, draining.EXECUTOR)
@@ -136,16 +136,12 @@ class Serial(concurrent.futures.Executor):
         finally:
             del future  # else: an error -> its traceback -> this frame -> the future -> the error
 
+    @locked
     def _count(self, running: int, ended: int, failed: int) -> None:
         """Add to the counts."""
-        acquire, release = self._counting.acquire, self._counting.release
-        try:
-            acquire()
-            self._now.running += running
-            self._ended += ended
-            self._failed += failed
-        finally:
-            release()
+        self._now.running += running
+        self._ended += ended
+        self._failed += failed
 
     def submit_call(self, batch: Batch, deliver: Deliver) -> Future[Any]:
         """For runs: run `batch` here and now, then call ``deliver(batch, None)``; see executors/base.py."""

@@ -120,7 +120,7 @@ class TestDeaths:
             log.wait_for(2)
             results.close()
             results_thread.join(PATIENCE)
-        assert len(log.lines()) < 39
+        assert len(log.lines()) < 27
 
     @every_flush
     def test_a_limit_inside_a_batch(self, flush):

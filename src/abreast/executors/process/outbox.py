@@ -384,10 +384,8 @@ class Outbox:
         count = len(values) or len(pickles)
         if not count:
             return
-        if (
-            self._timed and len(self._durations) < count
-        ):  # the parent has asked just behind a task, which is not accounted for yet
-            self.account(self._clock())
+        if self._timed and len(self._durations) < count:
+            self.account(self._clock())  # the parent has asked just behind a task, which has not been accounted for
         seconds = self.work / 1e9
         if count == 1 and pickles:
             self._frames += frame(Kind.RECORD, self.first, RECORD.pack(seconds) + pickles[0], (), OK)
